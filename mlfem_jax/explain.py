@@ -13,7 +13,7 @@ from jaxtyping import Array, Float32
 from mlfem_jax.attribution.base import Forward, Layers, select_layers
 from mlfem_jax.attribution.target import Target, class_targets
 from mlfem_jax.backbones.base import Backbone
-from mlfem_jax.batch import Devices, chosen_devices, replicated, run_batch, split
+from mlfem_jax.batch import Devices, chosen_devices, replicate, run_batch, split
 from mlfem_jax.image_batches import Image, Images, image_batches
 from mlfem_jax.memory import batch_bytes, exhaustion_explained, fitting_share, most_images
 from mlfem_jax.methods import METHODS, bind
@@ -105,9 +105,10 @@ def explain(
         maps = (map for maps, count in run(images) for map in np.asarray(maps)[:count])
         placed = [place_map(map, np.shape(i)[:2], rule=resize) for map, i in zip(maps, images, strict=True)]
         return np.stack(placed) if len({map.shape for map in placed}) == 1 else placed
-    batches = [jax.device_put(maps, first)[:count] for maps, count in run(images)]
-    same_size = len({maps.shape[1:] for maps in batches}) == 1
-    return jnp.concatenate(batches) if same_size else [map for maps in batches for map in maps]
+    batches = [jax.device_put(maps if count == len(maps) else maps[:count], first) for maps, count in run(images)]
+    if len({maps.shape[1:] for maps in batches}) > 1:
+        return [map for maps in batches for map in maps]
+    return batches[0] if len(batches) == 1 else jnp.concatenate(batches)
 
 
 def map_batches(
@@ -176,7 +177,7 @@ def _map_images(
     """(outputs of a padded batch, how many of them are real); one batch is computed while the last is used."""
     chosen, most = _devices_and_share(images, batch_size, devices)
     dtype = jnp.dtype(dtype)
-    backbone = jax.device_put(backbone.astype(dtype), replicated(chosen))
+    backbone = replicate(backbone.astype(dtype), chosen)
     classes = None if targets is None else targets.shape[1]
     bytes_of = functools.partial(batch_bytes, backbone, function, dtype=dtype, devices=chosen, classes=classes)
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from mlfem_jax.attribution.base import Forward
 from mlfem_jax.backbones.base import Backbone
-from mlfem_jax.batch import Devices, chosen_devices, replicated, run_batch, split
+from mlfem_jax.batch import Devices, chosen_devices, replicate, run_batch, split
 from mlfem_jax.methods import bind
 
 USED_SHARE = 0.9
@@ -73,7 +73,7 @@ def batch_bytes(
     shares = split(chosen)
     layout = (
         run_batch.lower(
-            jax.device_put(backbone.astype(dtype), replicated(chosen)),
+            replicate(backbone.astype(dtype), chosen),
             jax.ShapeDtypeStruct((batch_size, height, width, 3), image_dtype, sharding=shares),
             None if classes is None else jax.ShapeDtypeStruct((batch_size, classes), jnp.int32, sharding=shares),
             function=bind(method, **options) if isinstance(method, str) else method,
