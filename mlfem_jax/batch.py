@@ -27,7 +27,7 @@ def chosen_devices(devices: Sequence[jax.Device] | None) -> Devices:
         ValueError: no device, or the same one twice.
     """
     if devices is None:
-        default = jax.config.values["jax_default_device"]
+        default = jax.config.jax_default_device  # pyrefly: ignore[missing-attribute]
         return (default,) if isinstance(default, jax.Device) else tuple(jax.local_devices(backend=default))
     if not devices or len(set(devices)) < len(devices):
         raise ValueError(f"devices: expected at least one device, each of them once, got {devices}")

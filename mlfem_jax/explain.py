@@ -179,37 +179,51 @@ def _map_images(
     dtype = jnp.dtype(dtype)
     backbone = replicate(backbone.astype(dtype), chosen)
     classes = None if targets is None else targets.shape[1]
-    bytes_of = functools.partial(batch_bytes, backbone, function, dtype=dtype, devices=chosen, classes=classes)
-
-    def needed(shape: tuple[int, ...], image_dtype: Any) -> Callable[..., int]:
-        return functools.partial(bytes_of, size=shape[-3:-1], image_dtype=image_dtype)
+    needed = functools.partial(batch_bytes, backbone, function, dtype=dtype, devices=chosen, classes=classes)
 
     @functools.cache
     def images_in_batch(shape: tuple[int, ...], image_dtype: Any) -> int:
-        auto = batch_size == "auto"
-        return len(chosen) * (fitting_share(needed(shape, image_dtype), most=most, devices=chosen) if auto else most)
+        if batch_size != "auto":
+            return most * len(chosen)
+        of_size = functools.partial(needed, size=shape[:2], image_dtype=image_dtype)
+        return fitting_share(of_size, most=most, devices=chosen) * len(chosen)
 
-    running: deque[tuple[Any, int, Callable]] = deque()
-
-    def finished() -> tuple[Any, int]:
-        outputs, count, explained = running.popleft()
-        with explained():
-            return jax.block_until_ready(outputs), count
-
+    running: deque[tuple[Callable[[], Any], int]] = deque()
     start = 0
     for batch, count in image_batches(images, images_in_batch, backbone.input_size, rule=resize):
         rows = None if targets is None else _rows(targets, start, count, len(batch))
         start += count
-        need = needed(batch.shape, batch.dtype)
-        explained = functools.partial(exhaustion_explained, need, batch_size=len(batch), devices=chosen)
-        with explained():
-            arrays = jax.device_put((batch, rows), split(chosen))
-            outputs = run_batch(backbone, *arrays, function=function, dtype=dtype, devices=chosen)
-        running.append((outputs, count, explained))
+        finish = _start(backbone, batch, rows, function=function, dtype=dtype, devices=chosen, needed=needed)
+        running.append((finish, count))
         if len(running) == 2:
-            yield finished()
-    while running:
-        yield finished()
+            finish, count = running.popleft()
+            yield finish(), count
+    for finish, count in running:
+        yield finish(), count
+
+
+def _start(
+    backbone: Backbone,
+    batch: Image,
+    targets: np.ndarray | None,
+    *,
+    function: Callable[[Forward], Any],
+    dtype: Any,
+    devices: Devices,
+    needed: Callable[..., int],
+) -> Callable[[], Any]:
+    """Starts computing a batch; what it returns waits for the outputs. Either may find that memory does not suffice."""
+    of_batch = functools.partial(needed, size=batch.shape[1:3], image_dtype=batch.dtype)
+    explained = functools.partial(exhaustion_explained, of_batch, batch_size=len(batch), devices=devices)
+    with explained():
+        arrays = jax.device_put((batch, targets), split(devices))
+        outputs = run_batch(backbone, *arrays, function=function, dtype=dtype, devices=devices)
+
+    def finish() -> Any:
+        with explained():
+            return jax.block_until_ready(outputs)
+
+    return finish
 
 
 def _devices_and_share(
