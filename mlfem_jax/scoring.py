@@ -2,8 +2,8 @@
 
 import functools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -136,24 +136,21 @@ def _score_part(backbone: Backbone, inputs: Inputs, totals: Array, plan: Plan) -
     if inputs.density is not None:
         looked = inputs.mask.any(axis=1)[:, None, None]
         gaze = gaze._replace(density=jnp.where(looked, gaze.density, inputs.density))
-    rows = [_score_maps(method(forward), gaze, inputs.images, forward, plan, method) for _, method in plan.methods]
+    maps = jnp.stack([method(forward) for _, method in plan.methods], axis=1)
+    scores = _scores(maps, gaze, inputs.images, forward, plan, [method for _, method in plan.methods])
     if plan.humans:
-        even, odd = (
-            inputs.mask & (inputs.observers >= 0) & (inputs.observers % 2 == remainder) for remainder in (0, 1)
-        )
-        halves = [jax.vmap(_gaze, in_axes=(0, 0, None))(inputs, half, totals) for half in (even, odd)]
-        # The other images' fixations are the same for both halves.
-        truth = halves[1]._replace(others=gaze.others, prior=gaze.prior)
-        rows.append(_score_maps(halves[0].density, truth, inputs.images, forward, plan, None))
-    scores, constant, maps = (jnp.stack(parts, axis=1) for parts in zip(*rows, strict=True))
+        human = _human_scores(inputs, gaze, totals, forward, plan)
+        maps, scores = (jnp.concatenate(pair, axis=1) for pair in zip((maps, scores), human, strict=True))
+    inside = jax.vmap(functools.partial(content, images.shape[1:3]))(inputs.content_box)
+    defined = jax.vmap(jax.vmap(lambda map, inside: limits(map, inside)[2], (0, None)))(maps, inside)
     softmax_or_sigmoid = jax.nn.softmax if plan.task == "single" else jax.nn.sigmoid
     return BatchScores(
         logits.argmax(axis=1).astype(jnp.int32),
         softmax_or_sigmoid(logits.astype(jnp.float32)).max(axis=1),
         _correct(logits, inputs.labels, plan.task),
         scores,
-        constant,
-        maps,
+        ~defined,
+        _small(maps, plan.map_size),
         _small(gaze.density, plan.map_size),
     )
 
@@ -167,51 +164,67 @@ def _gaze(inputs: Inputs, mask: Bool[Array, " n"], totals: Int[Array, "H W"]) ->
     return Gaze(density, fixations, mask, inputs.content_box, others, prior)
 
 
-def _score_maps(
-    maps: Array, gaze: Gaze, images: Array, forward: Forward, plan: Plan, method: BoundMethod | None
-) -> tuple[Array, Array, Array]:
-    """(scores (N, metrics), constant (N,), small maps) of one method; None for maps that no method made."""
+def _human_scores(inputs: Inputs, gaze: Gaze, totals: Array, forward: Forward, plan: Plan) -> tuple[Array, Array]:
+    """(maps (N, 1, H, W), scores (N, 1, metrics)) of the even observers against the odd ones."""
+    known = inputs.mask & (inputs.observers >= 0)
+    even, odd = (
+        jax.vmap(_gaze, in_axes=(0, 0, None))(inputs, known & (inputs.observers % 2 == half), totals) for half in (0, 1)
+    )
+    # The other images' fixations are those of all observers.
+    truth = odd._replace(others=gaze.others, prior=gaze.prior)
+    maps = even.density[:, None]
+    return maps, _scores(maps, truth, inputs.images, forward, plan, [None])
+
+
+def _scores(
+    maps: Float[Array, "N rows H W"],
+    gaze: Gaze,
+    images: Array,
+    forward: Forward,
+    plan: Plan,
+    methods: Sequence[BoundMethod | None],
+) -> Float[Array, "N rows metrics"]:
+    """Every metric of every map; `methods` made them, None stands for people."""
+    chosen = [METRICS[name] for name in plan.metrics]
+    kinds = {"gaze": _against_gaze, "model": _against_model, "method": _against_method}
+    functions = {metric.function: metric.against for metric in chosen}  # two columns may be parts of one result
+    found = {
+        function: kinds[against](function, maps, gaze, images, forward, plan, methods)
+        for function, against in functions.items()
+    }
+    columns = [
+        found[metric.function] if metric.part is None else found[metric.function][metric.part] for metric in chosen
+    ]
+    return jnp.stack(columns, axis=2)
+
+
+def _against_gaze(function, maps, gaze, images, forward, plan, methods):
+    del images, forward, plan, methods
+    return jax.vmap(jax.vmap(function, (0, None)))(maps, gaze)
+
+
+def _against_model(function, maps, gaze, images, forward, plan, methods):
+    """One map after the other: each is a batch of perturbed copies already."""
+    del gaze, methods
     output = "softmax" if plan.task == "single" else "sigmoid"
 
-    def of_gaze(function, operands):
-        map, gaze, _, _ = operands
-        return function(map, gaze)
+    def score(place):
+        image, row = place
+        target = forward.classes[image, 0]
+        return function(forward.backbone, images[image], maps[image, row], target=target, output=output)
 
-    def of_model(function, operands):
-        map, _, image, target = operands
-        return function(forward.backbone, image, map, target=target, output=output)
-
-    def of_method(function, operands):
-        return function(forward.backbone, jax.random.key(0), operands[2], method=method)
-
-    operands = (maps, gaze, images, forward.classes[:, 0])
-    # Against the model one image after the other: each is a batch of perturbed copies already.
-    kinds = {"gaze": (of_gaze, jax.vmap), "model": (of_model, _mapped), "method": (of_method, _mapped)}
-    found: dict[Callable[..., Any], Any] = {}
-    columns = []
-    for metric in (METRICS[name] for name in plan.metrics):
-        if metric.against == "method" and method is None:
-            columns.append(jnp.full(len(maps), jnp.nan))
-            continue
-        if metric.function not in found:  # two columns may be parts of one result
-            score, over_images = kinds[metric.against]
-            found[metric.function] = over_images(functools.partial(score, metric.function))(operands)
-        result = found[metric.function]
-        columns.append(result if metric.part is None else result[metric.part])
-    return jnp.stack(columns, axis=1), ~_defined(maps, gaze.content_box), _small(maps, plan.map_size)
+    places = jnp.stack(jnp.indices(maps.shape[:2]), axis=-1).reshape(-1, 2)
+    return jax.tree.map(lambda leaf: leaf.reshape(maps.shape[:2]), jax.lax.map(score, places))
 
 
-def _mapped(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda operands: jax.lax.map(function, operands)
+def _against_method(function, maps, gaze, images, forward, plan, methods):
+    del gaze, plan
+    key, unknown = jax.random.key(0), jnp.full(len(maps), jnp.nan)
 
+    def scores(method):
+        return jax.lax.map(lambda image: function(forward.backbone, key, image, method=method), images)
 
-def _defined(maps: Array, content_boxes: Array) -> Bool[Array, " N"]:
-    """Whether each map has two different values, all finite, inside its content box."""
-
-    def defined(map, box):
-        return limits(map.astype(jnp.float32), content(map.shape, box))[2]
-
-    return jax.vmap(defined)(maps, content_boxes)
+    return jnp.stack([unknown if method is None else scores(method) for method in methods], axis=1)
 
 
 def _correct(logits: Array, labels: Array, task: Task) -> Array:
@@ -225,8 +238,10 @@ def _correct(logits: Array, labels: Array, task: Task) -> Array:
     return jnp.where(labels.any(axis=1), correct.astype(jnp.int8), jnp.int8(-1))
 
 
-def _small(maps: Array, size: int) -> Array:
-    """Maps (N, H, W) as uint8 (N, size, size), 255 for the maximum of each."""
-    small = jax.image.resize(maps.astype(jnp.float32), (len(maps), size, size), "linear") if size else maps[:, :0, :0]
-    peak = small.max(axis=(1, 2), keepdims=True, initial=0)
+def _small(maps: Float[Array, "*N H W"], size: int) -> UInt8[Array, "*N s s"]:
+    """Maps as uint8, `size` pixels a side, 255 for the maximum of each."""
+    if size == 0:
+        return jnp.zeros((*maps.shape[:-2], 0, 0), jnp.uint8)
+    small = jax.image.resize(maps.astype(jnp.float32), (*maps.shape[:-2], size, size), "linear")
+    peak = small.max(axis=(-2, -1), keepdims=True, initial=0)
     return jnp.nan_to_num(small / jnp.where(peak > 0, peak, 1) * 255).round().clip(0, 255).astype(jnp.uint8)
