@@ -21,7 +21,9 @@ from matplotlib.figure import Figure
 from mlfem_jax.analysis import Group, clutter_levels, summarize, win_matrix
 from mlfem_jax.files import replacing
 from mlfem_jax.score_figures import clutter_figure, distribution_figure, faithfulness_figure, group_figure, win_figure
+from mlfem_jax.score_metrics import METRICS
 from mlfem_jax.score_page import ScoredImage, encode_pictures, write_score_page
+from mlfem_jax.score_plan import HUMANS
 from mlfem_jax.score_summary import (
     Groups,
     Scores,
@@ -35,7 +37,6 @@ from mlfem_jax.score_summary import (
     write_tables,
 )
 from mlfem_jax.score_table import read_pictures
-from mlfem_jax.scoring import HUMANS, METRICS
 
 _SHOWN_SETTINGS = (
     "dataset",
@@ -137,9 +138,9 @@ def _figures(
     if clutter:
         groups = {title: clutter[metric] for metric, title in titled.items()}
         figures["clutter"] = ("Score against clutter (Figure 7)", clutter_figure(groups))
-    against_gaze = next((metric for metric in scores.metrics if METRICS[metric].of_gaze), None)
+    against_gaze = next((metric for metric in scores.metrics if METRICS[metric].against == "gaze"), None)
     for metric in scores.metrics:
-        if METRICS[metric].of_model and against_gaze:
+        if METRICS[metric].against != "gaze" and against_gaze:
             points = {row: (summaries[against_gaze, row], summaries[metric, row]) for row in scores.rows}
             arrow = "higher" if METRICS[metric].higher_is_better else "lower"
             figure = faithfulness_figure(

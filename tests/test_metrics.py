@@ -302,3 +302,19 @@ def test_bad_input_is_named():
         metrics.similarity.__wrapped__(image, image, convention="judd")
     with pytest.raises(ValueError, match=r"factor: .* got 0"):
         metrics.emd(image, image, factor=0)
+
+
+def test_counts_are_as_good_as_fixations():
+    rng = np.random.default_rng(3)
+    image = rng.integers(0, 4, (5, 7)).astype(float)
+    own, others = rng.uniform(-1, [5, 7], (6, 2)), rng.uniform(-1, [5, 7], (30, 2))
+    box = (1, 0, 5, 6)
+    counts = np.zeros((5, 7), int)
+    for y, x in reference.places(others, image.shape):
+        counts[y, x] += 1
+    np.testing.assert_array_equal(metrics.fixation_counts(others, (5, 7)), counts)
+    score = metrics.auc_against_counts(jnp.asarray(image), own, counts, content_box=box)
+    assert float(score) == pytest.approx(reference.auc_shuffled(image, own, others, box), abs=1e-6)
+    assert np.isnan(metrics.auc_against_counts(jnp.asarray(image), own, np.zeros((5, 7))))
+    with pytest.raises(ValueError, match="counts"):
+        metrics.auc_against_counts(jnp.asarray(image), own, counts[:4])
