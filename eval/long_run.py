@@ -21,8 +21,8 @@ import tyro
 
 import mlfem_jax as mlfem
 from mlfem_jax.compilation import counted_compilations
-from mlfem_jax.explain import BatchSize
 from mlfem_jax.files import replacing
+from mlfem_jax.loop import BatchSize
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,8 @@ from mlfem_jax.batch import chosen_devices, replicate, run_batch, split
 from mlfem_jax.data.pipeline import Batch
 from mlfem_jax.fusion_weights import PACKAGED
 from mlfem_jax.methods import bind
-from mlfem_jax.scoring import Plan, score_batches
+from mlfem_jax.score_plan import Plan
+from mlfem_jax.scoring import score_batches
 
 if TYPE_CHECKING:
     from eval.throughput import Config
@@ -61,8 +62,9 @@ def our_calls(backbone: Backbone, size: tuple[int, int], batch_size: int, config
         calls[" ".join([method, *options.values()])] = Call(run, count, count)
     calls["stack of all layers' maps"] = _on_device(backbone, images, batch_size, layer_stacks, config.dtype)
     plan = Plan((("add", bind("add")),), ("pcc", "similarity"), sigma_px=SIGMA_PX, dtype=config.dtype)
+    totals = np.zeros(size, np.int32)  # only the shuffled AUC needs them
     batches = [_gaze_batch(np.asarray(images[:batch_size]))] * config.batches
-    run = functools.partial(_last, lambda: (scores for _, scores in score_batches(backbone, batches, plan)))
+    run = functools.partial(_last, lambda: (scores for _, scores in score_batches(backbone, batches, plan, totals)))
     calls["add, PCC and SIM against the GFDM"] = Call(run, count, batch_size)
     return calls
 

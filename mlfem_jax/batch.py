@@ -1,8 +1,6 @@
 """One batch on one or many devices: the forward pass, and what is asked of it, in one compiled function."""
 
 import functools
-import math
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +11,7 @@ from jaxtyping import Array
 
 from mlfem_jax.attribution.base import Forward
 from mlfem_jax.backbones.base import Backbone
+from mlfem_jax.parts import in_parts
 
 Devices = tuple[jax.Device, ...]
 
@@ -88,12 +87,7 @@ def run_batch(
         return function(Forward(backbone, inputs, logits, activations, targets))
 
     def run_share(backbone, share):
-        parts = _cache_sized_parts(len(share[0]), devices)
-        if parts == 1:
-            return run(backbone, share)
-        cut = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), share)
-        outputs = jax.lax.map(functools.partial(run, backbone), cut)
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), outputs)
+        return in_parts(functools.partial(run, backbone), share)
 
     if len(devices) == 1:
         return run_share(backbone, (images, targets))
@@ -103,14 +97,3 @@ def run_batch(
         run_share, mesh=_mesh(devices), in_specs=(PartitionSpec(), by_image), out_specs=by_image, check_vma=False
     )
     return sharded(backbone, (images, targets))
-
-
-def _cache_sized_parts(images: int, devices: Devices) -> int:
-    """How many equal parts a device's share is computed in, one after the other.
-
-    On a CPU one or two images a core, whose activations then stay in its cache: FEM reads each of them three times.
-    """
-    if devices[0].platform != "cpu":
-        return 1
-    cores = math.ceil((os.cpu_count() or 1) / len(devices))  # simulated devices share the machine's cores
-    return next((images // size for size in range(cores, 2 * cores + 1) if images % size == 0), 1)

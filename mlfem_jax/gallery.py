@@ -23,10 +23,11 @@ from mlfem_jax.attribution.base import Forward, select_layers
 from mlfem_jax.attribution.multilayer import layer_stacks
 from mlfem_jax.backbones.registry import load_backbone
 from mlfem_jax.compilation import keep_compiled
-from mlfem_jax.explain import BatchSize, map_batches
+from mlfem_jax.explain import map_batches
 from mlfem_jax.fem import fem, normalize
 from mlfem_jax.files import replacing
 from mlfem_jax.fusion import OPERATORS, fuse
+from mlfem_jax.loop import BatchSize
 from mlfem_jax.methods import BoundMethod, accepted_options, bind
 from mlfem_jax.page import ExplainedPhoto, write_page
 from mlfem_jax.photos import ResizeRule, find_photos, place_map, read_photo, resize_photo
