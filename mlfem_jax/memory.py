@@ -52,7 +52,8 @@ def batch_bytes(
         **options: those of the method.
 
     Returns:
-        The number of bytes. It leaves out what other programs hold, and the maps that `explain` collects.
+        The number of bytes. It leaves out what other programs hold, the maps that `explain` collects and, on a CPU, what
+        library calls allocate while they run.
 
     Raises:
         ValueError: unknown method or option; the number of devices does not divide `batch_size`.
