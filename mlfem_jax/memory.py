@@ -25,7 +25,7 @@ HOST_SHARE = 0.5
 
 def batch_bytes(
     backbone: Backbone,
-    method: str | Callable[[Forward], Any] = "add",
+    method: str | Callable[[Forward], Any],
     *,
     batch_size: int,
     size: tuple[int, int] | None = None,

@@ -126,7 +126,7 @@ def test_other_errors_pass():
 
 def test_a_batch_that_the_devices_cannot_share_is_refused():
     with pytest.raises(ValueError, match="batch_size: expected a multiple of the 1 devices, got 0"):
-        memory.batch_bytes(brightness_network(), batch_size=0, devices=DEVICES)
+        memory.batch_bytes(brightness_network(), "add", batch_size=0, devices=DEVICES)
 
 
 def test_auto_on_the_command_line(tmp_path, monkeypatch, capsys):
