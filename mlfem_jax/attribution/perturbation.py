@@ -1,7 +1,8 @@
 """What happens to the score when parts of the image are hidden: occlusion, RISE, LIME.
 
 Forward passes hold at most `internal_batch_size` images (at least one batch). Masks are drawn from `seed` alone and
-are the same for all images, so that a map does not depend on the batch that its image came in.
+are the same for all images, so that a map does not depend on the batch that its image came in. Where hiding changes the
+score by no more than rounding, the map is blank (`base.blank_where_still`).
 """
 
 import functools
@@ -11,7 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from mlfem_jax.attribution.base import Forward, Method, baseline_inputs, check_count, take_sign, to_maps
+from mlfem_jax.attribution.base import (
+    Forward,
+    Method,
+    baseline_inputs,
+    blank_where_still,
+    check_count,
+    take_sign,
+    to_maps,
+)
 from mlfem_jax.attribution.chunks import chunk_size, map_chunks, sum_chunks
 from mlfem_jax.attribution.target import class_score
 
@@ -55,15 +64,23 @@ def occlusion_maps(
     starts = [range(0, max(length - window_px, 0) + stride_px, stride_px) for length in size]
     corners = jnp.array([(y, x) for y in starts[0] for x in starts[1] if y < height and x < width])
 
-    def fall(corner):
-        inside = _between(height, corner[0], window_px)[:, None] & _between(width, corner[1], window_px)[None]
-        inputs = jnp.where(inside[None, :, :, None], hidden, forward.inputs)
-        fallen = whole - class_score(forward.run(inputs), forward.classes, score)
-        hides = inside.astype(jnp.float32)
-        return fallen[:, None, None] * hides[None], hides
+    chunk = chunk_size(forward, internal_batch_size)
 
-    total, count = sum_chunks(fall, corners, chunk_size(forward, internal_batch_size))
-    return to_maps(take_sign(total / count[None], sign), size)
+    def inside(corner):
+        return _between(height, corner[0], window_px)[:, None] & _between(width, corner[1], window_px)[None]
+
+    def score_of(corner):
+        inputs = jnp.where(inside(corner)[None, :, :, None], hidden, forward.inputs)
+        return class_score(forward.run(inputs), forward.classes, score)
+
+    def fall(window):
+        corner, scores = window
+        hides = inside(corner).astype(jnp.float32)
+        return (whole - scores)[:, None, None] * hides[None], hides
+
+    scores = map_chunks(score_of, corners, chunk)
+    total, count = sum_chunks(fall, (corners, scores), chunk)
+    return blank_where_still(to_maps(take_sign(total / count[None], sign), size), scores, forward.logits.dtype)
 
 
 def _between(length: int, start: Int[Array, ""], size: int) -> Bool[Array, " length"]:
@@ -104,16 +121,24 @@ def rise_maps(
         raise ValueError(f"keep: expected a probability between 0 and 1, got {keep}")
     size = forward.size
 
-    def weighted(key):
-        mask = rise_mask(key, size, cells=cells, keep=keep)
-        masked = forward.inputs * mask[None, :, :, None].astype(forward.inputs.dtype)
-        scores = class_score(forward.run(masked), forward.classes, score)
+    keys, chunk = jax.random.split(jax.random.key(seed), samples), chunk_size(forward, internal_batch_size)
+
+    def mask_of(key):
+        return rise_mask(key, size, cells=cells, keep=keep)
+
+    def score_of(key):
+        masked = forward.inputs * mask_of(key)[None, :, :, None].astype(forward.inputs.dtype)
+        return class_score(forward.run(masked), forward.classes, score)
+
+    def weighted(sample):
+        key, scores = sample
+        mask = mask_of(key)
         return scores[:, None, None] * mask[None], mask
 
-    keys = jax.random.split(jax.random.key(seed), samples)
-    total, shown = sum_chunks(weighted, keys, chunk_size(forward, internal_batch_size))
+    scores = map_chunks(score_of, keys, chunk)
+    total, shown = sum_chunks(weighted, (keys, scores), chunk)
     # The sum of the masks, where the paper has its expectation: with few masks, no pixel gains by being shown often.
-    return to_maps(total / shown[None], size)
+    return blank_where_still(to_maps(total / shown[None], size), scores, forward.logits.dtype)
 
 
 def rise_mask(key: Array, size: tuple[int, int], *, cells: int = 7, keep: float = 0.5) -> Float[Array, "H W"]:
@@ -178,7 +203,8 @@ def lime_maps(
     scores = map_chunks(score_of, shown, chunk_size(forward, internal_batch_size))
     fit = functools.partial(weighted_ridge, kernel_width=kernel_width, ridge=ridge)
     weights = jax.vmap(lambda exists, scores: fit(shown, exists, scores), in_axes=(0, 1))(pixels > 0, scores)
-    return to_maps(take_sign(jax.vmap(lambda weight, label: weight[label])(weights, labels), sign), forward.size)
+    maps = to_maps(take_sign(jax.vmap(lambda weight, label: weight[label])(weights, labels), sign), forward.size)
+    return blank_where_still(maps, scores, forward.logits.dtype)
 
 
 def weighted_ridge(
