@@ -130,23 +130,6 @@ def to_maps(raw: Float[Array, "N h w"], size: tuple[int, int]) -> Float[Array, "
     return jnp.clip(maps, 0.0, 1.0)  # XLA may compute a map twice, for its minimum and for itself, an ulp apart
 
 
-def blank_where_still(maps: Float[Array, "N H W"], scores: Float[Array, "M N"], dtype: Any) -> Float[Array, "N H W"]:
-    """The maps of the images whose score moves; all zeros where nothing that was hidden changed it.
-
-    Without that, min-max would stretch the rounding errors of a score that stays the same over all of [0, 1]. Scores
-    stay the same where they differ by at most 4 times the precision of `dtype` times the largest of them: 5e-7 of it
-    in float32, 3 % in bfloat16.
-
-    Args:
-        maps: one for each image.
-        scores: of M perturbed copies of each image.
-        dtype: of the logits that the scores come from.
-    """
-    rounding = 4 * float(jnp.finfo(dtype).eps) * jnp.abs(scores).max(axis=0)
-    moves = jnp.ptp(scores, axis=0) > rounding
-    return jnp.where(moves[:, None, None], maps, jnp.zeros_like(maps))
-
-
 def baseline_inputs(forward: Forward, baseline: str) -> Float[Array, "1 1 1 3"]:
     """One preprocessed pixel that stands for "nothing there": black, white, or zero (ImageNet's mean colour).
 

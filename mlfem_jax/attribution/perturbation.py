@@ -1,8 +1,8 @@
 """What happens to the score when parts of the image are hidden: occlusion, RISE, LIME.
 
 Forward passes hold at most `internal_batch_size` images (at least one batch). Masks are drawn from `seed` alone and
-are the same for all images, so that a map does not depend on the batch that its image came in. Where hiding changes the
-score by no more than rounding, the map is blank (`base.blank_where_still`).
+are the same for all images, so that a map does not depend on the batch that its image came in. Where nothing that is
+hidden changes the score by more than rounding, the map is blank (`target.moves`).
 """
 
 import functools
@@ -12,17 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from mlfem_jax.attribution.base import (
-    Forward,
-    Method,
-    baseline_inputs,
-    blank_where_still,
-    check_count,
-    take_sign,
-    to_maps,
-)
+from mlfem_jax.attribution.base import Forward, Method, baseline_inputs, check_count, take_sign, to_maps
 from mlfem_jax.attribution.chunks import chunk_size, map_chunks, sum_chunks
-from mlfem_jax.attribution.target import class_score
+from mlfem_jax.attribution.target import class_score, moves
 
 
 def occlusion_maps(
@@ -67,7 +59,8 @@ def occlusion_maps(
     chunk = chunk_size(forward, internal_batch_size)
 
     def inside(corner):
-        return _between(height, corner[0], window_px)[:, None] & _between(width, corner[1], window_px)[None]
+        down, along = jnp.arange(height) - corner[0], jnp.arange(width) - corner[1]
+        return ((down >= 0) & (down < window_px))[:, None] & ((along >= 0) & (along < window_px))[None]
 
     def score_of(corner):
         inputs = jnp.where(inside(corner)[None, :, :, None], hidden, forward.inputs)
@@ -80,12 +73,7 @@ def occlusion_maps(
 
     scores = map_chunks(score_of, corners, chunk)
     total, count = sum_chunks(fall, (corners, scores), chunk)
-    return blank_where_still(to_maps(take_sign(total / count[None], sign), size), scores, forward.logits.dtype)
-
-
-def _between(length: int, start: Int[Array, ""], size: int) -> Bool[Array, " length"]:
-    place = jnp.arange(length)
-    return (place >= start) & (place < start + size)
+    return _maps(forward, take_sign(total / count[None], sign), scores, score)
 
 
 def rise_maps(
@@ -138,7 +126,7 @@ def rise_maps(
     scores = map_chunks(score_of, keys, chunk)
     total, shown = sum_chunks(weighted, (keys, scores), chunk)
     # The sum of the masks, where the paper has its expectation: with few masks, no pixel gains by being shown often.
-    return blank_where_still(to_maps(total / shown[None], size), scores, forward.logits.dtype)
+    return _maps(forward, total / shown[None], scores, score)
 
 
 def rise_mask(key: Array, size: tuple[int, int], *, cells: int = 7, keep: float = 0.5) -> Float[Array, "H W"]:
@@ -203,8 +191,8 @@ def lime_maps(
     scores = map_chunks(score_of, shown, chunk_size(forward, internal_batch_size))
     fit = functools.partial(weighted_ridge, kernel_width=kernel_width, ridge=ridge)
     weights = jax.vmap(lambda exists, scores: fit(shown, exists, scores), in_axes=(0, 1))(pixels > 0, scores)
-    maps = to_maps(take_sign(jax.vmap(lambda weight, label: weight[label])(weights, labels), sign), forward.size)
-    return blank_where_still(maps, scores, forward.logits.dtype)
+    raw = jax.vmap(lambda weight, label: weight[label])(weights, labels)
+    return _maps(forward, take_sign(raw, sign), scores, score)
 
 
 def weighted_ridge(
@@ -260,6 +248,14 @@ def _cut(slic, image: np.ndarray, segments: int) -> np.ndarray:
 
 def _room(segments: int) -> int:
     return 2 * segments
+
+
+def _maps(
+    forward: Forward, raw: Float[Array, "N H W"], scores: Float[Array, "M N"], score: str
+) -> Float[Array, "N H W"]:
+    """Maps from raw ones, blank where the scores of the perturbed images do not move."""
+    moving = moves(scores, forward.logits, score)
+    return to_maps(jnp.where(moving[:, None, None], raw, jnp.zeros_like(raw)), forward.size)
 
 
 METHODS = {
