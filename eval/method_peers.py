@@ -97,7 +97,7 @@ def _cams(model, prepared: Call) -> dict[str, Call]:
         def call(images):
             with kind(model=model, target_layers=[model._bn1]) as cam:  # which takes its hooks along
                 cam.batch_size = 64
-                return cam(input_tensor=prepared(images))
+                return cam(input_tensor=prepared(images), targets=None)
 
         return call
 
