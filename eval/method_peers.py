@@ -112,7 +112,7 @@ def _cams(model, prepared: Call) -> dict[str, Call]:
     }
 
 
-def _captum(model) -> dict[str, tuple[Call, str]]:
+def _captum(model) -> dict[str, tuple[Callable[..., Any], str]]:
     """(inputs, classes) to attributions, with the options of our defaults, and how the colours become one."""
     from captum import attr
 

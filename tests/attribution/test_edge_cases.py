@@ -22,9 +22,19 @@ ALL = [name for name in METHODS if name != "net"]
 SEE_THE_NETWORK = [name for name in ALL if name not in FAMILIES["References"]]
 # A gradient at the input changes sign with single ReLUs, and a bfloat16 forward switches some of them; hiding one of
 # these superpixels changes the score by a few bfloat16 steps.
-CORRELATION = dict.fromkeys(("saliency", "gradient_x_input", "smooth_grad", "integrated_gradients"), 0.7) | {
-    "lime": 0.5
-}
+GRADIENTS = ("saliency", "gradient_x_input", "smooth_grad", "integrated_gradients")
+CORRELATION = dict.fromkeys(GRADIENTS, 0.7) | {"lime": 0.5}
+
+
+class Residual(nnx.Module):
+    def __init__(self, *, rngs):
+        self.first, self.second = Conv(3, 8, 3, stride=2, rngs=rngs), Conv(8, 8, 3, rngs=rngs)
+        self.fc = Linear(8, 5, rngs=rngs)
+
+    def __call__(self, inputs, *, tap=no_tap, rules=PLAIN):
+        first = tap("first", rules.relu6(self.first(inputs, rules.first)))
+        last = tap("last", rules.relu(rules.add(self.second(first, rules.conv), first)))
+        return self.fc(rules.average(mean_pool, last), rules.dense), OrderedDict(first=first, last=last)
 
 
 @pytest.fixture(scope="module")
