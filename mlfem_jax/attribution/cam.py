@@ -17,6 +17,7 @@ from mlfem_jax.attribution.chunks import chunk_size, map_chunks
 from mlfem_jax.attribution.target import class_score
 from mlfem_jax.fem import normalize as min_max
 from mlfem_jax.fem import upsample
+from mlfem_jax.fusion import OPERATORS
 from mlfem_jax.fusion import fuse as fuse_maps
 
 Activation = Float[Array, "h w C"]
@@ -201,6 +202,8 @@ def _fused(
     forward: Forward, raw: list[Float[Array, "N _h _w"]], fuse: str, alpha: float, normalize: str
 ) -> Float[Array, "N H W"]:
     """One map of each image from the raw maps of its layers; one layer's is its own."""
+    if fuse not in OPERATORS:
+        raise ValueError(f"fuse: expected one of {', '.join(OPERATORS)}, got {fuse!r}")
     stacks = jnp.stack([to_maps(map, forward.size) for map in raw], axis=1)
     return jax.vmap(lambda stack: fuse_maps(stack, operator=fuse, alpha=alpha, normalize=normalize))(stacks)
 
