@@ -1,11 +1,12 @@
-import pytest
-
-pytest.importorskip("pyarrow", reason="needs pyarrow")
-skimage = pytest.importorskip("skimage", reason="needs scikit-image")
-
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+import pytest
+
+pytest.importorskip("grain", reason="needs Grain")
+pytest.importorskip("pyarrow", reason="needs pyarrow")
+pytest.importorskip("skimage", reason="needs scikit-image")
 
 from eval import report, score
 from eval.demo import METHODS, photo_record
@@ -13,7 +14,7 @@ from mlfem_jax.methods import METHODS as ALL
 from mlfem_jax.score_table import read_scores
 from tests.networks import brightness_network
 
-PHOTO = Path(skimage.__file__).parent / "data" / "coffee.png"
+PHOTO = Path(str(files("skimage") / "data" / "coffee.png"))
 
 
 def test_photographs_without_gaze_are_scored_against_the_network(tmp_path):
