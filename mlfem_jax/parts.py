@@ -26,5 +26,5 @@ def in_parts(function: Callable[[Any], Any], batch: Any) -> Any:
     part = next((part for part in range(most // 2 or 1, most + 1) if size % part == 0), size)
     if part == size:
         return function(batch)
-    split = jax.tree.map(lambda leaf: leaf.reshape(-1, part, *leaf.shape[1:]), batch)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), jax.lax.map(function, split))
+    split = jax.tree.map(lambda leaf: leaf.reshape(size // part, part, *leaf.shape[1:]), batch)
+    return jax.tree.map(lambda leaf: leaf.reshape(size, *leaf.shape[2:]), jax.lax.map(function, split))
