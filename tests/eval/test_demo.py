@@ -19,12 +19,18 @@ PHOTO = Path(str(files("skimage") / "data" / "coffee.png"))
 
 def test_photographs_without_gaze_are_scored_against_the_network(tmp_path):
     config = score.Config(
-        Path(), tmp_path / "scores", methods=("fem", "edge"), metrics=("model",), humans=False, batch_size=2, map_size=8
+        Path(),
+        tmp_path / "scores",
+        methods=("centre", "edge"),
+        metrics=("model",),
+        humans=False,
+        batch_size=2,
+        map_size=8,
     )
     dataset = {"name": "photographs", "sigma_px": 1.0, "class_names": []}
     score.run(config, [photo_record(PHOTO)], dataset, brightness_network())
     rows = read_scores(tmp_path / "scores").to_pylist()
-    assert [row["method"] for row in rows] == ["fem", "edge"]
+    assert [row["method"] for row in rows] == ["centre", "edge"]
     assert all(np.isfinite(row[name]) for row in rows for name in ("insertion", "deletion", "drop", "increase"))
     assert report.main(report.Config(tmp_path / "scores", tmp_path, resamples=9)) == 0
     page = (tmp_path / "report.html").read_text()
