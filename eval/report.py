@@ -99,18 +99,24 @@ def write_report(config: Config) -> None:
     images, lines = _images(config, scores)
     write_score_page(
         config.out / "report.html",
-        title=f"{scores.settings['dataset']}: what {scores.settings['backbone']} and people looked at",
+        title=_title(scores.settings),
         settings=_shown_settings(scores, len(images)),
         tables=page_tables(scores, summaries, clutter),
         figures=pictures,
         images=images,
         pictures=lines,
+        gaze=scores.settings["gaze"],
         methods=scores.rows,
         metrics=[
             {"name": name, "title": METRICS[name].title, "higher": METRICS[name].higher_is_better}
             for name in scores.metrics
         ],
     )
+
+
+def _title(settings: Mapping[str, Any]) -> str:
+    people = " and people" if settings["gaze"] else ""
+    return f"{settings['dataset']}: what {settings['backbone']}{people} looked at"
 
 
 def _figures(

@@ -118,7 +118,8 @@ def run(config: Config, source: Source, dataset: Mapping[str, Any], backbone: Ba
     plan = make_plan(config, dataset["sigma_px"])
     index = scan(source)
     positions = _chosen_positions(config, index.ids)
-    settings = _settings(config, plan, dataset, backbone, len(positions))
+    looked = bool(index.fixation_counts[positions].any()) or any(source[i]["density"] for i in positions)
+    settings = _settings(config, plan, dataset, backbone, len(positions), looked)
     claim_folder(config.out, settings)
     parts = part_ranges(len(positions), config.part_size)
     own, processes = _process(config)
@@ -193,7 +194,7 @@ def _process(config: Config) -> tuple[int, int]:
 
 
 def _settings(
-    config: Config, plan: Plan, dataset: Mapping[str, Any], backbone: Backbone, images: int
+    config: Config, plan: Plan, dataset: Mapping[str, Any], backbone: Backbone, images: int, gaze: bool
 ) -> dict[str, Any]:
     """All that decides the numbers, for the metadata of the table."""
     return {
@@ -202,6 +203,7 @@ def _settings(
         "split": config.split,
         "fold": config.fold,
         "images": images,
+        "gaze": gaze,
         "backbone": backbone.name,
         "weights": None if config.weights is None else str(config.weights),
         "input_size": backbone.input_size,

@@ -33,13 +33,13 @@ def chosen_devices(devices: Sequence[jax.Device] | None) -> Devices:
     return tuple(devices)
 
 
-def replicate(backbone: Backbone, devices: Devices) -> Backbone:
-    """The backbone with its parameters whole on each device; itself, where they are there."""
+def replicate(tree: Any, devices: Devices) -> Any:
+    """A pytree of arrays, such as a backbone, whole on each device; itself, where it is there."""
     where = _sharding(devices, PartitionSpec())
-    leaves = jax.tree.leaves(backbone)
+    leaves = jax.tree.leaves(tree)
     # Asking takes microseconds, where putting takes a millisecond: a tenth of a batch on a fast device.
     there = all(isinstance(leaf, jax.Array) and leaf.sharding == where for leaf in leaves)
-    return backbone if there else jax.device_put(backbone, where)
+    return tree if there else jax.device_put(tree, where)
 
 
 def split(devices: Devices) -> NamedSharding | SingleDeviceSharding:
@@ -86,14 +86,24 @@ def run_batch(
         logits, activations = backbone.apply(backbone.params, inputs)
         return function(Forward(backbone, inputs, logits, activations, targets))
 
-    def run_share(backbone, share):
-        return in_parts(functools.partial(run, backbone), share)
+    return over_shares(run, devices)(backbone, (images, targets))
+
+
+def over_shares(function: Callable[[Any, Any], Any], devices: Devices) -> Callable[[Any, Any], Any]:
+    """function(whole, batch), the batch cut into the devices' shares, and those on a CPU into parts.
+
+    Args:
+        function: of something that all images need, and of images, each of which counts for itself: no sum over them.
+        devices: `whole` is on each of them, the batch `split` over them.
+    """
+
+    def of_share(whole, share):
+        return in_parts(functools.partial(function, whole), share)
 
     if len(devices) == 1:
-        return run_share(backbone, (images, targets))
+        return of_share
     by_image = PartitionSpec("images")
     # Nothing is summed over images, so there is nothing for the check of what varies over the mesh to find.
-    sharded = jax.shard_map(
-        run_share, mesh=_mesh(devices), in_specs=(PartitionSpec(), by_image), out_specs=by_image, check_vma=False
+    return jax.shard_map(
+        of_share, mesh=_mesh(devices), in_specs=(PartitionSpec(), by_image), out_specs=by_image, check_vma=False
     )
-    return sharded(backbone, (images, targets))

@@ -26,7 +26,7 @@ from mlfem_jax.compilation import keep_compiled
 from mlfem_jax.explain import map_batches
 from mlfem_jax.fem import fem, normalize
 from mlfem_jax.files import replacing
-from mlfem_jax.fusion import OPERATORS, fuse
+from mlfem_jax.fusion import ALPHA, OPERATORS, fuse
 from mlfem_jax.loop import BatchSize
 from mlfem_jax.methods import BoundMethod, accepted_options, bind
 from mlfem_jax.page import ExplainedPhoto, write_page
@@ -46,7 +46,7 @@ def explain(
     weights: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None,
     method: str = "add",
     k: float = 2.0,
-    alpha: float = 0.5,
+    alpha: float = ALPHA,
     layers: str = "all",
     batch_size: BatchSize = 16,
     dtype: Literal["float32", "bfloat16"] = "float32",

@@ -12,12 +12,12 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Int8, Int32, Shaped, UIn
 
 from mlfem_jax.attribution.base import Forward
 from mlfem_jax.backbones.base import Backbone
+from mlfem_jax.batch import Devices, chosen_devices, over_shares, replicate, split
 from mlfem_jax.data.pipeline import Batch
 from mlfem_jax.gaze import count_density, gaze_density
 from mlfem_jax.methods import BoundMethod
 from mlfem_jax.metrics import fixation_counts
 from mlfem_jax.metrics.common import content, limits
-from mlfem_jax.parts import in_parts
 from mlfem_jax.score_metrics import METRICS, Gaze
 from mlfem_jax.score_plan import Plan, Task
 
@@ -75,16 +75,14 @@ def score_batches(
     Returns:
         An iterator of (batch, scores), padding included.
     """
-    devices = jax.local_devices()
-    mesh = jax.sharding.Mesh(np.array(devices), ("batch",))
-    replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    by_image = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
-    backbone, totals = jax.device_put((backbone.astype(plan.dtype), totals), replicated)
+    devices = chosen_devices(None)
+    whole = replicate((backbone.astype(plan.dtype), totals), devices)
     running: deque[tuple[Batch, BatchScores]] = deque()
     for batch in batches:
-        split = len(devices) > 1 and len(batch.images) % len(devices) == 0
-        inputs = _inputs(batch, plan, by_image if split else replicated)
-        running.append((batch, score_batch(backbone, inputs, totals, plan=plan, mesh=mesh if split else None)))
+        if len(batch.images) % len(devices):
+            devices = devices[:1]
+            whole = replicate(whole, devices)
+        running.append((batch, score_batch(*whole, _inputs(batch, plan, devices), plan=plan, devices=devices)))
         if len(running) == 2:
             batch, scores = running.popleft()
             yield batch, jax.device_get(scores)
@@ -92,43 +90,35 @@ def score_batches(
         yield batch, jax.device_get(scores)
 
 
-def _inputs(batch: Batch, plan: Plan, sharding: jax.sharding.Sharding) -> Inputs:
+def _inputs(batch: Batch, plan: Plan, devices: Devices) -> Inputs:
     gaze = (batch.fixations, batch.fixation_mask, batch.observers, plan.sigma_px * batch.scale, batch.content_box)
-    return Inputs(*jax.device_put((batch.images, *gaze, batch.labels, batch.density), sharding))
+    return Inputs(*jax.device_put((batch.images, *gaze, batch.labels, batch.density), split(devices)))
 
 
-@functools.partial(jax.jit, static_argnames=("plan", "mesh"))
+@functools.partial(jax.jit, static_argnames=("plan", "devices"))
 def score_batch(
-    backbone: Backbone,
-    inputs: Inputs,
-    totals: Int[Array, "H W"],
-    *,
-    plan: Plan,
-    mesh: jax.sharding.Mesh | None = None,
+    backbone: Backbone, totals: Int[Array, "H W"], inputs: Inputs, *, plan: Plan, devices: Devices
 ) -> BatchScores:
     """Every method and metric of a batch from one forward pass.
 
     Where an image has no fixation, the released density stands in for the GFDM, if there is one.
 
     Args:
-        backbone: the network.
-        inputs: of the batch.
-        totals: see `score_batches`.
+        backbone: the network, on all devices.
+        totals: see `score_batches`; on all devices.
+        inputs: of the batch, split over the devices.
         plan: what is scored.
-        mesh: devices that share the batch, each computing its images alone; None is one device.
+        devices: one or several.
     """
 
-    def scores(backbone, inputs, totals):
-        return in_parts(lambda part: _score_part(backbone, part, totals, plan), inputs)
+    def scores(whole, part):
+        backbone, totals = whole
+        return _score_part(backbone, totals, part, plan)
 
-    if mesh is None:
-        return scores(backbone, inputs, totals)
-    whole, split = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec("batch")
-    shared = jax.shard_map(scores, mesh=mesh, in_specs=(whole, split, whole), out_specs=split, check_vma=False)
-    return shared(backbone, inputs, totals)
+    return over_shares(scores, devices)((backbone, totals), inputs)
 
 
-def _score_part(backbone: Backbone, inputs: Inputs, totals: Array, plan: Plan) -> BatchScores:
+def _score_part(backbone: Backbone, totals: Array, inputs: Inputs, plan: Plan) -> BatchScores:
     images = backbone.preprocess(inputs.images).astype(plan.dtype)
     logits, activations = backbone.apply(backbone.params, images)
     forward = Forward(backbone, images, logits, activations)

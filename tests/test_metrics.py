@@ -318,3 +318,13 @@ def test_counts_are_as_good_as_fixations():
     assert np.isnan(metrics.auc_against_counts(jnp.asarray(image), own, np.zeros((5, 7))))
     with pytest.raises(ValueError, match="counts"):
         metrics.auc_against_counts(jnp.asarray(image), own, counts[:4])
+
+
+def test_emd_of_masses_that_span_forty_orders_of_magnitude():
+    # Cells of one pixel; which the presolver of the linear programme calls infeasible.
+    rng = np.random.default_rng(0)
+    y, x = np.indices((7, 7))
+    for _ in range(400):
+        power, (b, a), width = rng.choice([1, 4, 10, 20, 40]), rng.uniform(0, 6, 2), rng.uniform(0.5, 4)
+        image, bell = rng.random((7, 7)) ** power, np.exp(-((y - b) ** 2 + (x - a) ** 2) / width)
+        assert 0 < float(metrics.emd(jnp.asarray(image), jnp.asarray(bell), factor=1)) < 9

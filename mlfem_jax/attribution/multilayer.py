@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from mlfem_jax.attribution.base import Forward, Method
 from mlfem_jax.backbones.base import Activations
 from mlfem_jax.fem import importance_map, layer_maps
-from mlfem_jax.fusion import fuse
+from mlfem_jax.fusion import ALPHA, fuse
 
 
 def layer_stacks(forward: Forward, *, layers: tuple[str, ...] | None = None, k: float = 2.0) -> Float[Array, "N L H W"]:
@@ -30,7 +30,7 @@ def fused_maps(
     operator: str,
     layers: tuple[str, ...] | None = None,
     k: float = 2.0,
-    alpha: float = 0.5,
+    alpha: float = ALPHA,
     normalize: str = "end",
 ) -> Float[Array, "N H W"]:
     """MLFEM: the FEM maps of all `layers` fused by `operator`. Source: the paper, sections 2.2 and 2.3."""
