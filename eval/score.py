@@ -13,7 +13,7 @@ import itertools
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from mlfem_jax.backbones.base import Backbone
 from mlfem_jax.compilation import keep_compiled
 from mlfem_jax.data.example import ExampleFormat
 from mlfem_jax.data.pipeline import Batch, open_dataset, read_batches
-from mlfem_jax.data.split import Index, Source, fixation_totals, k_folds, scan
+from mlfem_jax.data.split import Index, Source, fixation_totals, fold_positions, scan
 from mlfem_jax.frames import FitRule
 from mlfem_jax.score_metrics import metric_names
 from mlfem_jax.score_plan import Plan, Task, parse_method
@@ -117,7 +117,7 @@ def run(config: Config, source: Source, dataset: Mapping[str, Any], backbone: Ba
     """
     plan = make_plan(config, dataset["sigma_px"])
     index = scan(source)
-    positions = _chosen_positions(config, index.ids)
+    positions = np.arange(len(source)) if config.fold is None else fold_positions(index.ids, config.fold)
     looked = bool(index.fixation_counts[positions].any()) or any(source[i]["density"] for i in positions)
     settings = _settings(config, plan, dataset, backbone, len(positions), looked)
     claim_folder(config.out, settings)
@@ -177,15 +177,6 @@ def make_plan(config: Config, sigma_px: float | None) -> Plan:
         map_size=config.map_size,
         dtype=config.dtype,
     )
-
-
-def _chosen_positions(config: Config, ids: Sequence[str]) -> Int[np.ndarray, " images"]:
-    if config.fold is None:
-        return np.arange(len(ids))
-    fold, k = config.fold
-    if not 0 <= fold < k:
-        raise ValueError(f"fold: expected 0 to {k - 1} of {k}, got {fold}")
-    return k_folds(ids, k)[fold]
 
 
 def _process(config: Config) -> tuple[int, int]:
