@@ -18,7 +18,7 @@ from pytorch_grad_cam import FEM, GradCAM
 from eval.throughput_rows import Call
 from mlfem_jax.backbones.base import Backbone
 
-K, ALPHA = 2.0, 0.5
+K, ALPHA = 2.0, 0.9
 
 
 def peer_calls(backbone: Backbone, batch_size: int) -> dict[str, Call]:
