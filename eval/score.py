@@ -8,20 +8,16 @@ Then `python -m eval.report OUT --out REPORT`.
 """
 
 import dataclasses
-import io
 import itertools
-import shutil
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import tyro
-from jaxtyping import Int, UInt8
-from PIL import Image
+from jaxtyping import Int
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -30,13 +26,15 @@ import mlfem_jax as mlfem
 from mlfem_jax.backbones.base import Backbone
 from mlfem_jax.compilation import keep_compiled
 from mlfem_jax.data.example import ExampleFormat
-from mlfem_jax.data.pipeline import Batch, open_dataset, read_batches
+from mlfem_jax.data.pipeline import open_dataset, read_batches
 from mlfem_jax.data.split import Index, Source, fixation_totals, fold_positions, scan
 from mlfem_jax.frames import FitRule
 from mlfem_jax.score_metrics import metric_names
 from mlfem_jax.score_plan import Plan, Task, parse_method
+from mlfem_jax.score_rows import image_records
 from mlfem_jax.score_table import claim_folder, part_ranges, read_scores, undefined_counts, unfinished, write_part
-from mlfem_jax.scoring import BatchScores, score_batches
+from mlfem_jax.scoring import score_batches
+from mlfem_jax.training import provenance
 
 _CHEAP_METRICS = ("pcc", "similarity", "kl_divergence", "nss", "auc_judd", "auc", "auc_shuffled", "information_gain")
 
@@ -137,7 +135,7 @@ def run(config: Config, source: Source, dataset: Mapping[str, Any], backbone: Ba
             process_count=1,
         )
         scored = score_batches(backbone, batches, plan, fixation_totals(source, format))
-        records = _image_records(scored, iter(places), plan, config)
+        records = image_records(scored, iter(places), plan, rule=config.rule, photo_size=config.photo_size)
         records = iter(track(records, "images", total=len(places), console=Console(stderr=True)))
         for number in todo:
             images = list(itertools.islice(records, len(parts[number])))
@@ -211,56 +209,8 @@ def _settings(
         "class_names": list(dataset["class_names"]),
         "network_labels": list(backbone.labels),
         "version": mlfem.__version__,
-        "commit": _commit(),
+        "commit": provenance()["commit"],
     }
-
-
-def _commit() -> str | None:
-    """Of the checkout that this file is in; None where it is in none."""
-    git = shutil.which("git")
-    if git is None:
-        return None
-    command = [git, "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return found.stdout.strip() if found.returncode == 0 else None
-
-
-def _image_records(
-    scored: Iterator[tuple[Batch, BatchScores]], places: Iterator[int], plan: Plan, config: Config
-) -> Iterator[tuple[list[dict[str, Any]], dict[str, Any]]]:
-    """(rows of the table, pictures) of image after image."""
-    for batch, scores in scored:
-        for i in np.flatnonzero(batch.mask):
-            image = {
-                "position": next(places),
-                "id": str(batch.ids[i]),
-                "labels": np.flatnonzero(batch.labels[i]).tolist(),
-                "prediction": int(scores.prediction[i]),
-                "probability": float(scores.probability[i]),
-                "correct": None if scores.correct[i] < 0 else bool(scores.correct[i]),
-                "clutter": None if batch.clutter[i] < 0 else int(batch.clutter[i]),
-            }
-            rows = [
-                image
-                | {"method": name, "constant": bool(scores.constant[i, row])}
-                | dict(zip(plan.metrics, scores.scores[i, row].tolist(), strict=True))
-                | {"map": scores.maps[i, row].tobytes() if plan.map_size else None}
-                for row, name in enumerate(plan.rows)
-            ]
-            picture = {"id": image["id"], "photo": b"", "gaze": scores.gaze[i].tobytes()}
-            if plan.map_size:
-                frame = np.array(batch.images.shape[1:3])
-                size = batch.size[i] if config.rule == "stretch" else frame
-                picture["photo"] = _thumbnail(batch.images[i], size, config.photo_size)
-            yield rows, picture
-
-
-def _thumbnail(image: UInt8[np.ndarray, "H W 3"], size: Int[np.ndarray, "2"], longer: int) -> bytes:
-    """A JPEG file of the frame, in the proportions of `size`, (height, width)."""
-    height, width = (max(1, round(float(side) * longer / float(size.max()))) for side in size)
-    file = io.BytesIO()
-    Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR).save(file, "JPEG", quality=80)
-    return file.getvalue()
 
 
 def _print_undefined(folder: Path, plan: Plan) -> None:
