@@ -32,8 +32,10 @@ def normalize_features(
     *,
     epsilon: float,
 ) -> Float[Array, "N h w C"]:
-    """scale (features - mean) / sqrt(variance + epsilon) + bias, computed in float32, in the dtype of the features."""
-    mean, factor, bias = (values[None, None, None] for values in (mean, scale * jax.lax.rsqrt(variance + epsilon), bias))
+    """Scale (features - mean) / sqrt(variance + epsilon) + bias, computed in float32, in the dtype of the features."""
+    mean, factor, bias = (
+        values[None, None, None] for values in (mean, scale * jax.lax.rsqrt(variance + epsilon), bias)
+    )
     return ((features.astype(jnp.float32) - mean) * factor + bias).astype(features.dtype)
 
 

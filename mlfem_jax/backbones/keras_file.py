@@ -62,9 +62,7 @@ def torch_resnet(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         The arrays by torchvision's names, in torch's axis order; an array without a Keras name ("layer/weight") is
         one of a state dict already, and is kept as it is.
     """
-    return {
-        _torch_name(name): _torch_axes(array) if "/" in name else array for name, array in arrays.items()
-    }
+    return {_torch_name(name): _torch_axes(array) if "/" in name else array for name, array in arrays.items()}
 
 
 def _torch_name(name: str) -> str:

@@ -128,9 +128,9 @@ def save_weights(folder: str | Path, arrays: Mapping[str, Any]) -> None:
         folder: where to write; orbax writes beside it and renames, and refuses a folder that exists.
         arrays: arrays by name, in nested dicts if need be.
     """
-    import orbax.checkpoint as ocp
+    from mlfem_jax.checkpoint import own_checkpointer
 
-    with ocp.StandardCheckpointer() as checkpointer:
+    with own_checkpointer() as checkpointer:
         checkpointer.save(Path(folder).absolute(), dict(arrays))
 
 
