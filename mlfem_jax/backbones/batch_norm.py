@@ -23,6 +23,10 @@ class Norm:
     running: bool = False
 
 
+TORCH_NORM = Norm()
+"""torch.nn.BatchNorm2d as it is by default."""
+
+
 def normalize_features(
     features: Float[Array, "N h w C"],
     mean: Float[Array, " C"],
@@ -32,10 +36,12 @@ def normalize_features(
     *,
     epsilon: float,
 ) -> Float[Array, "N h w C"]:
-    """Scale (features - mean) / sqrt(variance + epsilon) + bias, computed in float32, in the dtype of the features."""
-    mean, factor, bias = (
-        values[None, None, None] for values in (mean, scale * jax.lax.rsqrt(variance + epsilon), bias)
-    )
+    """Features less their mean, over the root of variance + epsilon, times scale, plus bias.
+
+    Computed in float32, and returned in the dtype of the features.
+    """
+    factor = scale * jax.lax.rsqrt(variance + epsilon)
+    mean, factor, bias = (values[None, None, None] for values in (mean, factor, bias))
     return ((features.astype(jnp.float32) - mean) * factor + bias).astype(features.dtype)
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from mlfem_jax.backbones import efficientnet_lite, resnet, vgg
 from mlfem_jax.backbones.base import Backbone, Preprocess
-from mlfem_jax.backbones.batch_norm import Norm
+from mlfem_jax.backbones.batch_norm import TORCH_NORM, Norm
 from mlfem_jax.backbones.folding import Names, expected_shapes, fold
 from mlfem_jax.backbones.keras_file import torch_resnet
 
@@ -49,7 +49,7 @@ class Architecture:
     package: str | None = None
     package_file: str = ""
     published: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]] = dict
-    norm: Norm | None = Norm()
+    norm: Norm | None = TORCH_NORM
     input_size: tuple[int, int] = (224, 224)
 
 
@@ -99,7 +99,7 @@ def _vgg(depth: int, depths: tuple[int, ...], *, norm: bool) -> Architecture:
         head="fc3",
         canonical=vgg.canonical,
         published=vgg.torchvision_form,
-        norm=Norm() if norm else None,
+        norm=TORCH_NORM if norm else None,
         summary=f"VGG-{depth}{' with batch norm' if norm else ''}; layers: its {sum(depths)} convolutions",
     )
 
