@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m mlfem_jax.demo --out out/demo
+	$(BIN)/python -m eval.demo --out out/demo/report
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto

@@ -1,29 +1,38 @@
-"""What every explanation method costs: its time beside that of a forward pass, and images/s.
+"""What every explanation method costs: forwards that take as long, images/s, and the peers' in the same run.
 
-    python -m eval.method_cost --out cost.json
-    python -m eval.method_cost --out cost.json --compare   # also captum's and grad-cam's, where torch is installed
+    python -m eval.method_cost --out cost.json --markdown cost.md
+    python -m eval.method_cost --out cost.json --markdown cost.md --compare    # beside captum and grad-cam
 
-The images are noise: time does not depend on what they show, LIME's superpixels excepted.
+The comparison needs them: `pip install torch captum grad-cam efficientnet-lite-pytorch '.[weights,lime]'`.
+
+A call takes uint8 images, on the device already (on the host for the peers), and ends with importance maps in [0, 1] of
+the network's input size: the predicted class, upsampling and min-max are in it, for ours and for the peers. Ours, the
+peer's and a bare forward are timed in turns, each after a first call that compiles. All use all cores.
 """
 
 import dataclasses
-import functools
+import importlib.metadata
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
 from rich.console import Console
-from rich.table import Table
+from rich.markdown import Markdown
 
+from eval.method_peers import Peer, torch_peers
 from mlfem_jax import explain, load_backbone
 from mlfem_jax.backbones.base import Backbone
 from mlfem_jax.files import replacing
-from mlfem_jax.methods import METHODS, methods
+from mlfem_jax.methods import METHODS, accepted_options, methods
+
+Calls = dict[str, Callable[[], Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,112 +41,149 @@ class Config:
 
     Attributes:
         out: the JSON file to write.
-        backbone: see `load_backbone`.
+        markdown: the table to write as Markdown.
+        backbone: see `load_backbone`; the comparison is with efficientnet_lite0.
         weights: see `load_backbone`.
         methods: names; empty is all.
-        batch_size: images in a batch, which is what is timed.
-        repeats: timed runs of the methods of one pass, of which the fastest counts; slow ones are run once.
-        compare: also time captum's and grad-cam's methods on the same kind of network by torch.
+        batch_size: images in a call.
+        slow_batch_size: images in a call of a method that repeats forwards or gradients.
+        repeats: most calls of each kind, whose median counts.
+        limit_s: no further calls of a method begin after this many seconds, so a slow one is timed once.
+        compare: also time captum's and grad-cam's methods.
     """
 
     out: Path
+    markdown: Path | None = None
     backbone: str = "efficientnet_lite0"
     weights: str | None = None
     methods: tuple[str, ...] = ()
-    batch_size: int = 8
-    repeats: int = 3
+    batch_size: int = 16
+    slow_batch_size: int = 2
+    repeats: int = 5
+    limit_s: float = 20.0
     compare: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses what would fail only after the first measurements."""
+        unknown = sorted(set(self.methods) - set(methods()))
+        if unknown:
+            raise ValueError(f"methods: expected some of {', '.join(methods())}, got {', '.join(unknown)}")
+        if self.compare and self.backbone != "efficientnet_lite0":
+            raise ValueError(f"backbone: the comparison is with efficientnet_lite0, got {self.backbone!r}")
+        if min(self.batch_size, self.slow_batch_size, self.repeats) < 1:
+            raise ValueError("batch_size, slow_batch_size, repeats: expected at least 1 each")
 
 
 def main(config: Config) -> None:
-    """Prints the table and writes it as JSON."""
+    """Times all methods, prints the table, and writes it."""
     backbone = load_backbone(config.backbone, config.weights)
-    shape = (config.batch_size, *backbone.input_size, 3)
-    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    device = jnp.asarray(images)
-    forward = jax.jit(lambda backbone, images: backbone.apply(backbone.params, backbone.preprocess(images))[0])
-    rows = [_row("(forward alone)", "", "mlfem", _seconds(lambda: forward(backbone, device), config.repeats), config)]
-    for name in config.methods or methods():
-        run = functools.partial(explain, backbone, device, method=name, batch_size=config.batch_size)
-        rows.append(_row(name, METHODS[name].needs, "mlfem", _seconds(run, config.repeats), config))
-    if config.compare:
-        rows += [_row(name, "", peer, seconds, config) for name, peer, seconds in _peers(backbone, images, config)]
-    alone = {row["package"]: row["seconds"] for row in reversed(rows) if row["method"] == "(forward alone)"}
-    for row in rows:
-        row["forwards"] = row["seconds"] / alone.get(row["package"], alone.get("torch", alone["mlfem"]))
-    _show(rows, config)
-    about = {"device": str(jax.devices()[0]), "backbone": backbone.name, "batch_size": config.batch_size}
-    with replacing(config.out) as file:
-        file.write(json.dumps({**about, "rows": rows}, indent=1).encode())
-
-
-def _row(name: str, needs: str, package: str, seconds: float, config: Config) -> dict:
-    speed = config.batch_size / seconds
-    return {"method": name, "needs": needs, "package": package, "seconds": seconds, "images_per_s": speed}
-
-
-def _seconds(run: Callable[[], object], repeats: int) -> float:
-    """The fastest of the runs after one that compiles; a slow method is timed once."""
-    jax.block_until_ready(run())
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(run())
-        times.append(time.perf_counter() - start)
-        if sum(times) > 5:
-            break
-    return min(times)
-
-
-def _peers(backbone: Backbone, images: np.ndarray, config: Config) -> list[tuple[str, str, float]]:
-    """(method, package, seconds) of the same methods by torch on its own EfficientNet-Lite0."""
-    import torch
-    from captum import attr
-    from efficientnet_lite_pytorch import EfficientNet
-    from pytorch_grad_cam import EigenCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM
-
-    if backbone.name != "efficientnet_lite0":
-        raise ValueError(f"backbone: the comparison is with efficientnet_lite0, got {backbone.name!r}")
-    torch.manual_seed(0)
-    model = EfficientNet.from_name("efficientnet-lite0").eval()
-    inputs = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - 127) / 128
-    classes = model(inputs).argmax(dim=1)
-    cams = {"grad_cam": GradCAM, "grad_cam_pp": GradCAMPlusPlus, "layer_cam": LayerCAM, "hires_cam": HiResCAM}
-    cams |= {"xgrad_cam": XGradCAM, "eigen_cam": EigenCAM}
-    runs = {("(forward alone)", "torch"): lambda: model(inputs).detach()}
-    for name, kind in cams.items():
-        cam = kind(model=model, target_layers=[model._bn1])
-        runs[name, "grad-cam"] = functools.partial(cam, input_tensor=inputs)
-    noise = attr.NoiseTunnel(attr.Saliency(model))
-    path = attr.IntegratedGradients(model)
-    runs |= {
-        ("saliency", "captum"): lambda: attr.Saliency(model).attribute(inputs, classes),
-        ("gradient_x_input", "captum"): lambda: attr.InputXGradient(model).attribute(inputs, classes),
-        ("smooth_grad", "captum"): lambda: noise.attribute(
-            inputs, nt_type="smoothgrad", nt_samples=50, nt_samples_batch_size=8, stdevs=0.3, target=classes
-        ),
-        ("integrated_gradients", "captum"): lambda: path.attribute(
-            inputs, target=classes, n_steps=50, internal_batch_size=64
-        ),
-        ("occlusion", "captum"): lambda: attr.Occlusion(model).attribute(
-            inputs, (3, 32, 32), strides=(3, 16, 16), target=classes, perturbations_per_eval=8
-        ),
+    peers = torch_peers() if config.compare else {}
+    rows = [measure(backbone, name, peers, config) for name in config.methods or methods()]
+    forward = {package: _median([row[package] for row in rows if package in row]) for package in ("forward", "torch")}
+    report = {
+        "config": dataclasses.asdict(config) | {"out": str(config.out), "markdown": str(config.markdown)},
+        "device": f"{jax.devices()[0].device_kind} x {jax.device_count()}, {os.cpu_count()} cores",
+        "versions": _versions(config.compare),
+        "forward_images_per_s": {name: 1 / seconds for name, seconds in forward.items() if seconds},
+        "rows": [_row(row, peers, forward["forward"]) for row in rows],
     }
-    chosen = config.methods or methods()
-    return [
-        (name, package, _seconds(run, config.repeats))
-        for (name, package), run in runs.items()
-        if package == "torch" or name in chosen
+    text = as_markdown(report)
+    Console().print(Markdown(text))
+    with replacing(config.out) as file:
+        file.write(json.dumps(report, indent=1).encode())
+    if config.markdown is not None:
+        with replacing(config.markdown) as file:
+            file.write(text.encode())
+
+
+def measure(backbone: Backbone, name: str, peers: dict[str, Peer], config: Config) -> dict[str, Any]:
+    """Seconds an image of our method, of its peer, and of bare forwards timed between them."""
+    slow = METHODS[name].needs == "forwards" or "internal_batch_size" in accepted_options(name)
+    batch = _images(backbone, config.slow_batch_size if slow else config.batch_size)
+    whole = _images(backbone, config.batch_size)
+    device, whole_device = jnp.asarray(batch), jnp.asarray(whole)
+    calls: Calls = {"ours": lambda: explain(backbone, device, method=name, batch_size=len(batch))}
+    calls["forward"] = lambda: _forward(backbone, whole_device)
+    if name in peers:
+        calls["peer"] = lambda: peers[name].call(batch)
+    if "forward" in peers:
+        calls["torch"] = lambda: peers["forward"].call(whole)
+    seconds = time_in_turns(calls, config.repeats, config.limit_s)
+    images = {"ours": len(batch), "peer": len(batch), "forward": len(whole), "torch": len(whole)}
+    print(
+        f"{name}: " + ", ".join(f"{what} {images[what] / value:.3g}/s" for what, value in seconds.items()), flush=True
+    )
+    return {"method": name, "batch_size": len(batch), **{what: seconds[what] / images[what] for what in seconds}}
+
+
+def time_in_turns(calls: Calls, repeats: int, limit_s: float) -> dict[str, float]:
+    """The median time of each call in seconds, after a first one that compiles; rounds begin within `limit_s`."""
+    for call in calls.values():
+        jax.block_until_ready(call())
+    times: dict[str, list[float]] = {what: [] for what in calls}
+    begun = time.perf_counter()
+    for _ in range(repeats):
+        for what, call in calls.items():
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            times[what].append(time.perf_counter() - start)
+        if time.perf_counter() - begun > limit_s:
+            break
+    return {what: float(np.median(values)) for what, values in times.items()}
+
+
+def as_markdown(report: dict[str, Any]) -> str:
+    """The table, with the bare forwards as its first row."""
+    forward = report["forward_images_per_s"]
+    lines = [
+        "| method | needs | forwards | images/s | peer's images/s | ratio |",
+        "|---|---|---|---|---|---|",
+        _line("bare forward", "", 1.0, forward["forward"], "torch", forward.get("torch")),
     ]
+    for row in report["rows"]:
+        peer = (row["peer"], row["peer_images_per_s"])
+        lines.append(_line(row["method"], row["needs"], row["forwards"], row["images_per_s"], *peer))
+    return "\n".join(lines) + "\n"
 
 
-def _show(rows: list[dict], config: Config) -> None:
-    table = Table("method", "package", "needs", "forwards", "images/s", title=f"{jax.devices()[0]}, {config.backbone}")
-    for row in rows:
-        table.add_row(
-            row["method"], row["package"], row["needs"], f"{row['forwards']:.1f}", f"{row['images_per_s']:.3g}"
-        )
-    Console().print(table)
+def _line(name: str, needs: str, forwards: float, ours: float, peer: str | None, theirs: float | None) -> str:
+    beside = f"{theirs:.3g} ({peer}) | {ours / theirs:.2g}" if theirs else " | "
+    return f"| {name} | {needs} | {forwards:.2g} | {ours:.3g} | {beside} |"
+
+
+def _row(row: dict[str, Any], peers: dict[str, Peer], forward_s: float) -> dict[str, Any]:
+    name = row["method"]
+    return {
+        "method": name,
+        "needs": METHODS[name].needs,
+        "batch_size": row["batch_size"],
+        "forwards": row["ours"] / forward_s,
+        "images_per_s": 1 / row["ours"],
+        "peer": peers[name].package if "peer" in row else None,
+        "peer_images_per_s": 1 / row["peer"] if "peer" in row else None,
+    }
+
+
+@jax.jit
+def _forward(backbone: Backbone, images: jax.Array) -> jax.Array:
+    return backbone.apply(backbone.params, backbone.preprocess(images))[0]
+
+
+def _images(backbone: Backbone, count: int) -> np.ndarray:
+    """Coarse noise: time does not depend on what an image shows, but superpixels need something to follow."""
+    height, width = backbone.input_size
+    cells = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    large = cells.repeat(-(-height // 8), axis=1).repeat(-(-width // 8), axis=2)
+    return np.ascontiguousarray(large[:, :height, :width])
+
+
+def _median(values: list[float]) -> float:
+    return float(np.median(values)) if values else 0.0
+
+
+def _versions(compare: bool) -> dict[str, str]:
+    packages = ("jax", "jaxlib", "flax", "numpy") + (("torch", "captum", "grad-cam") if compare else ())
+    return {name: importlib.metadata.version(name) for name in packages}
 
 
 if __name__ == "__main__":

@@ -8,20 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from PIL import Image
 
-from mlfem_jax import explain, load_backbone
-from mlfem_jax.attribution import cam, gradient, lrp, multilayer, perturbation, reference
+from mlfem_jax import explain, load_backbone, map_batches
+from mlfem_jax.methods import FAMILIES
+from mlfem_jax.photos import read_photo, resize_photo
 from mlfem_jax.plot import contact_sheet, write_png
-
-FAMILIES = {
-    "FEM and MLFEM": multilayer,
-    "Class activation maps": cam,
-    "Gradients": gradient,
-    "Relevance": lrp,
-    "Perturbations": perturbation,
-    "References": reference,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,14 +35,15 @@ class Config:
 def main(config: Config) -> None:
     """Writes the picture."""
     backbone = load_backbone(config.backbone, config.weights)
-    height, width = backbone.input_size
-    with Image.open(config.photo) as file:
-        photo = np.asarray(file.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
+    photo = resize_photo(read_photo(config.photo), backbone.input_size)
+    (logits,) = map_batches(backbone, photo[None], lambda forward: forward.logits)
+    predicted = backbone.labels[logits.argmax()] if backbone.labels else f"class {logits.argmax()}"
     sections = {
-        family: {name: _visible(np.asarray(explain(backbone, photo[None], method=name)[0])) for name in module.METHODS}
-        for family, module in FAMILIES.items()
+        family: {name: _visible(np.asarray(explain(backbone, photo[None], method=name)[0])) for name in methods}
+        for family, methods in FAMILIES.items()
     }
-    write_png(config.out, contact_sheet(photo, sections, title=f"{config.photo.stem}\n{backbone.name}", columns=8))
+    title = f"{config.photo.stem}\n{backbone.name}: {predicted}"
+    write_png(config.out, contact_sheet(photo, sections, title=title, columns=8))
 
 
 def _visible(map: np.ndarray) -> np.ndarray:

@@ -21,7 +21,9 @@ from matplotlib.figure import Figure
 from mlfem_jax.analysis import Group, clutter_levels, summarize, win_matrix
 from mlfem_jax.files import replacing
 from mlfem_jax.score_figures import clutter_figure, distribution_figure, faithfulness_figure, group_figure, win_figure
+from mlfem_jax.score_metrics import METRICS
 from mlfem_jax.score_page import ScoredImage, encode_pictures, write_score_page
+from mlfem_jax.score_plan import HUMANS
 from mlfem_jax.score_summary import (
     Groups,
     Scores,
@@ -35,7 +37,6 @@ from mlfem_jax.score_summary import (
     write_tables,
 )
 from mlfem_jax.score_table import read_pictures
-from mlfem_jax.scoring import HUMANS, METRICS
 
 _SHOWN_SETTINGS = (
     "dataset",
@@ -98,18 +99,24 @@ def write_report(config: Config) -> None:
     images, lines = _images(config, scores)
     write_score_page(
         config.out / "report.html",
-        title=f"{scores.settings['dataset']}: what {scores.settings['backbone']} and people looked at",
+        title=_title(scores.settings),
         settings=_shown_settings(scores, len(images)),
         tables=page_tables(scores, summaries, clutter),
         figures=pictures,
         images=images,
         pictures=lines,
+        gaze=scores.settings["gaze"],
         methods=scores.rows,
         metrics=[
             {"name": name, "title": METRICS[name].title, "higher": METRICS[name].higher_is_better}
             for name in scores.metrics
         ],
     )
+
+
+def _title(settings: Mapping[str, Any]) -> str:
+    people = " and people" if settings["gaze"] else ""
+    return f"{settings['dataset']}: what {settings['backbone']}{people} looked at"
 
 
 def _figures(
@@ -137,9 +144,9 @@ def _figures(
     if clutter:
         groups = {title: clutter[metric] for metric, title in titled.items()}
         figures["clutter"] = ("Score against clutter (Figure 7)", clutter_figure(groups))
-    against_gaze = next((metric for metric in scores.metrics if METRICS[metric].of_gaze), None)
+    against_gaze = next((metric for metric in scores.metrics if METRICS[metric].against == "gaze"), None)
     for metric in scores.metrics:
-        if METRICS[metric].of_model and against_gaze:
+        if METRICS[metric].against != "gaze" and against_gaze:
             points = {row: (summaries[against_gaze, row], summaries[metric, row]) for row in scores.rows}
             arrow = "higher" if METRICS[metric].higher_is_better else "lower"
             figure = faithfulness_figure(

@@ -13,7 +13,7 @@ import itertools
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,14 @@ from mlfem_jax.backbones.base import Backbone
 from mlfem_jax.compilation import keep_compiled
 from mlfem_jax.data.example import ExampleFormat
 from mlfem_jax.data.pipeline import Batch, open_dataset, read_batches
-from mlfem_jax.data.split import Index, Source, k_folds, scan
+from mlfem_jax.data.split import Index, Source, fixation_totals, k_folds, scan
 from mlfem_jax.frames import FitRule
+from mlfem_jax.score_metrics import metric_names
+from mlfem_jax.score_plan import Plan, Task, parse_method
 from mlfem_jax.score_table import claim_folder, part_ranges, read_scores, undefined_counts, unfinished, write_part
-from mlfem_jax.scoring import BatchScores, Plan, Task, parse_method, score_batches
+from mlfem_jax.scoring import BatchScores, score_batches
 
-_GAZE_METRICS = ("pcc", "similarity", "kl_divergence", "nss", "auc_judd", "auc")
+_CHEAP_METRICS = ("pcc", "similarity", "kl_divergence", "nss", "auc_judd", "auc", "auc_shuffled", "information_gain")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +51,9 @@ class Config:
         backbone: see `mlfem backbones`.
         weights: a weight file. Default: the packaged weights.
         methods: names, each with its options if need be: add:alpha=0.3; "all" is every method that there is.
-        metrics: "insertion" and "deletion" are slow: they repeat the forward 33 times for each map.
+        metrics: names; "gaze", "model", "method" and "all" are all of a kind. Slow: "emd" (a solver on the host),
+            "insertion" and "deletion" (33 forwards each for a map), "stability" (the method 16 times), "randomization"
+            (the method once for each layer of the network).
         task: what a correct prediction is: the best class is a label ("single"), or all classes present have a sigmoid
             above 0.5 ("multi").
         humans: score one half of the observers against the other too: the human ceiling.
@@ -72,7 +76,7 @@ class Config:
     backbone: str = "efficientnet_lite0"
     weights: Path | None = None
     methods: tuple[str, ...] = ("grad_cam", "fem", "add", "top", "centre")
-    metrics: tuple[str, ...] = _GAZE_METRICS
+    metrics: tuple[str, ...] = _CHEAP_METRICS
     task: Task = "single"
     humans: bool = True
     sigma_px: float | None = None
@@ -114,15 +118,26 @@ def run(config: Config, source: Source, dataset: Mapping[str, Any], backbone: Ba
     plan = make_plan(config, dataset["sigma_px"])
     index = scan(source)
     positions = _chosen_positions(config, index.ids)
-    settings = _settings(config, plan, dataset, backbone, len(positions))
+    looked = bool(index.fixation_counts[positions].any()) or any(source[i]["density"] for i in positions)
+    settings = _settings(config, plan, dataset, backbone, len(positions), looked)
     claim_folder(config.out, settings)
     parts = part_ranges(len(positions), config.part_size)
     own, processes = _process(config)
     todo = unfinished(config.out, len(parts), process_index=own, process_count=processes)
     places = [place for number in todo for place in parts[number]]
     if places:
-        batches = _batches(config, source, index, positions, places, backbone, len(dataset["class_names"]))
-        records = _image_records(score_batches(backbone, batches, plan), iter(places), plan, config)
+        format = _format(config, index, positions, backbone, len(dataset["class_names"]))
+        batches = read_batches(
+            source,
+            format,
+            batch_size=config.batch_size,
+            positions=positions[places],
+            workers=config.workers,
+            process_index=0,  # the parts are this process's share
+            process_count=1,
+        )
+        scored = score_batches(backbone, batches, plan, fixation_totals(source, format))
+        records = _image_records(scored, iter(places), plan, config)
         records = iter(track(records, "images", total=len(places), console=Console(stderr=True)))
         for number in todo:
             images = list(itertools.islice(records, len(parts[number])))
@@ -134,31 +149,16 @@ def run(config: Config, source: Source, dataset: Mapping[str, Any], backbone: Ba
         _print_undefined(config.out, plan)
 
 
-def _batches(
-    config: Config,
-    source: Source,
-    index: Index,
-    positions: Int[np.ndarray, " images"],
-    places: list[int],
-    backbone: Backbone,
-    classes: int,
-) -> Iterable[Batch]:
-    """The images at `places` of the run's `positions`, in batches."""
-    format = ExampleFormat(
+def _format(
+    config: Config, index: Index, positions: Int[np.ndarray, " images"], backbone: Backbone, classes: int
+) -> ExampleFormat:
+    """What the images of the run look like to the network."""
+    return ExampleFormat(
         backbone.input_size,
         max(1, index.max_fixations),
         rule=config.rule,
         classes=classes,
         density=bool((index.fixation_counts[positions] == 0).any()),
-    )
-    return read_batches(
-        source,
-        format,
-        batch_size=config.batch_size,
-        positions=positions[places],
-        workers=config.workers,
-        process_index=0,  # the parts are this process's share
-        process_count=1,
     )
 
 
@@ -170,7 +170,7 @@ def make_plan(config: Config, sigma_px: float | None) -> Plan:
         raise ValueError("sigma_px: the data set does not say it; give --sigma-px")
     return Plan(
         methods=tuple((name, parse_method(name)) for name in names),
-        metrics=config.metrics,
+        metrics=metric_names(config.metrics),
         sigma_px=float(sigma_px),
         task=config.task,
         humans=config.humans,
@@ -194,7 +194,7 @@ def _process(config: Config) -> tuple[int, int]:
 
 
 def _settings(
-    config: Config, plan: Plan, dataset: Mapping[str, Any], backbone: Backbone, images: int
+    config: Config, plan: Plan, dataset: Mapping[str, Any], backbone: Backbone, images: int, gaze: bool
 ) -> dict[str, Any]:
     """All that decides the numbers, for the metadata of the table."""
     return {
@@ -203,6 +203,7 @@ def _settings(
         "split": config.split,
         "fold": config.fold,
         "images": images,
+        "gaze": gaze,
         "backbone": backbone.name,
         "weights": None if config.weights is None else str(config.weights),
         "input_size": backbone.input_size,

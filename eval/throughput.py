@@ -1,30 +1,36 @@
 """How fast the maps come, as ratios to the same network's bare forward in the same run.
 
     python -m eval.throughput --out out/throughput.json
-    python -m eval.throughput --compare          # beside PyTorch's forward, where torch and torchvision are installed
+    python -m eval.throughput --compare     # also PyTorch, pytorch-grad-cam and captum, where they are installed
+    python -m eval.throughput --batch-size 256 --large-batch-size 32 --dtype bfloat16 --batches 4   # a large GPU
 
-All images are uint8 of the network's input size, already on the host; every number is the median of repeated calls,
-taken in turns so that a change of the machine's speed meets all of them, and each call is waited for. Weights are
-random: speed does not depend on them.
+Images are uint8, on the device already, noise, in all backbones' input size and in `large`; weights are random: speed
+does not depend on them. Every number is the median of repeated calls, taken in turns so that a change of the machine's
+speed meets all of them, and each call is waited for. Reading starts from JPEG files on disk.
 """
 
 import dataclasses
 import importlib.metadata
 import json
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 import mlfem_jax as mlfem
+from eval.throughput_reading import reading_rows
+from eval.throughput_rows import Call, our_calls, traffic
+from mlfem_jax.compilation import counted_compilations
 from mlfem_jax.files import replacing
+
+ENOUGH_S = 60.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,114 +39,160 @@ class Config:
 
     Attributes:
         backbones: networks to time.
-        methods: methods to time on each of them.
-        batch_size: images in a call.
+        methods: methods to time on each of them; "net" only where the package holds its weights.
+        batch_size: images in a batch.
+        batches: in a call, one behind the other, as over a data set.
+        large: (height, width) of the second size; its batches are smaller.
+        large_batch_size: images in a batch of that size; 0 leaves it out.
         dtype: of the forward pass.
         repeats: calls of each kind; their median counts.
-        compare: also time PyTorch's channels-last forward of the same network on the same device.
+        reading: JPEG files of 480x640 to write to a temporary folder, read and score; 0 leaves that out.
+        workers: processes that read; 0 is a thread.
+        compare: also time PyTorch and its explainers, at the first size.
         out: JSON file to write.
     """
 
     backbones: tuple[str, ...] = ("efficientnet_lite0", "resnet50")
-    methods: tuple[str, ...] = ("fem", "max", "add", "mean")
+    methods: tuple[str, ...] = ("fem", "max", "add", "mean", "net")
     batch_size: int = 16
+    batches: int = 1
+    large: tuple[int, int] = (480, 640)
+    large_batch_size: int = 4
     dtype: Literal["float32", "bfloat16"] = "float32"
     repeats: int = 9
+    reading: int = 256
+    workers: int = 0
     compare: bool = False
     out: Path | None = None
 
 
 def main(config: Config) -> None:
-    """Prints the table, and writes it as JSON where that is asked for."""
-    rows = [row for name in config.backbones for row in measure(name, config)]
-    table = Table("network", "what", "images/s", "ratio to bare", "first call, s", title=str(jax.devices()[0]))
-    for row in rows:
-        numbers = (f"{row['images_per_s']:.1f}", f"{row['ratio']:.2f}", f"{row['first_call_s']:.1f}")
-        table.add_row(row["backbone"], row["what"], *numbers)
-    Console().print(table)
+    """Prints the tables, and writes them as JSON where that is asked for."""
+    device, count = jax.devices()[0], jax.local_device_count()
+    rows, read, moved = [], [], []
+    for name in config.backbones:
+        backbone = mlfem.load_backbone(name, "random").astype(config.dtype)
+        measured = measure(backbone, config)
+        _print_rows(measured, title=f"{name}, {config.dtype}, {device.device_kind} x {count}")
+        rows += measured
+        moved += traffic(backbone, config)
+        if config.reading:
+            read += reading_rows(backbone, config)
+    _print_dicts(moved, title="memory traffic of an image, in MB, as XLA's cost analysis counts it")
+    _print_dicts(read, title=f"from disk: {config.reading} JPEG files of 480x640")
     if config.out is not None:
-        packages = ("jax", "jaxlib", "flax", "numpy") + (("torch",) if config.compare else ())
         report = {
             "config": dataclasses.asdict(config) | {"out": str(config.out)},
-            "device": f"{jax.devices()[0].device_kind} x {jax.device_count()}",
-            "versions": {name: importlib.metadata.version(name) for name in packages},
+            "device": device.device_kind,
+            "platform": device.platform,
+            "devices": count,
+            "cores": os.cpu_count(),
+            "dtype": config.dtype,
+            "versions": _versions(),
             "rows": rows,
+            "traffic": moved,
+            "reading": read,
         }
-        config.out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(config.out) as file:
             file.write(json.dumps(report, indent=2).encode())
 
 
-def measure(name: str, config: Config) -> list[dict[str, Any]]:
-    """One row for the bare forward and for each method."""
-    backbone = mlfem.load_backbone(name, "random").astype(config.dtype)
-    size = (config.batch_size, *backbone.input_size, 3)
-    images = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
+def measure(backbone: mlfem.Backbone, config: Config) -> list[dict[str, Any]]:
+    """One row for each thing that is timed, at both sizes."""
+    sizes = [(backbone.input_size, config.batch_size)]
+    if config.large_batch_size:
+        sizes.append((config.large, config.large_batch_size))
+    rows = []
+    for size, batch_size in sizes:
+        calls = our_calls(backbone, size, batch_size, config)
+        if config.compare and size == backbone.input_size:
+            from eval.throughput_peers import peer_calls
 
-    @jax.jit
-    def bare(params, images):
-        return backbone.apply(params, backbone.preprocess(images).astype(config.dtype))[0]
-
-    calls: dict[str, Callable[[], Any]] = {"bare forward": lambda: bare(backbone.params, images)}
-    for method in config.methods:
-        calls[method] = lambda method=method: mlfem.explain(
-            backbone, images, method=method, batch_size=config.batch_size, dtype=jnp.dtype(config.dtype)
-        )
-    if config.compare:
-        calls["PyTorch's bare forward, channels last"] = torch_forward(name, images)
-    first, seconds = time_in_turns(calls, config.repeats)
-    return [
-        {
-            "backbone": name,
-            "what": what,
-            "images_per_s": config.batch_size / seconds[what],
-            "ratio": seconds["bare forward"] / seconds[what],
-            "first_call_s": first[what],
-        }
-        for what in calls
-    ]
+            calls |= peer_calls(backbone, batch_size)
+        timings = time_in_turns(calls, config.repeats)
+        bare = timings["bare forward"].images_per_s
+        about = {"backbone": backbone.name, "size": size, "batch_size": batch_size}
+        for what, timing in timings.items():
+            rows.append(about | {"what": what, "ratio": timing.images_per_s / bare} | dataclasses.asdict(timing))
+    return rows
 
 
-def time_in_turns(calls: dict[str, Callable[[], Any]], repeats: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Seconds of the first call, compilation included, and the median of the following ones."""
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """Of one kind of call.
 
-    def seconds(call: Callable[[], Any]) -> float:
-        start = time.perf_counter()
-        jax.block_until_ready(call())
-        return time.perf_counter() - start
-
-    first = {what: seconds(call) for what, call in calls.items()}
-    rounds = [{what: seconds(call) for what, call in calls.items()} for _ in range(repeats)]
-    return first, {what: float(np.median([times[what] for times in rounds])) for what in calls}
-
-
-def torch_forward(name: str, images: np.ndarray) -> Callable[[], Any]:
-    """PyTorch's forward of the same network, in its fastest memory format.
-
-    EfficientNet-Lite0 is the network of the package efficientnet-lite-pytorch.
+    Attributes:
+        images_per_s: by the median of all calls but the first.
+        first_call_s: seconds of the first, compilation included.
+        compilations: functions compiled in the first call.
+        compilations_later: in all others.
+        result_bytes_per_image: what leaves the device when the results are asked for.
     """
-    import torch
 
-    if name == "efficientnet_lite0":
-        from efficientnet_lite_pytorch import EfficientNet
+    images_per_s: float
+    first_call_s: float
+    compilations: int
+    compilations_later: int
+    result_bytes_per_image: float
 
-        model = EfficientNet.from_name("efficientnet-lite0")
-    else:
-        import torchvision
 
-        model = torchvision.models.get_model(name, weights=None)
-    device = "cuda" if torch.cuda.is_available() and jax.default_backend() != "cpu" else "cpu"
-    model = model.eval().to(device, memory_format=torch.channels_last)
-    inputs = torch.from_numpy(images).permute(0, 3, 1, 2).to(device).float().div(255)
-    inputs = inputs.contiguous(memory_format=torch.channels_last)
+def time_in_turns(calls: Mapping[str, Call], repeats: int) -> dict[str, Timing]:
+    """Times each call once for its compilation, and then all in turns; a slow one until `ENOUGH_S` are spent on it."""
 
-    @torch.inference_mode()
-    def forward() -> None:
-        model(inputs)
-        if device == "cuda":
-            torch.cuda.synchronize()
+    def timed(call: Call) -> tuple[float, int, int]:
+        with counted_compilations() as names:
+            start = time.perf_counter()
+            result = jax.block_until_ready(call.run())
+            seconds = time.perf_counter() - start
+        return seconds, len(names), sum(leaf.nbytes for leaf in jax.tree.leaves(result))
 
-    return forward
+    first = {what: timed(call) for what, call in calls.items()}
+    later: dict[str, list[tuple[float, int, int]]] = {what: [] for what in calls}
+    for _ in range(repeats):
+        for what, call in calls.items():
+            if sum(seconds for seconds, *_ in later[what]) < ENOUGH_S:
+                later[what].append(timed(call))
+    return {
+        what: Timing(
+            images_per_s=call.images / float(np.median([seconds for seconds, *_ in later[what]])),
+            first_call_s=first[what][0],
+            compilations=first[what][1],
+            compilations_later=sum(compiled for _, compiled, _ in later[what]),
+            result_bytes_per_image=first[what][2] / call.returned,
+        )
+        for what, call in calls.items()
+    }
+
+
+def _versions() -> dict[str, str]:
+    wanted = ("jax", "jaxlib", "flax", "numpy", "torch", "torchvision", "grad-cam", "captum")
+    there = {distribution.metadata["Name"] for distribution in importlib.metadata.distributions()}
+    return {name: importlib.metadata.version(name) for name in wanted if name in there}
+
+
+def _print_rows(rows: list[dict[str, Any]], *, title: str) -> None:
+    headings = ("size", "what", "images/s", "ratio", "first, s", "compiled", "later", "bytes/image")
+    table = Table(*headings, title=title)
+    for row in rows:
+        table.add_row(
+            "x".join(map(str, row["size"])),
+            row["what"],
+            f"{row['images_per_s']:.1f}",
+            f"{row['ratio']:.2f}",
+            f"{row['first_call_s']:.1f}",
+            str(row["compilations"]),
+            str(row["compilations_later"]),
+            f"{row['result_bytes_per_image']:,.0f}",
+        )
+    Console(width=120).print(table)
+
+
+def _print_dicts(rows: list[dict[str, Any]], *, title: str) -> None:
+    if rows:
+        table = Table(*rows[0], title=title)
+        for row in rows:
+            table.add_row(*(f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()))
+        Console(width=120).print(table)
 
 
 if __name__ == "__main__":

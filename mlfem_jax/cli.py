@@ -1,7 +1,8 @@
 """The command line: a table of names and typed functions, each imported only when it is called.
 
 To add a command, write a function whose signature and docstring are its options and help, and add a line to
-`COMMANDS`. An int that it returns is the exit status (0 otherwise); a ValueError or OSError is one line of error.
+`COMMANDS`. An int that it returns is the exit status (0 otherwise); a ValueError, OSError or MemoryError is one line
+of error.
 """
 
 import importlib
@@ -73,7 +74,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     try:
         status = tyro.cli(command, prog=f"mlfem {name}", args=arguments)
         return status if isinstance(status, int) else 0
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError) as error:
         print(f"mlfem {name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -1,7 +1,9 @@
-"""Compiled programs kept on disk, so that the next run need not compile them. For command lines only."""
+"""Compiled programs: kept on disk, so that the next run need not compile them, and counted."""
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -37,3 +39,30 @@ def user_cache_folder() -> Path:
     else:
         caches = os.environ.get("XDG_CACHE_HOME") or home / ".cache"
     return Path(caches) / "mlfem_jax"
+
+
+@contextlib.contextmanager
+def counted_compilations() -> Iterator[list[str]]:
+    """The functions that XLA compiles in a block, or finds in the cache on disk: a list that grows as it happens.
+
+    Returns:
+        A context manager that gives the list of their names, such as "jit(run_batch)".
+
+    Example:
+        >>> with counted_compilations() as names:
+        ...     for size in (3, 3, 4):
+        ...         _ = jax.jit(lambda x: x * 2 + 1)(np.ones(size))
+        >>> len(names) >= 2
+        True
+    """
+    names: list[str] = []
+
+    def note(event: str, duration_secs: float, **details: str | int) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(str(details.get("fun_name", "")))
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        yield names
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)

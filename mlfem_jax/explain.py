@@ -1,8 +1,6 @@
-"""The loop over batches: images of any kind in, importance maps out, one compiled function for all of them."""
+"""Images of any kind in, importance maps out: the two functions that most people need."""
 
 import functools
-import itertools
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -15,11 +13,11 @@ from jaxtyping import Array, Float32
 from mlfem_jax.attribution.base import Forward, Layers, select_layers
 from mlfem_jax.attribution.target import Target, class_targets
 from mlfem_jax.backbones.base import Backbone
+from mlfem_jax.batch import chosen_devices
+from mlfem_jax.image_batches import Image, Images
+from mlfem_jax.loop import BatchSize, map_images
 from mlfem_jax.methods import METHODS, bind
-from mlfem_jax.photos import place_map, resize_photo
-
-Image = np.ndarray | Array
-Images = Image | Sequence[Image] | Iterator[Image]
+from mlfem_jax.photos import place_map
 
 
 def explain(
@@ -29,10 +27,11 @@ def explain(
     method: str = "add",
     layers: Layers = None,
     target: Target = None,
-    batch_size: int = 16,
+    batch_size: BatchSize = 16,
     dtype: Any = jnp.float32,
     resize: str = "stretch",
     output: str = "input",
+    devices: Sequence[jax.Device] | None = None,
     **options: Any,
 ) -> Any:
     """What the network looked at in each image: importance maps in [0, 1].
@@ -49,21 +48,27 @@ def explain(
         layers: which layers the method uses: names, indices, or a slice; None is the method's default.
         target: the class to explain: None, the predicted one; a number, for all images; N numbers, one for each image;
             (N, K) or (1, K) numbers, several classes, whose scores are summed.
-        batch_size: images in a forward pass.
+        batch_size: images in a forward pass, of all devices together; each device gets the same number, so it is
+            rounded up to a multiple of theirs. "auto" is what fits the devices' memory: the largest power of two up to
+            256 images a device (32 on a CPU), or all images where they are fewer.
         dtype: of the forward pass, float32 or bfloat16; statistics are float32 in any case.
         resize: how a photograph gets to `backbone.input_size`: "stretch", "crop" (the centre), or "native" (its own
             size; each size is compiled once).
         output: "input", maps at the size of the network's input; "photo", laid back onto the photograph, on the host.
+        devices: what each batch is split over, the parameters being copied to all of them. None: all devices of this
+            process, or the one that `jax.default_device` names. To explain call after call on many devices, put the
+            backbone there once: `jax.device_put(backbone, NamedSharding(mesh, PartitionSpec()))`.
         **options: those of the method: `k`, `alpha`, `normalize`, ...
 
     Returns:
-        (N, H, W) float32 on the device, in the order of the images. A list of (H_i, W_i) where sizes differ. For an
-        iterator, an iterator of (H_i, W_i), lazy. A blank map (all zeros) means that the method found no difference
-        between positions, or that the network's activations were not finite.
+        (N, H, W) float32 on the first of the devices, in the order of the images. A list of (H_i, W_i) where sizes
+        differ. For an iterator, an iterator of (H_i, W_i), lazy. A blank map (all zeros) means that the method found no
+        difference between positions, or that the network's activations were not finite.
 
     Raises:
         ValueError: an unknown method, option, layer or class; images of another shape, dtype or range, by number; no
             images.
+        MemoryError: the memory of a device does not suffice for a batch; it says what that needs, and what would fit.
 
     Example:
         >>> backbone = load_backbone("efficientnet_lite0")
@@ -78,25 +83,30 @@ def explain(
         of_class = ", ".join(name for name, entry in METHODS.items() if entry.of_class)
         raise ValueError(f"target: {method!r} explains no particular class; those that do are {of_class}")
     run = functools.partial(
-        _map_images,
+        map_images,
         backbone,
         function=bound,
         targets=class_targets(backbone, target, None if isinstance(images, Iterator) else len(images)),
         batch_size=batch_size,
         dtype=dtype,
         resize=resize,
+        devices=devices,
     )
     if output not in ("input", "photo"):
         raise ValueError(f"output: expected 'input' or 'photo', got {output!r}")
+    first = chosen_devices(devices)[0]
     if isinstance(images, Iterator):
-        return _lazy(run, images, output, resize)
+        return _lazy(run, images, output, resize, first)
     if len(images) == 0:
         raise ValueError("images: expected at least one image, got none")
     if output == "photo":
-        return _stacked([np.asarray(map) for map in _lazy(run, images, output, resize)])
-    batches = [maps[:count] for maps, count in run(images)]
-    same_size = len({maps.shape[1:] for maps in batches}) == 1
-    return jnp.concatenate(batches) if same_size else [map for maps in batches for map in maps]
+        maps = (map for maps, count in run(images) for map in np.asarray(maps)[:count])
+        placed = [place_map(map, np.shape(i)[:2], rule=resize) for map, i in zip(maps, images, strict=True)]
+        return np.stack(placed) if len({map.shape for map in placed}) == 1 else placed
+    batches = [jax.device_put(maps if count == len(maps) else maps[:count], first) for maps, count in run(images)]
+    if len({maps.shape[1:] for maps in batches}) > 1:
+        return [map for maps in batches for map in maps]
+    return batches[0] if len(batches) == 1 else jnp.concatenate(batches)
 
 
 def map_batches(
@@ -105,9 +115,10 @@ def map_batches(
     function: Callable[[Forward], Any],
     *,
     target: Target = None,
-    batch_size: int = 16,
+    batch_size: BatchSize = 16,
     dtype: Any = jnp.float32,
     resize: str = "stretch",
+    devices: Sequence[jax.Device] | None = None,
 ) -> Iterator[Any]:
     """Anything computed from one forward pass over each batch, image by image: several methods for the price of one.
 
@@ -120,12 +131,14 @@ def map_batches(
         batch_size: see `explain`.
         dtype: see `explain`.
         resize: see `explain`.
+        devices: see `explain`.
 
     Returns:
         An iterator of one pytree an image, in order, as NumPy arrays.
 
     Raises:
         ValueError: see `explain`.
+        MemoryError: see `explain`.
 
     Example:
         >>> backbone = load_backbone("efficientnet_lite0")
@@ -134,118 +147,26 @@ def map_batches(
         3
     """
     targets = class_targets(backbone, target, None if isinstance(images, Iterator) else len(images))
-    for outputs, count in _map_images(
-        backbone, images, function=function, targets=targets, batch_size=batch_size, dtype=dtype, resize=resize
+    for outputs, count in map_images(
+        backbone,
+        images,
+        function=function,
+        targets=targets,
+        batch_size=batch_size,
+        dtype=dtype,
+        resize=resize,
+        devices=devices,
     ):
         on_host = jax.device_get(outputs)
         yield from (jax.tree.map(lambda leaf, i=index: leaf[i], on_host) for index in range(count))
 
 
-@functools.partial(jax.jit, static_argnames=("function", "dtype"))
-def _run_batch(
-    backbone: Backbone, images: Array, targets: Array | None, *, function: Callable[[Forward], Any], dtype: Any
-) -> Any:
-    def run(part):
-        images, targets = part
-        inputs = backbone.preprocess(images).astype(dtype)
-        logits, activations = backbone.apply(backbone.params, inputs)
-        return function(Forward(backbone, inputs, logits, activations, targets))
-
-    parts = _cache_sized_parts(len(images))
-    if parts == 1:
-        return run((images, targets))
-    split = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), (images, targets))
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), jax.lax.map(run, split))
-
-
-def _cache_sized_parts(batch_size: int) -> int:
-    """How many equal parts a batch is computed in, one after the other.
-
-    On a CPU one or two images a core, whose activations then stay in its cache: FEM reads each of them three times.
-    """
-    if jax.default_backend() != "cpu":
-        return 1
-    cores = os.cpu_count() or 1
-    return next((batch_size // size for size in range(cores, 2 * cores + 1) if batch_size % size == 0), 1)
-
-
-def _map_images(
-    backbone: Backbone,
-    images: Images,
-    *,
-    function: Callable[[Forward], Any],
-    targets: np.ndarray | None,
-    batch_size: int,
-    dtype: Any,
-    resize: str,
-) -> Iterator[tuple[Any, int]]:
-    """(outputs of a padded batch, how many of them are real); one batch is computed while the last is used."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-    backbone = backbone.astype(dtype)
-    dtype = jnp.dtype(dtype)
-    running: deque[tuple[Any, int]] = deque()
-    start = 0
-    for batch, count in _batches(images, batch_size, backbone.input_size, resize):
-        rows = None if targets is None else _rows(targets, start, count, len(batch))
-        start += count
-        running.append((_run_batch(backbone, batch, rows, function=function, dtype=dtype), count))
-        if len(running) == 2:
-            yield jax.block_until_ready(running.popleft())
-    yield from running
-
-
-def _rows(targets: np.ndarray, start: int, count: int, size: int) -> np.ndarray:
-    """The targets of one batch, padded as its images are; a single row is for all images."""
-    if len(targets) == 1:
-        return np.repeat(targets, size, axis=0)
-    return np.pad(targets[start : start + count], [(0, size - count), (0, 0)])
-
-
-def _batches(images: Images, batch_size: int, size: tuple[int, int], rule: str) -> Iterator[tuple[Image, int]]:
-    """(batch padded to `batch_size`, how many are real); consecutive images of one size share a batch."""
-    if not isinstance(images, Iterator):
-        batch_size = min(batch_size, len(images))
-    if isinstance(images, np.ndarray | jax.Array) and (rule == "native" or images.shape[1:3] == size):
-        _check_image(images, "images", ndim=4)
-        whole = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
-    else:
-        ready = (_prepare(image, index, size, rule) for index, image in enumerate(images))
-        runs = (run for _, run in itertools.groupby(ready, key=lambda image: (image.shape, image.dtype)))
-        whole = (np.stack(group) for run in runs for group in _groups(run, batch_size))
-    for batch in whole:
-        padding = [(0, batch_size - len(batch))] + [(0, 0)] * 3
-        module = jnp if isinstance(batch, jax.Array) else np
-        yield (module.pad(batch, padding) if len(batch) < batch_size else batch), len(batch)
-
-
-def _groups(items: Iterator[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
-    while group := list(itertools.islice(items, size)):
-        yield group
-
-
-def _prepare(image: Image, index: int, size: tuple[int, int], rule: str) -> np.ndarray:
-    """One image on the host, checked and resized."""
-    image = np.asarray(image)
-    _check_image(image, f"images[{index}]", ndim=3)
-    return resize_photo(image, size, rule=rule)
-
-
-def _check_image(image: Image, name: str, *, ndim: int) -> None:
-    """Refuses what is no RGB image in uint8 or in [0, 1]."""
-    if image.ndim != ndim or image.shape[-1] != 3 or 0 in image.shape:
-        expected = "(N, H, W, 3)" if ndim == 4 else "(H, W, 3)"
-        raise ValueError(f"{name}: expected RGB of shape {expected}, none of them 0, got shape {image.shape}")
-    if jnp.issubdtype(image.dtype, jnp.floating):
-        low, high = float(image.min()), float(image.max())
-        if not (low >= 0 and high <= 1):
-            raise ValueError(f"{name}: expected floats in [0, 1], got values from {low:g} to {high:g}")
-    elif image.dtype != jnp.uint8:
-        raise ValueError(f"{name}: expected uint8 or floats in [0, 1], got {image.dtype}")
-
-
 def _lazy(
-    run: Callable[[Images], Iterator[tuple[Array, int]]], images: Images, output: str, rule: str
+    run: Callable[[Images], Iterator[tuple[Array, int]]],
+    images: Iterator[Image],
+    output: str,
+    rule: str,
+    device: jax.Device,
 ) -> Iterator[Float32[Array, "H W"] | Float32[np.ndarray, "H W"]]:
     """Map after map, each laid back onto its photograph where that is asked for."""
     shapes: deque[tuple[int, int]] = deque()
@@ -256,10 +177,7 @@ def _lazy(
             yield image
 
     for maps, count in run(noting_shapes()):
+        ready = np.asarray(maps) if output == "photo" else jax.device_put(maps, device)
         for index in range(count):
             shape = shapes.popleft()
-            yield place_map(np.asarray(maps[index]), shape, rule=rule) if output == "photo" else maps[index]
-
-
-def _stacked(maps: Sequence[np.ndarray]) -> np.ndarray | list[np.ndarray]:
-    return np.stack(maps) if len({map.shape for map in maps}) == 1 else list(maps)
+            yield place_map(ready[index], shape, rule=rule) if output == "photo" else ready[index]

@@ -26,7 +26,8 @@ from mlfem_jax.compilation import keep_compiled
 from mlfem_jax.explain import map_batches
 from mlfem_jax.fem import fem, normalize
 from mlfem_jax.files import replacing
-from mlfem_jax.fusion import OPERATORS, fuse
+from mlfem_jax.fusion import ALPHA, OPERATORS, fuse
+from mlfem_jax.loop import BatchSize
 from mlfem_jax.methods import BoundMethod, accepted_options, bind
 from mlfem_jax.page import ExplainedPhoto, write_page
 from mlfem_jax.photos import ResizeRule, find_photos, place_map, read_photo, resize_photo
@@ -45,9 +46,9 @@ def explain(
     weights: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None,
     method: str = "add",
     k: float = 2.0,
-    alpha: float = 0.5,
+    alpha: float = ALPHA,
     layers: str = "all",
-    batch_size: int = 16,
+    batch_size: BatchSize = 16,
     dtype: Literal["float32", "bfloat16"] = "float32",
     resize: ResizeRule = "stretch",
     map_size: Literal["photo", "input"] = "photo",
@@ -69,7 +70,7 @@ def explain(
         k: standard deviations above a channel's mean that make an activation strong.
         alpha: weight of the earlier layers in the fusions add and top, from 0 to 1.
         layers: all, or names and numbers with commas (0,5,-1), or a slice (8: is the ninth and on).
-        batch_size: photographs that go through the network together.
+        batch_size: photographs that go through the network together; auto is as many as fit the device.
         dtype: number type of the forward pass.
         resize: how a photograph gets the network's input size; native keeps its own.
         map_size: size of the written map: the photograph's own, or that of the network's input.
@@ -81,6 +82,7 @@ def explain(
 
     Raises:
         ValueError: a name or option that is not known, or no photograph given.
+        MemoryError: a batch does not fit the device; it says which size would.
     """
     paths = find_photos(photos)
     if not paths:

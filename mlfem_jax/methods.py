@@ -1,4 +1,4 @@
-"""The registry: every name that `explain(method=...)` accepts.
+"""The registry: every name that `explain(method=...)` accepts, by family.
 
 To add a method, write a function `maps(forward, *, option=default, ...)` in its family's file in `attribution/` and
 name it in that file's `METHODS`.
@@ -13,15 +13,14 @@ from jaxtyping import Array, Float
 from mlfem_jax.attribution import cam, gradient, lrp, multilayer, net, perturbation, reference
 from mlfem_jax.attribution.base import Forward, Method
 
-METHODS: dict[str, Method] = {
-    **multilayer.METHODS,
-    **net.METHODS,
-    **cam.METHODS,
-    **gradient.METHODS,
-    **lrp.METHODS,
-    **perturbation.METHODS,
-    **reference.METHODS,
+FAMILIES: dict[str, dict[str, Method]] = {
+    "FEM and MLFEM": multilayer.METHODS | net.METHODS,
+    "Class activation maps": cam.METHODS,
+    "Gradients and relevance": gradient.METHODS | lrp.METHODS,
+    "Perturbations": perturbation.METHODS,
+    "References": reference.METHODS,
 }
+METHODS: dict[str, Method] = {name: method for family in FAMILIES.values() for name, method in family.items()}
 
 
 def methods() -> tuple[str, ...]:

@@ -63,6 +63,7 @@ def write_score_page(
     figures: Mapping[str, bytes],
     images: Sequence[ScoredImage],
     pictures: Sequence[str],
+    gaze: bool,
     methods: Sequence[str],
     metrics: Sequence[Mapping[str, Any]],
 ) -> None:
@@ -76,6 +77,7 @@ def write_score_page(
         figures: caption to a PNG file.
         images: those that can be looked at.
         pictures: the line of each image, from `encode_pictures`; empty for none.
+        gaze: whether people's gaze is known, and shown beside the photograph.
         methods: names, in the order of the scores and of the maps after the gaze.
         metrics: {"name", "title", "higher"} of each.
     """
@@ -88,6 +90,7 @@ def write_score_page(
         "metrics": list(metrics),
         "images": [dataclasses.asdict(image) | {"scores": _rounded(image.scores)} for image in images],
         "colours": colours.ravel().tolist(),
+        "gaze": gaze,
     }
     page = environment.get_template("scores.html.jinja").render(
         title=title,

@@ -22,8 +22,9 @@ from mlfem_jax.analysis import (
     win_matrix,
 )
 from mlfem_jax.files import replacing
+from mlfem_jax.score_metrics import METRICS
+from mlfem_jax.score_plan import HUMANS
 from mlfem_jax.score_table import read_scores, read_settings, score_matrix, undefined_counts
-from mlfem_jax.scoring import HUMANS, METRICS
 
 Summaries: TypeAlias = Mapping[tuple[str, str], Summary]  # by metric and row
 Groups: TypeAlias = Mapping[str, Mapping[str, Sequence[Group]]]  # metric to row to groups; empty where there are none

@@ -1,122 +1,27 @@
 """One batch of photographs and gaze to one row of scores for each (image, method), in one compiled function."""
 
-import ast
-import dataclasses
 import functools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import Literal, NamedTuple, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int, Int8, Int32, Shaped, UInt8
 
-from mlfem_jax import faithfulness, metrics
 from mlfem_jax.attribution.base import Forward
 from mlfem_jax.backbones.base import Backbone
+from mlfem_jax.batch import Devices, chosen_devices, over_shares, replicate, split
 from mlfem_jax.data.pipeline import Batch
-from mlfem_jax.gaze import gaze_densities
-from mlfem_jax.methods import BoundMethod, bind
+from mlfem_jax.gaze import count_density, gaze_density
+from mlfem_jax.methods import BoundMethod
+from mlfem_jax.metrics import fixation_counts
 from mlfem_jax.metrics.common import content, limits
+from mlfem_jax.score_metrics import METRICS, Gaze
+from mlfem_jax.score_plan import Plan, Task
 
 Arrays: TypeAlias = Array | np.ndarray
-Task: TypeAlias = Literal["single", "multi"]
-HUMANS = "humans"  # the row that is no method: one half of the observers as a map for the other half
-
-
-class Gaze(NamedTuple):
-    """What a map is compared with; all fields of one image, or with a leading axis of a batch.
-
-    Attributes:
-        density: (H, W) the gaze fixation density map.
-        fixations: (n, 2) as (y, x), in pixels.
-        mask: (n,) False for padding.
-        content_box: (y0, x0, y1, x1) half open: the pixels that exist.
-    """
-
-    density: Float[Array, "*N H W"]
-    fixations: Float[Array, "*N n 2"]
-    mask: Bool[Array, "*N n"]
-    content_box: Int[Array, "*N 4"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Metric:
-    """A column of the table.
-
-    Attributes:
-        title: for figures and tables.
-        higher_is_better: False where the smaller score wins.
-        of_gaze: (map, gaze) to a score; None for a metric against the model.
-        of_model: (backbone, image, map, **options) to a score; None for a metric against gaze.
-    """
-
-    title: str
-    higher_is_better: bool = True
-    of_gaze: Callable[[Array, Gaze], Array] | None = None
-    of_model: Callable[..., Array] | None = None
-
-
-def _of_density(metric: Callable[..., Array]) -> Callable[[Array, Gaze], Array]:
-    return lambda map, gaze: metric(map, gaze.density, content_box=gaze.content_box)
-
-
-def _of_fixations(metric: Callable[..., Array]) -> Callable[[Array, Gaze], Array]:
-    return lambda map, gaze: metric(map, gaze.fixations, mask=gaze.mask, content_box=gaze.content_box)
-
-
-METRICS: dict[str, Metric] = {
-    "pcc": Metric("PCC", of_gaze=_of_density(metrics.pcc)),
-    "similarity": Metric("SIM", of_gaze=_of_density(metrics.similarity)),
-    "kl_divergence": Metric("KL", False, of_gaze=_of_density(metrics.kl_divergence)),
-    "nss": Metric("NSS", of_gaze=_of_fixations(metrics.nss)),
-    "auc_judd": Metric("AUC-Judd", of_gaze=_of_fixations(metrics.auc_judd)),
-    "auc": Metric("AUC", of_gaze=_of_fixations(metrics.auc)),
-    "insertion": Metric("Insertion", of_model=faithfulness.insertion_auc),
-    "deletion": Metric("Deletion", False, of_model=faithfulness.deletion_auc),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What is scored, and how: all that decides the numbers, beside the network and the images. Hashable.
-
-    Attributes:
-        methods: (name in the table, method), in the order of the table.
-        metrics: names in `METRICS`.
-        sigma_px: standard deviation of the Gaussian on each fixation, in pixels of the photograph.
-        task: "single", a prediction is correct where the class of the highest logit is a label; "multi", where every
-            class present has a sigmoid above 0.5.
-        humans: whether one half of the observers is scored against the other, as if it were a method.
-        map_size: side in pixels of the small maps that are kept for the report; 0 keeps none.
-        dtype: of the forward pass.
-    """
-
-    methods: tuple[tuple[str, BoundMethod], ...]
-    metrics: tuple[str, ...]
-    sigma_px: float
-    task: Task = "single"
-    humans: bool = False
-    map_size: int = 0
-    dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        """Checks the names and numbers."""
-        unknown = [name for name in self.metrics if name not in METRICS]
-        if unknown or not self.metrics:
-            raise ValueError(f"metrics: expected some of {', '.join(METRICS)}, got {', '.join(unknown) or 'none'}")
-        if len(set(self.metrics)) < len(self.metrics) or len(set(self.rows)) < len(self.rows):
-            raise ValueError(f"methods and metrics must be named once, got {self.rows} and {self.metrics}")
-        if not self.methods:
-            raise ValueError("methods: expected at least one")
-        if not self.sigma_px > 0 or self.map_size < 0:
-            raise ValueError(f"sigma_px must be above 0, map_size not below, got {self.sigma_px} and {self.map_size}")
-
-    @property
-    def rows(self) -> tuple[str, ...]:
-        """Names of the rows of an image."""
-        return tuple(name for name, _ in self.methods) + ((HUMANS,) if self.humans else ())
 
 
 class BatchScores(NamedTuple):
@@ -141,33 +46,22 @@ class BatchScores(NamedTuple):
     gaze: UInt8[Arrays, "N s s"]
 
 
-def parse_method(text: str) -> BoundMethod:
-    """A method and its options from the command line.
+class Inputs(NamedTuple):
+    """What is scored of a batch: fields of `Batch`, but for `sigma_px`, of the GFDM along (y, x) in the frame."""
 
-    Args:
-        text: a name, or "name:option=value,option=value"; a value is a Python literal, or else taken as text.
-
-    Raises:
-        ValueError: unknown method or option, or no "=".
-
-    Example:
-        >>> parse_method("add:alpha=0.3").options
-        (('alpha', 0.3),)
-    """
-    name, _, rest = text.partition(":")
-    options = {}
-    for pair in filter(None, rest.split(",")):
-        option, equals, value = pair.partition("=")
-        if not equals:
-            raise ValueError(f"method {text!r}: expected option=value after the colon, got {pair!r}")
-        try:
-            options[option] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            options[option] = value
-    return bind(name, **options)
+    images: UInt8[Array, "N H W 3"]
+    fixations: Float[Array, "N n 2"]
+    mask: Bool[Array, "N n"]
+    observers: Int[Array, "N n"]
+    sigma_px: Float[Array, "N 2"]
+    content_box: Int[Array, "N 4"]
+    labels: Shaped[Array, "N classes"]
+    density: Float[Array, "N H W"] | None
 
 
-def score_batches(backbone: Backbone, batches: Iterable[Batch], plan: Plan) -> Iterator[tuple[Batch, BatchScores]]:
+def score_batches(
+    backbone: Backbone, batches: Iterable[Batch], plan: Plan, totals: Int[np.ndarray, "H W"]
+) -> Iterator[tuple[Batch, BatchScores]]:
     """The scores of batch after batch, as NumPy arrays; one is computed while the last is used.
 
     A batch is split over all devices of this process where its size allows, which changes no score.
@@ -176,23 +70,19 @@ def score_batches(backbone: Backbone, batches: Iterable[Batch], plan: Plan) -> I
         backbone: the network; batches must have its `input_size`.
         batches: from `read_batches`, all of one shape: it is compiled once.
         plan: what is scored.
+        totals: how many fixations each pixel has on all images of the data set together.
 
     Returns:
         An iterator of (batch, scores), padding included.
     """
-    devices = jax.local_devices()
-    mesh = jax.sharding.Mesh(np.array(devices), ("batch",))
-    replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    by_image = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
-    backbone = jax.device_put(backbone.astype(plan.dtype), replicated)
+    devices = chosen_devices(None)
+    whole = replicate((backbone.astype(plan.dtype), totals), devices)
     running: deque[tuple[Batch, BatchScores]] = deque()
     for batch in batches:
-        split = by_image if len(batch.images) % len(devices) == 0 else replicated
-        sigma_px = plan.sigma_px * batch.scale
-        arrays = (batch.images, batch.fixations, batch.fixation_mask, batch.observers, sigma_px, batch.content_box)
-        labels, density = batch.labels, batch.density
-        arrays = jax.device_put((*arrays, labels, density), split)
-        running.append((batch, score_batch(backbone, *arrays, plan=plan)))
+        if len(batch.images) % len(devices):
+            devices = devices[:1]
+            whole = replicate(whole, devices)
+        running.append((batch, score_batch(*whole, _inputs(batch, plan, devices), plan=plan, devices=devices)))
         if len(running) == 2:
             batch, scores = running.popleft()
             yield batch, jax.device_get(scores)
@@ -200,79 +90,131 @@ def score_batches(backbone: Backbone, batches: Iterable[Batch], plan: Plan) -> I
         yield batch, jax.device_get(scores)
 
 
-@functools.partial(jax.jit, static_argnames="plan")
+def _inputs(batch: Batch, plan: Plan, devices: Devices) -> Inputs:
+    gaze = (batch.fixations, batch.fixation_mask, batch.observers, plan.sigma_px * batch.scale, batch.content_box)
+    return Inputs(*jax.device_put((batch.images, *gaze, batch.labels, batch.density), split(devices)))
+
+
+@functools.partial(jax.jit, static_argnames=("plan", "devices"))
 def score_batch(
-    backbone: Backbone,
-    images: UInt8[Array, "N H W 3"],
-    fixations: Float[Array, "N n 2"],
-    mask: Bool[Array, "N n"],
-    observers: Int[Array, "N n"],
-    sigma_px: Float[Array, "N 2"],
-    content_box: Int[Array, "N 4"],
-    labels: Shaped[Array, "N classes"],
-    density: Float[Array, "N H W"] | None = None,
-    *,
-    plan: Plan,
+    backbone: Backbone, totals: Int[Array, "H W"], inputs: Inputs, *, plan: Plan, devices: Devices
 ) -> BatchScores:
-    """Every method and metric of a batch from one forward pass; the fields of `Batch`, `sigma_px` in its frame.
+    """Every method and metric of a batch from one forward pass.
 
     Where an image has no fixation, the released density stands in for the GFDM, if there is one.
+
+    Args:
+        backbone: the network, on all devices.
+        totals: see `score_batches`; on all devices.
+        inputs: of the batch, split over the devices.
+        plan: what is scored.
+        devices: one or several.
     """
-    inputs = backbone.preprocess(images).astype(plan.dtype)
-    logits, activations = backbone.apply(backbone.params, inputs)
-    forward = Forward(backbone, inputs, logits, activations)
-    gaze = _gaze(fixations, mask, sigma_px, content_box, images.shape[1:3])
-    if density is not None:
-        looked = mask.any(axis=1)[:, None, None]
-        gaze = gaze._replace(density=jnp.where(looked, gaze.density, density))
-    rows = [_score_maps(method(forward), gaze, images, forward, plan) for _, method in plan.methods]
+
+    def scores(whole, part):
+        backbone, totals = whole
+        return _score_part(backbone, totals, part, plan)
+
+    return over_shares(scores, devices)((backbone, totals), inputs)
+
+
+def _score_part(backbone: Backbone, totals: Array, inputs: Inputs, plan: Plan) -> BatchScores:
+    images = backbone.preprocess(inputs.images).astype(plan.dtype)
+    logits, activations = backbone.apply(backbone.params, images)
+    forward = Forward(backbone, images, logits, activations)
+    gaze = jax.vmap(_gaze, in_axes=(0, 0, None))(inputs, inputs.mask, totals)
+    if inputs.density is not None:
+        looked = inputs.mask.any(axis=1)[:, None, None]
+        gaze = gaze._replace(density=jnp.where(looked, gaze.density, inputs.density))
+    maps = jnp.stack([method(forward) for _, method in plan.methods], axis=1)
+    scores = _scores(maps, gaze, inputs.images, forward, plan, [method for _, method in plan.methods])
     if plan.humans:
-        odd, known = observers % 2 == 1, mask & (observers >= 0)
-        even_half = _gaze(fixations, known & ~odd, sigma_px, content_box, images.shape[1:3])
-        odd_half = _gaze(fixations, known & odd, sigma_px, content_box, images.shape[1:3])
-        rows.append(_score_maps(even_half.density, odd_half, images, forward, plan))
-    scores, constant, maps = (jnp.stack(parts, axis=1) for parts in zip(*rows, strict=True))
-    prediction = logits.argmax(axis=1).astype(jnp.int32)
+        human = _human_scores(inputs, gaze, totals, forward, plan)
+        maps, scores = (jnp.concatenate(pair, axis=1) for pair in zip((maps, scores), human, strict=True))
+    inside = jax.vmap(functools.partial(content, images.shape[1:3]))(inputs.content_box)
+    defined = jax.vmap(jax.vmap(lambda map, inside: limits(map, inside)[2], (0, None)))(maps, inside)
     softmax_or_sigmoid = jax.nn.softmax if plan.task == "single" else jax.nn.sigmoid
     return BatchScores(
-        prediction,
+        logits.argmax(axis=1).astype(jnp.int32),
         softmax_or_sigmoid(logits.astype(jnp.float32)).max(axis=1),
-        _correct(logits, labels, plan.task),
+        _correct(logits, inputs.labels, plan.task),
         scores,
-        constant,
-        maps,
+        ~defined,
+        _small(maps, plan.map_size),
         _small(gaze.density, plan.map_size),
     )
 
 
-def _gaze(fixations, mask, sigma_px, content_box, shape) -> Gaze:
-    density = gaze_densities(fixations, shape, sigma_px=sigma_px, mask=mask)
-    return Gaze(density, fixations, mask, content_box)
+def _gaze(inputs: Inputs, mask: Bool[Array, " n"], totals: Int[Array, "H W"]) -> Gaze:
+    """The gaze on one image, by the fixations of `mask`."""
+    fixations, shape = inputs.fixations, (inputs.images.shape[0], inputs.images.shape[1])
+    density = gaze_density(fixations, shape, sigma_px=inputs.sigma_px, mask=mask)
+    others = totals - fixation_counts(fixations, shape, mask=mask)
+    prior = count_density(others, sigma_px=inputs.sigma_px)
+    return Gaze(density, fixations, mask, inputs.content_box, others, prior)
 
 
-def _score_maps(maps: Array, gaze: Gaze, images: Array, forward: Forward, plan: Plan) -> tuple[Array, Array, Array]:
-    """(scores (N, metrics), constant (N,), small maps) of one method."""
+def _human_scores(inputs: Inputs, gaze: Gaze, totals: Array, forward: Forward, plan: Plan) -> tuple[Array, Array]:
+    """(maps (N, 1, H, W), scores (N, 1, metrics)) of the even observers against the odd ones."""
+    known = inputs.mask & (inputs.observers >= 0)
+    even, odd = (
+        jax.vmap(_gaze, in_axes=(0, 0, None))(inputs, known & (inputs.observers % 2 == half), totals) for half in (0, 1)
+    )
+    # The other images' fixations are those of all observers.
+    truth = odd._replace(others=gaze.others, prior=gaze.prior)
+    maps = even.density[:, None]
+    return maps, _scores(maps, truth, inputs.images, forward, plan, [None])
 
-    def of_gaze(map, gaze):
-        inside = content(map.shape, gaze.content_box)
-        defined = limits(map.astype(jnp.float32), inside)[2]
-        functions = [METRICS[name].of_gaze for name in plan.metrics]
-        scores = [jnp.float32(0) if metric is None else metric(map, gaze) for metric in functions]
-        return jnp.stack(scores), ~defined
 
-    scores, constant = jax.vmap(of_gaze)(maps, gaze)
+def _scores(
+    maps: Float[Array, "N rows H W"],
+    gaze: Gaze,
+    images: Array,
+    forward: Forward,
+    plan: Plan,
+    methods: Sequence[BoundMethod | None],
+) -> Float[Array, "N rows metrics"]:
+    """Every metric of every map; `methods` made them, None stands for people."""
+    chosen = [METRICS[name] for name in plan.metrics]
+    kinds = {"gaze": _against_gaze, "model": _against_model, "method": _against_method}
+    functions = {metric.function: metric.against for metric in chosen}  # two columns may be parts of one result
+    found = {
+        function: kinds[against](function, maps, gaze, images, forward, plan, methods)
+        for function, against in functions.items()
+    }
+    columns = [
+        found[metric.function] if metric.part is None else found[metric.function][metric.part] for metric in chosen
+    ]
+    return jnp.stack(columns, axis=2)
+
+
+def _against_gaze(function, maps, gaze, images, forward, plan, methods):
+    del images, forward, plan, methods
+    return jax.vmap(jax.vmap(function, (0, None)))(maps, gaze)
+
+
+def _against_model(function, maps, gaze, images, forward, plan, methods):
+    """One map after the other: each is a batch of perturbed copies already."""
+    del gaze, methods
     output = "softmax" if plan.task == "single" else "sigmoid"
-    for column, name in enumerate(plan.metrics):
-        if (metric := METRICS[name].of_model) is not None:
 
-            def of_model(one, metric=metric):
-                image, map, target = one
-                return metric(forward.backbone, image, map, target=target, output=output)
+    def score(place):
+        image, row = place
+        target = forward.classes[image, 0]
+        return function(forward.backbone, images[image], maps[image, row], target=target, output=output)
 
-            # One image after the other: each is a batch of perturbed copies already.
-            values = jax.lax.map(of_model, (images, maps, forward.classes[:, 0]))
-            scores = scores.at[:, column].set(values)
-    return scores, constant, _small(maps, plan.map_size)
+    places = jnp.stack(jnp.indices(maps.shape[:2]), axis=-1).reshape(-1, 2)
+    return jax.tree.map(lambda leaf: leaf.reshape(maps.shape[:2]), jax.lax.map(score, places))
+
+
+def _against_method(function, maps, gaze, images, forward, plan, methods):
+    del gaze, plan
+    key, unknown = jax.random.key(0), jnp.full(len(maps), jnp.nan)
+
+    def scores(method):
+        return jax.lax.map(lambda image: function(forward.backbone, key, image, method=method), images)
+
+    return jnp.stack([unknown if method is None else scores(method) for method in methods], axis=1)
 
 
 def _correct(logits: Array, labels: Array, task: Task) -> Array:
@@ -286,8 +228,10 @@ def _correct(logits: Array, labels: Array, task: Task) -> Array:
     return jnp.where(labels.any(axis=1), correct.astype(jnp.int8), jnp.int8(-1))
 
 
-def _small(maps: Array, size: int) -> Array:
-    """Maps (N, H, W) as uint8 (N, size, size), 255 for the maximum of each."""
-    small = jax.image.resize(maps.astype(jnp.float32), (len(maps), size, size), "linear") if size else maps[:, :0, :0]
-    peak = small.max(axis=(1, 2), keepdims=True, initial=0)
+def _small(maps: Float[Array, "*N H W"], size: int) -> UInt8[Array, "*N s s"]:
+    """Maps as uint8, `size` pixels a side, 255 for the maximum of each."""
+    if size == 0:
+        return jnp.zeros((*maps.shape[:-2], 0, 0), jnp.uint8)
+    small = jax.image.resize(maps.astype(jnp.float32), (*maps.shape[:-2], size, size), "linear")
+    peak = small.max(axis=(-2, -1), keepdims=True, initial=0)
     return jnp.nan_to_num(small / jnp.where(peak > 0, peak, 1) * 255).round().clip(0, 255).astype(jnp.uint8)

@@ -11,7 +11,7 @@ from tests import reference
 from tests.networks import brightness_network, photographs
 
 
-def expected_map(photo, operator="add", alpha=0.5, k=2.0, layers=("fine", "coarse")):
+def expected_map(photo, operator="add", alpha=0.9, k=2.0, layers=("fine", "coarse")):
     """What explain must give for one uint8 photo of the network's size, from the slow loops."""
     fine = photo.astype(np.float32)
     height, width, channels = fine.shape

@@ -97,3 +97,16 @@ def test_refuses_other_options(options, message):
 def test_refuses_an_empty_stack():
     with pytest.raises(ValueError, match="at least one map"):
         mlfem.fuse(jnp.zeros((0, 4, 4)))
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("normalization", ["end", "each", "none"])
+def test_a_list_of_maps_fuses_as_their_stack(operator, normalization):
+    maps = jnp.asarray(random_maps())
+    options = {"operator": operator, "alpha": 0.3, "normalize": normalization}
+    np.testing.assert_array_equal(mlfem.fuse(list(maps), **options), mlfem.fuse(maps, **options))
+
+
+def test_maps_of_different_sizes_are_refused():
+    with pytest.raises(ValueError, match=r"maps: expected .* all of one size, got 2 of shapes \[\(2, 3\), \(4, 4\)\]"):
+        mlfem.fuse([jnp.zeros((4, 4)), jnp.zeros((2, 3))])

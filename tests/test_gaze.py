@@ -166,3 +166,12 @@ def test_sigma_of_a_visual_angle():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_counted_fixations_have_the_density_of_listed_ones():
+    counts = np.array([[0, 2, 0, 1], [0, 0, 0, 0], [3, 0, 0, 0]])
+    points = np.repeat(np.argwhere(counts), counts[counts > 0], axis=0)
+    for sigma_px in (1.5, np.array([0.7, 2.0])):
+        expected = gaze.gaze_density(points, counts.shape, sigma_px=sigma_px)
+        np.testing.assert_allclose(gaze.count_density(counts, sigma_px=sigma_px), expected, atol=1e-6)
+    assert not gaze.count_density(np.zeros((3, 4)), sigma_px=1.0).any()

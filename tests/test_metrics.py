@@ -302,3 +302,29 @@ def test_bad_input_is_named():
         metrics.similarity.__wrapped__(image, image, convention="judd")
     with pytest.raises(ValueError, match=r"factor: .* got 0"):
         metrics.emd(image, image, factor=0)
+
+
+def test_counts_are_as_good_as_fixations():
+    rng = np.random.default_rng(3)
+    image = rng.integers(0, 4, (5, 7)).astype(float)
+    own, others = rng.uniform(-1, [5, 7], (6, 2)), rng.uniform(-1, [5, 7], (30, 2))
+    box = (1, 0, 5, 6)
+    counts = np.zeros((5, 7), int)
+    for y, x in reference.places(others, image.shape):
+        counts[y, x] += 1
+    np.testing.assert_array_equal(metrics.fixation_counts(others, (5, 7)), counts)
+    score = metrics.auc_against_counts(jnp.asarray(image), own, counts, content_box=box)
+    assert float(score) == pytest.approx(reference.auc_shuffled(image, own, others, box), abs=1e-6)
+    assert np.isnan(metrics.auc_against_counts(jnp.asarray(image), own, np.zeros((5, 7))))
+    with pytest.raises(ValueError, match="counts"):
+        metrics.auc_against_counts(jnp.asarray(image), own, counts[:4])
+
+
+def test_emd_of_masses_that_span_forty_orders_of_magnitude():
+    # Cells of one pixel; which the presolver of the linear programme calls infeasible.
+    rng = np.random.default_rng(0)
+    y, x = np.indices((7, 7))
+    for _ in range(400):
+        power, (b, a), width = rng.choice([1, 4, 10, 20, 40]), rng.uniform(0, 6, 2), rng.uniform(0.5, 4)
+        image, bell = rng.random((7, 7)) ** power, np.exp(-((y - b) ** 2 + (x - a) ** 2) / width)
+        assert 0 < float(metrics.emd(jnp.asarray(image), jnp.asarray(bell), factor=1)) < 9

@@ -17,6 +17,7 @@ from mlfem_jax.attribution.chunks import chunk_size, map_chunks
 from mlfem_jax.attribution.target import class_score
 from mlfem_jax.fem import normalize as min_max
 from mlfem_jax.fem import upsample
+from mlfem_jax.fusion import ALPHA, OPERATORS
 from mlfem_jax.fusion import fuse as fuse_maps
 
 Activation = Float[Array, "h w C"]
@@ -113,7 +114,7 @@ def gradient_cam_maps(
     formula: Formula,
     layers: tuple[str, ...] | None = None,
     fuse: str = "add",
-    alpha: float = 0.5,
+    alpha: float = ALPHA,
     normalize: str = "end",
     score: str = "logit",
     sign: str = "positive",
@@ -144,7 +145,7 @@ def eigen_cam_maps(
     *,
     layers: tuple[str, ...] | None = None,
     fuse: str = "add",
-    alpha: float = 0.5,
+    alpha: float = ALPHA,
     normalize: str = "end",
 ) -> Float[Array, "N H W"]:
     """`eigen_cam` of each image; it looks at no class. Arguments as for `gradient_cam_maps`."""
@@ -158,7 +159,7 @@ def score_cam_maps(
     *,
     layers: tuple[str, ...] | None = None,
     fuse: str = "add",
-    alpha: float = 0.5,
+    alpha: float = ALPHA,
     normalize: str = "end",
     score: str = "logit",
     internal_batch_size: int = 64,
@@ -201,6 +202,8 @@ def _fused(
     forward: Forward, raw: list[Float[Array, "N _h _w"]], fuse: str, alpha: float, normalize: str
 ) -> Float[Array, "N H W"]:
     """One map of each image from the raw maps of its layers; one layer's is its own."""
+    if fuse not in OPERATORS:
+        raise ValueError(f"fuse: expected one of {', '.join(OPERATORS)}, got {fuse!r}")
     stacks = jnp.stack([to_maps(map, forward.size) for map in raw], axis=1)
     return jax.vmap(lambda stack: fuse_maps(stack, operator=fuse, alpha=alpha, normalize=normalize))(stacks)
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from mlfem_jax.attribution.base import Forward
+from mlfem_jax.parts import images_at_once
 
 
 def map_chunks(function: Callable[[Any], Any], items: Any, size: int) -> Any:
@@ -49,9 +50,11 @@ def _chunks(items: Any, size: int) -> tuple[Any, np.ndarray]:
 def chunk_size(forward: Forward, internal_batch_size: int) -> int:
     """How many perturbations of each image fit in a forward pass of at most `internal_batch_size` images.
 
+    On a CPU fewer, see `images_at_once`.
+
     Raises:
         ValueError: `internal_batch_size` is less than 1.
     """
     if internal_batch_size < 1:
         raise ValueError(f"internal_batch_size: expected at least 1, got {internal_batch_size}")
-    return max(internal_batch_size // forward.inputs.shape[0], 1)
+    return max(images_at_once(internal_batch_size) // forward.inputs.shape[0], 1)

@@ -48,7 +48,10 @@ def relevance(
         gamma: how much the gamma rule favours contributions of the output's sign.
 
     Returns:
-        (N, H, W, 3) float32. Without biases it sums to the logit.
+        (N, H, W, 3) float32. Without biases it sums to the logit, but for what alpha1_beta0 loses at outputs without
+        any positive contribution. Behind a ReLU those receive no relevance; the projections of EfficientNet-Lite have
+        no ReLU, and with the trained weights, their biases left out, 0.4 and 0.5 % of the relevance of two photographs
+        ends there, all of it at the first block's; epsilon and composite lose less than 0.01 %.
 
     Raises:
         ValueError: an unknown rule, or a backbone whose parts cannot follow other rules; it lists what is possible.

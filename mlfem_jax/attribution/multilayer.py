@@ -7,15 +7,15 @@ import jax
 from jaxtyping import Array, Float
 
 from mlfem_jax.attribution.base import Forward, Method
-from mlfem_jax.fem import layer_maps
-from mlfem_jax.fusion import fuse
+from mlfem_jax.backbones.base import Activations
+from mlfem_jax.fem import importance_map, layer_maps
+from mlfem_jax.fusion import ALPHA, fuse
 
 
 def layer_stacks(forward: Forward, *, layers: tuple[str, ...] | None = None, k: float = 2.0) -> Float[Array, "N L H W"]:
     """The FEM importance maps of the layers of each image, at the size of the network's input."""
-    activations = OrderedDict((name, forward.activations[name]) for name in layers or forward.activations)
     size = forward.size
-    return jax.vmap(lambda example: layer_maps(example, size, k=k))(activations)
+    return jax.vmap(lambda example: layer_maps(example, size, k=k))(_chosen(forward, layers))
 
 
 def fem_maps(forward: Forward, *, layers: tuple[str, ...] | None = None, k: float = 2.0) -> Float[Array, "N H W"]:
@@ -30,12 +30,22 @@ def fused_maps(
     operator: str,
     layers: tuple[str, ...] | None = None,
     k: float = 2.0,
-    alpha: float = 0.5,
+    alpha: float = ALPHA,
     normalize: str = "end",
 ) -> Float[Array, "N H W"]:
     """MLFEM: the FEM maps of all `layers` fused by `operator`. Source: the paper, sections 2.2 and 2.3."""
-    stacks = layer_stacks(forward, layers=layers, k=k)
-    return jax.vmap(lambda stack: fuse(stack, operator=operator, alpha=alpha, normalize=normalize))(stacks)
+    size = forward.size
+
+    def fused(example):
+        # A list, not a stack: XLA then takes in layer after layer, and writes no full-size map but the fused one.
+        maps = [importance_map(activation, size, k=k) for activation in example.values()]
+        return fuse(maps, operator=operator, alpha=alpha, normalize=normalize)
+
+    return jax.vmap(fused)(_chosen(forward, layers))
+
+
+def _chosen(forward: Forward, layers: tuple[str, ...] | None) -> Activations:
+    return OrderedDict((name, forward.activations[name]) for name in layers or forward.activations)
 
 
 def _fused(operator: str, summary: str) -> Method:

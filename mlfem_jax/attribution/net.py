@@ -28,7 +28,7 @@ def net_maps(
         weights: a .safetensors file that `train.fusion` wrote, in place of a packaged one.
 
     Returns:
-        (N, H, W) in [0, 1].
+        (N, H, W) in [0, 1]; all zeros where all maps of the layers are.
 
     Raises:
         ValueError: the network was trained for another backbone or other layers.
@@ -43,7 +43,8 @@ def net_maps(
 
     def fused(activations):
         stack = map_stack(activations, (height, width), layers=trained.layers, ks=trained.ks)
-        return predict(trained.net, trained.params, stack)
+        # From maps that show nothing it would predict where people look in any image.
+        return predict(trained.net, trained.params, stack) * stack.any().astype(stack.dtype)
 
     return jax.vmap(fused)(forward.activations)
 

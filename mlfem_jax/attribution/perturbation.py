@@ -1,7 +1,8 @@
 """What happens to the score when parts of the image are hidden: occlusion, RISE, LIME.
 
 Forward passes hold at most `internal_batch_size` images (at least one batch). Masks are drawn from `seed` alone and
-are the same for all images, so that a map does not depend on the batch that its image came in.
+are the same for all images, so that a map does not depend on the batch that its image came in. Where nothing that is
+hidden changes the score by more than rounding, the map is blank (`target.moves`).
 """
 
 import functools
@@ -13,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Num
 
 from mlfem_jax.attribution.base import Forward, Method, baseline_inputs, check_count, take_sign, to_maps
 from mlfem_jax.attribution.chunks import chunk_size, map_chunks, sum_chunks
-from mlfem_jax.attribution.target import class_score
+from mlfem_jax.attribution.target import class_score, moves
 
 
 def occlusion_maps(
@@ -55,20 +56,24 @@ def occlusion_maps(
     starts = [range(0, max(length - window_px, 0) + stride_px, stride_px) for length in size]
     corners = jnp.array([(y, x) for y in starts[0] for x in starts[1] if y < height and x < width])
 
-    def fall(corner):
-        inside = _between(height, corner[0], window_px)[:, None] & _between(width, corner[1], window_px)[None]
-        inputs = jnp.where(inside[None, :, :, None], hidden, forward.inputs)
-        fallen = whole - class_score(forward.run(inputs), forward.classes, score)
-        hides = inside.astype(jnp.float32)
-        return fallen[:, None, None] * hides[None], hides
+    chunk = chunk_size(forward, internal_batch_size)
 
-    total, count = sum_chunks(fall, corners, chunk_size(forward, internal_batch_size))
-    return to_maps(take_sign(total / count[None], sign), size)
+    def inside(corner):
+        down, along = jnp.arange(height) - corner[0], jnp.arange(width) - corner[1]
+        return ((down >= 0) & (down < window_px))[:, None] & ((along >= 0) & (along < window_px))[None]
 
+    def score_of(corner):
+        inputs = jnp.where(inside(corner)[None, :, :, None], hidden, forward.inputs)
+        return class_score(forward.run(inputs), forward.classes, score)
 
-def _between(length: int, start: Int[Array, ""], size: int) -> Bool[Array, " length"]:
-    place = jnp.arange(length)
-    return (place >= start) & (place < start + size)
+    def fall(window):
+        corner, scores = window
+        hides = inside(corner).astype(jnp.float32)
+        return (whole - scores)[:, None, None] * hides[None], hides
+
+    scores = map_chunks(score_of, corners, chunk)
+    total, count = sum_chunks(fall, (corners, scores), chunk)
+    return _maps(forward, take_sign(total / count[None], sign), scores, score)
 
 
 def rise_maps(
@@ -104,16 +109,24 @@ def rise_maps(
         raise ValueError(f"keep: expected a probability between 0 and 1, got {keep}")
     size = forward.size
 
-    def weighted(key):
-        mask = rise_mask(key, size, cells=cells, keep=keep)
-        masked = forward.inputs * mask[None, :, :, None].astype(forward.inputs.dtype)
-        scores = class_score(forward.run(masked), forward.classes, score)
+    keys, chunk = jax.random.split(jax.random.key(seed), samples), chunk_size(forward, internal_batch_size)
+
+    def mask_of(key):
+        return rise_mask(key, size, cells=cells, keep=keep)
+
+    def score_of(key):
+        masked = forward.inputs * mask_of(key)[None, :, :, None].astype(forward.inputs.dtype)
+        return class_score(forward.run(masked), forward.classes, score)
+
+    def weighted(sample):
+        key, scores = sample
+        mask = mask_of(key)
         return scores[:, None, None] * mask[None], mask
 
-    keys = jax.random.split(jax.random.key(seed), samples)
-    total, shown = sum_chunks(weighted, keys, chunk_size(forward, internal_batch_size))
+    scores = map_chunks(score_of, keys, chunk)
+    total, shown = sum_chunks(weighted, (keys, scores), chunk)
     # The sum of the masks, where the paper has its expectation: with few masks, no pixel gains by being shown often.
-    return to_maps(total / shown[None], size)
+    return _maps(forward, total / shown[None], scores, score)
 
 
 def rise_mask(key: Array, size: tuple[int, int], *, cells: int = 7, keep: float = 0.5) -> Float[Array, "H W"]:
@@ -178,7 +191,8 @@ def lime_maps(
     scores = map_chunks(score_of, shown, chunk_size(forward, internal_batch_size))
     fit = functools.partial(weighted_ridge, kernel_width=kernel_width, ridge=ridge)
     weights = jax.vmap(lambda exists, scores: fit(shown, exists, scores), in_axes=(0, 1))(pixels > 0, scores)
-    return to_maps(take_sign(jax.vmap(lambda weight, label: weight[label])(weights, labels), sign), forward.size)
+    raw = jax.vmap(lambda weight, label: weight[label])(weights, labels)
+    return _maps(forward, take_sign(raw, sign), scores, score)
 
 
 def weighted_ridge(
@@ -234,6 +248,14 @@ def _cut(slic, image: np.ndarray, segments: int) -> np.ndarray:
 
 def _room(segments: int) -> int:
     return 2 * segments
+
+
+def _maps(
+    forward: Forward, raw: Float[Array, "N H W"], scores: Float[Array, "M N"], score: str
+) -> Float[Array, "N H W"]:
+    """Maps from raw ones, blank where the scores of the perturbed images do not move."""
+    moving = moves(scores, forward.logits, score)
+    return to_maps(jnp.where(moving[:, None, None], raw, jnp.zeros_like(raw)), forward.size)
 
 
 METHODS = {

@@ -33,7 +33,7 @@ def uniform_maps(forward: Forward) -> Float[Array, "N H W"]:
 def random_maps(forward: Forward, *, seed: int = 0) -> Float[Array, "N H W"]:
     """Uniform noise, independent at each pixel, drawn from `seed` and the image's content.
 
-    So it differs between images, and is the same for an image in any batch.
+    So it differs between images, and is the same for an image in any batch. A forward in bfloat16 sees other content.
     """
     bits = jax.lax.bitcast_convert_type(forward.inputs.astype(jnp.float32), jnp.uint32)
     content = bits.sum(axis=(1, 2, 3), dtype=jnp.uint32)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mlfem_jax.backbones.base import Backbone
 
@@ -41,6 +41,32 @@ def class_score(
         case _:
             raise ValueError(f"score: expected 'logit', 'log_probability' or 'probability', got {score!r}")
     return jnp.take_along_axis(scores, classes, axis=1).sum(axis=1)
+
+
+def moves(scores: Float[Array, "M N"], logits: Float[Array, "N classes"], score: str) -> Bool[Array, " N"]:
+    """Whether an image's score changes by more than rounding when parts of the image are hidden.
+
+    Min-max would stretch the rounding errors of a score that stays the same over all of [0, 1], so a map of such an
+    image is made blank. A logit is taken to be known to 2e-7 (twice float32's precision) of the largest logit, and
+    probabilities and their logarithms as well as follows from that. After a forward in bfloat16 a score that moves at
+    all moves by more, so there only scores that stay exactly the same count.
+
+    Args:
+        scores: of M perturbed copies of each image.
+        logits: of the images themselves.
+        score: what the scores are, see `class_score`.
+
+    Returns:
+        (N,), false where a score is not finite.
+
+    Example:
+        >>> moves(jnp.array([[5.0, 5.0], [5.0, 6.0]]), jnp.array([[5.0, 7.0], [5.0, 7.0]]), "logit")
+        Array([False,  True], dtype=bool)
+    """
+    rounding = 2 * float(jnp.finfo(jnp.float32).eps) * jnp.abs(logits.astype(jnp.float32)).max(axis=1)
+    # d p_c = p_c (d z_c - sum of p_k d z_k), which is at most 2 p_c (1 - p_c) times the largest d z_k.
+    slope = {"logit": 1.0, "log_probability": 2.0}.get(score, (2 * scores * (1 - scores)).max(axis=0))
+    return jnp.ptp(scores, axis=0) > slope * rounding
 
 
 def class_targets(backbone: Backbone, target: Target, images: int | None) -> Int[np.ndarray, "M K"] | None:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -98,7 +98,7 @@ def from_nnx(
     Args:
         module: the network; a copy of it runs in inference mode (`eval()`).
         layers: attribute paths of the submodules whose outputs FEM sees, in order, such as "stage1.0.conv2"; a number
-            indexes a list.
+            indexes a list. Of a submodule that is called more than once, it is the last output.
         input_size: see `from_function`.
         activation: applied to each of those outputs before FEM sees it, where the network applies its non-linearity
             as a function behind the layer (`jax.nn.relu`).
@@ -168,9 +168,15 @@ def from_linen(
     def apply(variables, inputs, *, tap=no_tap):
         _check_tap(tap, activation)
 
+        called: set[str] = set()
+
         def tapped(call, args, kwargs, context):
             output, path = call(*args, **kwargs), "/".join(context.module.path)
-            return tap(path, output) if context.method_name == "__call__" and path in layers else output
+            if context.method_name != "__call__" or path not in layers:
+                return output
+            _check_once(path, called, tap)
+            called.add(path)
+            return tap(path, output)
 
         with linen.intercept_methods(tapped):
             logits, state = module.apply(
@@ -188,6 +194,7 @@ class _Recorder:
         self.module, self.path, self.recorded, self.tap = module, path, recorded, tap
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        _check_once(self.path, self.recorded, self.tap)
         output = self.recorded[self.path] = self.tap(self.path, self.module(*arguments, **keywords))
         return output
 
@@ -201,6 +208,15 @@ def _check_tap(tap: Tap, activation: Activation | None) -> None:
         raise ValueError(
             "activation: the gradient behind a non-linearity that the network applies as a function cannot be had; "
             "make the non-linearity a submodule and name it in `layers`, without `activation`"
+        )
+
+
+def _check_once(path: str, called: Container[str], tap: Tap) -> None:
+    """The gradient at a module that the network calls twice would be that of both calls."""
+    if tap is not no_tap and path in called:
+        raise ValueError(
+            f"layers: the network calls {path!r} more than once, so that there is no one gradient there; "
+            "give each call a module of its own. Methods that need activations see the last call"
         )
 
 

@@ -168,7 +168,7 @@ def _open(encoded: bytes, what: str) -> Image.Image:
 
 
 def _checked_labels(labels: np.ndarray, id: str, classes: int) -> np.ndarray:
-    labels = np.asarray(labels, np.int64)
+    labels = np.asarray(labels, np.int32)
     if labels.size and not (labels.min() >= 0 and labels.max() < classes):
         raise ValueError(f"record {id!r} has the labels {labels.tolist()}, expected 0 to {classes - 1}")
     return labels

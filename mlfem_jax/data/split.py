@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Int32
 
-from mlfem_jax.data.example import record_id
+from mlfem_jax.data.example import ExampleFormat, record_id
+from mlfem_jax.frames import fit, move_fixations
 
 
 @runtime_checkable
@@ -64,6 +65,28 @@ def scan(source: Source) -> Index:
         counts.append(len(record["fixations"]))
         labels.append(tuple(int(label) for label in record["labels"]))
     return Index(tuple(ids), np.array(counts, int), tuple(labels))
+
+
+def fixation_totals(source: Source, format: ExampleFormat) -> Int32[np.ndarray, "H W"]:
+    """How many fixations each pixel of the frame has, on all images of a data set together.
+
+    Args:
+        source: records of a prepared data set; no image is decoded.
+        format: the frame.
+
+    Returns:
+        (H, W); a fixation belongs to the pixel that it rounds to, as in `mlfem_jax.metrics.fixation_counts`, and one
+        outside the frame to none.
+    """
+    totals = np.zeros(format.shape, np.int32)
+    for position in range(len(source)):
+        record = source[position]
+        shape = int(record["size"][0]), int(record["size"][1])
+        moved = move_fixations(record["fixations"], shape, fit(shape, format.shape, rule=format.rule))
+        pixels = np.floor(moved + np.float32(0.5))
+        inside = ((pixels >= 0) & (pixels < np.array(format.shape))).all(axis=1)
+        np.add.at(totals, tuple(pixels[inside].astype(int).T), 1)
+    return totals
 
 
 def hash_fraction(id: str, *, salt: str = "") -> float:

@@ -20,6 +20,7 @@ from mlfem_jax.faithfulness.forward import (
     same_size,
     unit_pixels,
 )
+from mlfem_jax.parts import images_at_once
 
 _STATIC = ("steps", "baseline", "blur_sigma_px", "output", "seed", "batch_size")
 
@@ -55,7 +56,7 @@ def insertion_curve(
         blur_sigma_px: standard deviation of the Gaussian blur, in pixels.
         output: "softmax", "sigmoid" for a network with many labels, or "logit".
         seed: of the order of ties.
-        batch_size: images in a forward pass; under `jax.vmap` times the number of images.
+        batch_size: most images in a forward pass; under `jax.vmap` times the number of images.
 
     Returns:
         (steps + 1,) float32; NaN for a map that is constant or not finite.
@@ -86,7 +87,7 @@ def insertion_curve(
         images = jnp.where(there, image[None], substitute[None])
         return confidences(forward(backbone, images).logits, target, output=output)
 
-    batches = -(-len(shown) // batch_size)
+    batches = -(-len(shown) // images_at_once(batch_size))
     size = -(-len(shown) // batches)
     padded = jnp.asarray(np.pad(shown, (0, batches * size - len(shown)))).reshape(batches, size)
     curve = jax.lax.map(score, padded).ravel()[: len(shown)]

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float32
 
 from mlfem_jax.backbones.base import Backbone
 from mlfem_jax.faithfulness.forward import Image, Method, defined, forward, unit_pixels
+from mlfem_jax.parts import images_at_once
 
 
 @functools.partial(jax.jit, static_argnames=("method", "draws", "radius", "batch_size"))
@@ -34,7 +35,7 @@ def local_lipschitz(
         method: from a `Forward` over a batch to maps (N, H, W), such as `bind("fem")`; compiled once for each.
         draws: number of neighbours; one forward pass each, and one for the image.
         radius: of the neighbourhood, in the units of the image, above 0.
-        batch_size: images in a forward pass; under `jax.vmap` times the number of images.
+        batch_size: most images in a forward pass; under `jax.vmap` times the number of images.
 
     Returns:
         A number from 0; NaN if the map of the image is constant or not finite, or a neighbour's is not finite.
@@ -66,7 +67,7 @@ def local_lipschitz(
         moved = jnp.sqrt(jnp.square(near - image[None]).sum(axis=(1, 2, 3)))
         return jnp.sqrt(jnp.square(changes).sum(axis=(1, 2))) / moved
 
-    batches = -(-draws // batch_size)
+    batches = -(-draws // images_at_once(batch_size))
     size = -(-draws // batches)
     keys = jax.random.split(key, draws)
     # The last batch is filled up with draws that were made already.

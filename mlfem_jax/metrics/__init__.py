@@ -13,14 +13,17 @@ in `mlfem.gaze_density`. Four rules hold for every metric:
 """
 
 from mlfem_jax.metrics.density import kl_divergence, pcc, similarity
-from mlfem_jax.metrics.fixation import auc, auc_judd, auc_shuffled, information_gain, nss
+from mlfem_jax.metrics.fixation import information_gain, nss
+from mlfem_jax.metrics.roc import auc, auc_against_counts, auc_judd, auc_shuffled, fixation_counts
 from mlfem_jax.metrics.transport import emd
 
 __all__ = [
     "auc",
+    "auc_against_counts",
     "auc_judd",
     "auc_shuffled",
     "emd",
+    "fixation_counts",
     "information_gain",
     "kl_divergence",
     "nss",

@@ -90,9 +90,12 @@ def _transport(first: Float32[Arrays, "h w"], second: Float32[Arrays, "h w"]) ->
     cost = np.linalg.norm(sources[:, None] - sinks[None], axis=-1)
     out_of = sparse.kron(sparse.eye_array(len(sources)), np.ones((1, len(sinks))))
     into = sparse.kron(np.ones((1, len(sources))), sparse.eye_array(len(sinks)))
-    # One equation follows from the others.
+    # One equation follows from the others. The presolver calls programmes with tiny masses infeasible.
     plan = optimize.linprog(
-        cost.ravel(), A_eq=sparse.vstack([out_of, into], format="csr")[:-1], b_eq=np.append(supply, demand)[:-1]
+        cost.ravel(),
+        A_eq=sparse.vstack([out_of, into], format="csr")[:-1],
+        b_eq=np.append(supply, demand)[:-1],
+        options={"presolve": False},
     )
     if not plan.success:
         raise RuntimeError(f"emd: no transport plan found for {first.shape} cells: {plan.message}")

@@ -60,6 +60,13 @@ def test_net_fuses_every_k_of_every_layer(backbone, trained):
         np.testing.assert_allclose(maps[index], predict(NET, made.params, stack), atol=1e-4)
 
 
+@pytest.mark.parametrize("value", [0.0, jnp.nan])
+def test_a_network_that_sees_nothing_gives_a_blank_map(trained, value):
+    _, path = trained
+    blind = from_function(tiny_apply, jnp.full((3, 5), value), input_size=(16, 16), name="tiny")
+    assert not explain(blind, photos(), method="net", weights=str(path)).any()
+
+
 def test_what_it_was_not_trained_for_is_refused(backbone, trained):
     _, path = trained
     other = dataclasses.replace(backbone, name="other")

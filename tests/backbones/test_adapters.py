@@ -150,3 +150,128 @@ def test_paths_that_do_not_exist_name_what_does():
     with pytest.raises(ValueError, match=r"did not call Conv_9; it called .*Conv_0"):
         mlfem.from_linen(net, variables, ["Conv_9"], input_size=(8, 8), arguments={"train": False})
     assert jnp.isfinite(net.apply(variables, INPUTS, train=False)).all()
+
+
+class TappedNet(nnx.Module):
+    """Its non-linearities are modules, so that a tap can stand behind them."""
+
+    def __init__(self, *, rngs):
+        self.first, self.second = nnx.Conv(3, 4, (3, 3), rngs=rngs), nnx.Conv(4, 6, (3, 3), strides=2, rngs=rngs)
+        self.relu, self.last = Relu(), Relu()
+        self.head = nnx.Linear(6, 5, rngs=rngs)
+
+    def __call__(self, inputs):
+        features = self.last(self.second(self.relu(self.first(inputs))))
+        return self.head(features.mean(axis=(1, 2)))
+
+
+class Relu(nnx.Module):
+    def __call__(self, inputs):
+        return jax.nn.relu(inputs)
+
+
+class LinenRelu(nn.Module):
+    @nn.compact
+    def __call__(self, inputs):
+        return nn.relu(inputs)
+
+
+class TappedLinenNet(nn.Module):
+    @nn.compact
+    def __call__(self, inputs):
+        inputs = LinenRelu(name="relu")(nn.Conv(4, (3, 3), name="first")(inputs))
+        inputs = LinenRelu(name="last")(nn.Conv(6, (3, 3), strides=2, name="second")(inputs))
+        return nn.Dense(5, name="head")(inputs.mean(axis=(1, 2)))
+
+
+def tapped_function(params, inputs, *, tap=lambda name, activation: activation):
+    """The same network as a plain function."""
+
+    def conv(inputs, layer, stride):
+        axes = ("NHWC", "HWIO", "NHWC")
+        outputs = jax.lax.conv_general_dilated(inputs, layer["kernel"], (stride,) * 2, "SAME", dimension_numbers=axes)
+        return outputs + layer["bias"][None, None, None]
+
+    first = tap("relu", jax.nn.relu(conv(inputs, params["first"], 1)))
+    last = tap("last", jax.nn.relu(conv(first, params["second"], 2)))
+    logits = last.mean(axis=(1, 2)) @ params["head"]["kernel"] + params["head"]["bias"][None]
+    return logits, OrderedDict(relu=first, last=last)
+
+
+@pytest.fixture(scope="module")
+def same_network():
+    """The network by each adapter."""
+    net = TappedNet(rngs=nnx.Rngs(0))
+    params = {
+        name: {"kernel": layer.kernel[...], "bias": layer.bias[...] + 0.1}
+        for name, layer in (("first", net.first), ("second", net.second), ("head", net.head))
+    }
+    for name, arrays in params.items():
+        getattr(net, name).bias[...] = arrays["bias"]
+    return {
+        "function": mlfem.from_function(tapped_function, params, input_size=(8, 8)),
+        "nnx": mlfem.from_nnx(net, ["relu", "last"], input_size=(8, 8)),
+        "linen": mlfem.from_linen(TappedLinenNet(), {"params": params}, ["relu", "last"], input_size=(8, 8)),
+    }
+
+
+@pytest.mark.parametrize("kind", ["nnx", "linen"])
+@pytest.mark.parametrize("layer", ["relu", "last"])
+@pytest.mark.parametrize("method", ["grad_cam", "grad_cam_pp", "layer_cam", "hires_cam", "xgrad_cam"])
+def test_gradients_at_a_layer_are_those_of_the_plain_function(same_network, kind, layer, method):
+    found, expected = (
+        mlfem.explain(same_network[name], photographs(2), method=method, layers=layer, target=[1, 3])
+        for name in (kind, "function")
+    )
+    assert np.ptp(expected) == pytest.approx(1)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["nnx", "linen"])
+def test_taps_change_what_the_network_goes_on_with(same_network, kind):
+    def doubled(name, activation):
+        return activation * 2 if name == "relu" else activation
+
+    inputs = jnp.asarray(INPUTS)
+    found, expected = (
+        same_network[name].apply(same_network[name].params, inputs, tap=doubled) for name in (kind, "function")
+    )
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5, atol=1e-6)
+    for name in ("relu", "last"):
+        np.testing.assert_allclose(found[1][name], expected[1][name], rtol=1e-5, atol=1e-6)
+
+
+def test_what_an_adapted_network_cannot_do_is_said(same_network):
+    for kind in ("nnx", "linen"):
+        for method in ("guided_backprop", "deconvnet", "lrp"):
+            with pytest.raises(ValueError, match=r"no exchangeable backward rules.*Every other method works"):
+                mlfem.explain(same_network[kind], photographs(1), method=method)
+    net = Net(rngs=nnx.Rngs(0))
+    behind = mlfem.from_nnx(net, ["blocks.0.norm"], input_size=(8, 8), activation=jax.nn.relu)
+    with pytest.raises(ValueError, match="make the non-linearity a submodule"):
+        mlfem.explain(behind, photographs(1), method="grad_cam")
+
+
+@pytest.mark.parametrize("kind", ["nnx", "linen"])
+def test_a_layer_that_is_called_twice_has_no_one_gradient(kind):
+    class Twice(nnx.Module):
+        def __init__(self):
+            self.relu = Relu()
+
+        def __call__(self, inputs):
+            return self.relu(self.relu(inputs) - 1).mean(axis=(1, 2))
+
+    class LinenTwice(nn.Module):
+        @nn.compact
+        def __call__(self, inputs):
+            relu = LinenRelu(name="relu")
+            return relu(relu(inputs) - 1).mean(axis=(1, 2))
+
+    if kind == "nnx":
+        backbone = mlfem.from_nnx(Twice(), ["relu"], input_size=(8, 8))
+    else:
+        backbone = mlfem.from_linen(LinenTwice(), {}, ["relu"], input_size=(8, 8))
+    inputs = jnp.asarray(INPUTS)
+    np.testing.assert_allclose(backbone.apply(backbone.params, inputs)[1]["relu"], np.maximum(INPUTS, 0).clip(1) - 1)
+    with pytest.raises(ValueError, match="calls 'relu' more than once"):
+        mlfem.explain(backbone, photographs(1), method="grad_cam")

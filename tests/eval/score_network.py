@@ -38,7 +38,7 @@ def tiny_source(count=12):
 
 
 class DeadlySource(list):
-    """A source that kills the process when a record is read as an example, not while it is scanned."""
+    """A source that kills the process when a record is read as an example, after the two passes that only count."""
 
     def __init__(self, records, killed_at):
         super().__init__(records)
@@ -46,7 +46,7 @@ class DeadlySource(list):
 
     def __getitem__(self, position):
         self.reads += 1
-        if self.reads > len(self) and position == self.killed_at:
+        if self.reads > 2 * len(self) and position == self.killed_at:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__getitem__(position)
 

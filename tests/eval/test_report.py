@@ -31,7 +31,7 @@ SCORES = [
 
 def write_table(folder, scores=SCORES, map_size=2, **changed):
     settings = {
-        "dataset": "by <hand>", "split": None, "fold": None, "images": len(scores), "backbone": "tiny",
+        "dataset": "by <hand>", "split": None, "fold": None, "images": len(scores), "gaze": True, "backbone": "tiny",
         "weights": None, "input_size": [8, 8], "rule": "stretch", "sigma_px": 2.0, "task": "single", "metrics": METRICS,
         "rows": METHODS, "map_size": map_size, "version": "0", "commit": None, "class_names": ["cat", "</script>dog"],
         "network_labels": ["tabby", "poodle"],

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,12 +14,16 @@ pytest.importorskip("grain", reason="needs Grain")
 pytest.importorskip("pyarrow", reason="needs pyarrow")
 
 from eval.score import main, run
+from mlfem_jax import faithfulness
 from mlfem_jax.data.example import ExampleFormat
 from mlfem_jax.data.pipeline import read_batches
 from mlfem_jax.explain import explain
+from mlfem_jax.methods import bind
 from mlfem_jax.score_table import read_pictures, read_scores, read_settings, score_matrix
 from tests.eval.score_network import CONFIG, DATASET, tiny_source
 from tests.networks import brightness_network
+from tests.reference_metrics import auc_shuffled as slow_auc_shuffled
+from tests.reference_metrics import information_gain as slow_information_gain
 from tests.reference_metrics import nss as slow_nss
 from tests.reference_metrics import pcc as slow_pcc
 
@@ -77,6 +82,44 @@ def test_rows_are_those_of_slow_references(whole, network):
         gfdm = np.sum([bell for bell in bells], axis=0)
         assert row["pcc"] == pytest.approx(slow_pcc(maps[i], gfdm), abs=1e-4)
         assert row["nss"] == pytest.approx(slow_nss(maps[i], points), abs=1e-4)
+
+
+def test_fixations_on_the_other_images_are_what_a_map_has_to_beat(network, tmp_path):
+    rows = score(tmp_path, network, methods=("edge",), metrics=("auc_shuffled", "information_gain"), humans=False)
+    format = ExampleFormat((8, 8), 4, classes=3)
+    batch = next(iter(read_batches(tiny_source(), format, batch_size=12, process_index=0, process_count=1)))
+    maps = np.asarray(explain(network, batch.images, method="edge"), float)
+    y, x = np.mgrid[:8, :8]
+    points = [batch.fixations[i][batch.fixation_mask[i]].astype(float) for i in range(12)]
+    for i in range(12):
+        if len(points[i]) == 0:
+            assert np.isnan(rows[i]["auc_shuffled"]) and np.isnan(rows[i]["information_gain"])
+            continue
+        others = np.concatenate([points[j] for j in range(12) if j != i])
+        assert rows[i]["auc_shuffled"] == pytest.approx(slow_auc_shuffled(maps[i], points[i], others), abs=1e-5)
+        # sigma 2 px of a 12 x 16 photograph in a frame of 8 x 8, on the centres of the pixels that were looked at
+        centres = np.floor(others + 0.5)
+        prior = sum(np.exp(-0.5 * (((y - b) / (4 / 3)) ** 2 + (x - a) ** 2)) for b, a in centres)
+        expected = slow_information_gain(maps[i], points[i], prior)
+        assert rows[i]["information_gain"] == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def test_scores_against_the_model_are_those_of_the_faithfulness_functions(network, tmp_path):
+    metrics = ("drop", "increase", "stability", "randomization", "emd")
+    rows = score(tmp_path, network, methods=("add:alpha=0.25",), metrics=metrics)
+    batch = next(iter(read_batches(tiny_source(), ExampleFormat((8, 8), 4), batch_size=12)))
+    maps = explain(network, batch.images, method="add", alpha=0.25)
+    method, key = bind("add", alpha=0.25), jax.random.key(0)
+    for i in (1, 2, 4):
+        own, humans = rows[2 * i], rows[2 * i + 1]
+        drop, increase = faithfulness.confidence_change(network, batch.images[i], maps[i])
+        assert (own["drop"], own["increase"]) == pytest.approx((float(drop), float(increase)), abs=1e-6)
+        lipschitz = faithfulness.local_lipschitz(network, key, batch.images[i], method=method)
+        assert own["stability"] == pytest.approx(float(lipschitz), rel=1e-4)
+        forgotten = faithfulness.randomization_check(network, key, batch.images[i], method=method)
+        assert own["randomization"] == pytest.approx(float(forgotten.mean()), abs=1e-5)
+        assert own["emd"] == 0.0  # 8 x 8 pixels are one cell of 32
+        assert np.isnan(humans["stability"]) and np.isnan(humans["randomization"])
 
 
 def test_labels_predictions_and_clutter(whole):

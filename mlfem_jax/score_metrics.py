@@ -1,0 +1,111 @@
+"""The columns of the table of scores: every metric of a map, whatever it is compared with."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from jaxtyping import Array, Bool, Float, Int
+
+from mlfem_jax import faithfulness, metrics
+
+
+class Gaze(NamedTuple):
+    """What a map is compared with; all fields of one image, or with a leading axis of a batch.
+
+    Attributes:
+        density: (H, W) the gaze fixation density map.
+        fixations: (n, 2) as (y, x), in pixels.
+        mask: (n,) False for padding.
+        content_box: (y0, x0, y1, x1) half open: the pixels that exist.
+        others: (H, W) how many fixations each pixel has on the other images of the data set.
+        prior: (H, W) their density: where people look whatever the image.
+    """
+
+    density: Float[Array, "*N H W"]
+    fixations: Float[Array, "*N n 2"]
+    mask: Bool[Array, "*N n"]
+    content_box: Int[Array, "*N 4"]
+    others: Int[Array, "*N H W"]
+    prior: Float[Array, "*N H W"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A column of the table.
+
+    Attributes:
+        title: for figures and tables.
+        against: what `function` takes: "gaze": (map, gaze); "model": (backbone, image, map, target=, output=);
+            "method": (backbone, key, image, method=), from which it computes maps of its own.
+        function: to a score, or to several.
+        higher_is_better: False where the smaller score wins.
+        part: which of several scores this column is.
+    """
+
+    title: str
+    against: Literal["gaze", "model", "method"]
+    function: Callable[..., Array | tuple[Array, ...]]
+    higher_is_better: bool = True
+    part: int | None = None
+
+
+def _of_density(title: str, metric: Callable[..., Array], *, higher_is_better: bool = True) -> Metric:
+    def function(map: Array, gaze: Gaze) -> Array:
+        return metric(map, gaze.density, content_box=gaze.content_box)
+
+    return Metric(title, "gaze", function, higher_is_better)
+
+
+def _of_fixations(title: str, metric: Callable[..., Array], **from_gaze: str) -> Metric:
+    """`from_gaze` names fields of `Gaze` that the metric takes as further arguments."""
+
+    def function(map: Array, gaze: Gaze) -> Array:
+        more = {argument: getattr(gaze, field) for argument, field in from_gaze.items()}
+        return metric(map, gaze.fixations, mask=gaze.mask, content_box=gaze.content_box, **more)
+
+    return Metric(title, "gaze", function)
+
+
+def _mean_randomization(backbone, key, image, *, method) -> Array:
+    """The mean over the cascade, of which the report can show one number."""
+    return faithfulness.randomization_check(backbone, key, image, method=method).mean()
+
+
+METRICS: dict[str, Metric] = {
+    "pcc": _of_density("PCC", metrics.pcc),
+    "similarity": _of_density("SIM", metrics.similarity),
+    "kl_divergence": _of_density("KL", metrics.kl_divergence, higher_is_better=False),
+    "emd": _of_density("EMD", metrics.emd, higher_is_better=False),
+    "nss": _of_fixations("NSS", metrics.nss),
+    "auc_judd": _of_fixations("AUC-Judd", metrics.auc_judd),
+    "auc": _of_fixations("AUC", metrics.auc),
+    "auc_shuffled": _of_fixations("sAUC", metrics.auc_against_counts, counts="others"),
+    "information_gain": _of_fixations("IG", metrics.information_gain, baseline="prior"),
+    "insertion": Metric("Insertion", "model", faithfulness.insertion_auc),
+    "deletion": Metric("Deletion", "model", faithfulness.deletion_auc, False),
+    "drop": Metric("Drop", "model", faithfulness.confidence_change, False, part=0),
+    "increase": Metric("Increase", "model", faithfulness.confidence_change, part=1),
+    "stability": Metric("Lipschitz", "method", faithfulness.local_lipschitz, False),
+    "randomization": Metric("Randomisation", "method", _mean_randomization, False),
+}
+
+
+def metric_names(wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of metrics, where "gaze", "model", "method" and "all" stand for all of their kind.
+
+    Raises:
+        ValueError: an unknown name, or none.
+
+    Example:
+        >>> metric_names(("pcc", "model"))
+        ('pcc', 'insertion', 'deletion', 'drop', 'increase')
+    """
+    names: list[str] = []
+    for name in wanted:
+        of_kind = [metric for metric, entry in METRICS.items() if name in (entry.against, "all")]
+        if not of_kind and name not in METRICS:
+            raise ValueError(f"metrics: expected some of {', '.join(METRICS)}, gaze, model, method, all; got {name!r}")
+        names += [metric for metric in of_kind or [name] if metric not in names]
+    if not names:
+        raise ValueError(f"metrics: expected some of {', '.join(METRICS)}, got none")
+    return tuple(names)
