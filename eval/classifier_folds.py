@@ -24,7 +24,7 @@ from eval import score
 from eval.classifier_tables import Held, write_results
 from mlfem_jax.backbones.base import Backbone
 from mlfem_jax.backbones.registry import load_backbone
-from mlfem_jax.classifier_training import Recipe
+from mlfem_jax.classifier_recipe import Recipe
 from mlfem_jax.compilation import keep_compiled
 from mlfem_jax.data.augment import Augmentation
 from mlfem_jax.data.split import k_folds, scan

@@ -24,17 +24,8 @@ from rich.table import Table
 
 from mlfem_jax.backbones.trainable import Classifier, initial_weights, make_classifier, save_classifier
 from mlfem_jax.checkpoint import restore_checkpoint
-from mlfem_jax.classifier_training import (
-    Loss,
-    Recipe,
-    TrainState,
-    batch_fields,
-    choose_loss,
-    evaluate,
-    initial_state,
-    make_scores,
-    make_step,
-)
+from mlfem_jax.classifier_recipe import Loss, Recipe, choose_loss
+from mlfem_jax.classifier_training import TrainState, batch_fields, evaluate, initial_state, make_scores, make_step
 from mlfem_jax.compilation import keep_compiled
 from mlfem_jax.data.example import ExampleFormat
 from mlfem_jax.data.pipeline import open_dataset, read_batches
