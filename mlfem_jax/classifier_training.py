@@ -1,6 +1,7 @@
 """Training a classifier: the state, the step and the evaluation. Pure functions; no files.
 
-The recipe is in `classifier_recipe.py`, the loop that keeps checkpoints is in `training.py`, the script in `train/classifier.py`.
+The recipe is in `classifier_recipe.py`, the loop that keeps checkpoints in `training.py`, the script in
+`train/classifier.py`.
 """
 
 import dataclasses
