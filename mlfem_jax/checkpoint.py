@@ -33,15 +33,13 @@ def save_checkpoint(folder: str | Path, step: int, state: Any, position: Any, *,
     Raises:
         FileExistsError: there is a checkpoint of that step already.
     """
-    import orbax.checkpoint as ocp
-
     folder = Path(folder).absolute()
     final, partial = folder / f"step_{step:08d}", folder / f".step_{step:08d}.part"
     if final.exists():
         raise FileExistsError(f"{final}: there is a checkpoint of that step already")
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
     partial.mkdir(parents=True)
-    with ocp.StandardCheckpointer() as checkpointer:
+    with own_checkpointer() as checkpointer:
         checkpointer.save(partial / "state", jax.tree.map(np.asarray, jax.device_get(state)))
     (partial / "position.json").write_text(json.dumps(_jsonable(position)))
     manifest = {"kind": _KIND, "step": step, "arrays": _described(state), "sha256": _hashes(partial)}
@@ -52,6 +50,19 @@ def save_checkpoint(folder: str | Path, step: int, state: Any, position: Any, *,
         if other != step and other not in keep:
             shutil.rmtree(folder / f"step_{other:08d}")
     return final
+
+
+def own_checkpointer() -> Any:
+    """An orbax checkpointer that waits for no other process: the first one writes, and each reads for itself."""
+    import orbax.checkpoint as ocp
+
+    if jax.process_count() == 1:
+        return ocp.StandardCheckpointer()
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process_{own}"
+    )
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)
 
 
 def checkpoint_steps(folder: str | Path) -> tuple[int, ...]:
@@ -81,8 +92,6 @@ def restore_checkpoint(folder: str | Path, step: int, like: Any) -> tuple[Any, A
         ValueError: names the checkpoint, if it is truncated or changed, was not written by `save_checkpoint`, or holds
             other arrays than `like`.
     """
-    import orbax.checkpoint as ocp
-
     place = Path(folder).absolute() / f"step_{step:08d}"
     manifest = _manifest(place)
     expected = _described(like)
@@ -90,7 +99,7 @@ def restore_checkpoint(folder: str | Path, step: int, like: Any) -> tuple[Any, A
         unlike = sorted(set(map(str, manifest["arrays"].items())) ^ set(map(str, expected.items())))
         raise ValueError(f"{place}: a checkpoint of another network; these arrays differ: {', '.join(unlike[:6])}")
     abstract = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
-    with ocp.StandardCheckpointer() as checkpointer:
+    with own_checkpointer() as checkpointer:
         state = checkpointer.restore(place / "state", abstract)
     return state, json.loads((place / "position.json").read_text())
 

@@ -113,7 +113,7 @@ def write_tables(
         (metric, row, *summary, undefined[row][metric], undefined[row]["constant"])
         for (metric, row), summary in summaries.items()
     ]
-    _write_csv(out / "summary.csv", ("metric", "method", *Summary._fields, "undefined", "constant_maps"), rows)
+    write_csv(out / "summary.csv", ("metric", "method", *Summary._fields, "undefined", "constant_maps"), rows)
     pairs = []
     for metric in scores.metrics:
         values = methods_only(scores, metric)
@@ -123,7 +123,7 @@ def write_tables(
             names = (scores.methods[j], scores.methods[i])
             pairs.append((metric, *names, wins[i, j], wins[j, i], counts[i, j], p_values[i, j]))
     header = ("metric", "method", "other", "wins", "losses", "images", "p_wilcoxon_holm")
-    _write_csv(out / "pairs.csv", header, pairs)
+    write_csv(out / "pairs.csv", header, pairs)
     for kind, by_metric in groups.items():
         rows = [
             (metric, row, group.name, *group.summary)
@@ -131,12 +131,13 @@ def write_tables(
             for row, own in by_row.items()
             for group in own
         ]
-        _write_csv(out / f"{kind}.csv", ("metric", "method", kind, *Summary._fields), rows)
+        write_csv(out / f"{kind}.csv", ("metric", "method", kind, *Summary._fields), rows)
     with replacing(out / "summary.tex") as file:
         file.write(_latex(scores, summaries).encode())
 
 
-def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Writes a CSV file, numbers with six digits."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

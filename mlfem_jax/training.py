@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mlfem_jax.checkpoint import checkpoint_steps, restore_checkpoint, save_checkpoint
+from mlfem_jax.distributed import is_first
 from mlfem_jax.files import replacing
 
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -65,8 +66,9 @@ def open_run(folder: str | Path, config: Mapping[str, Any], *, resume: bool = Tr
         if different:
             raise ValueError("\n".join([f"{folder}: holds a run of another config:", *different]))
         return
-    with replacing(path) as file:
-        file.write(json.dumps({"config": config, **provenance()}, indent=1).encode())
+    if is_first():
+        with replacing(path) as file:
+            file.write(json.dumps({"config": config, **provenance()}, indent=1).encode())
 
 
 def provenance() -> dict[str, Any]:
@@ -88,16 +90,33 @@ def provenance() -> dict[str, Any]:
 
 
 def batch_sharding(batch_size: int, devices: Sequence[jax.Device] | None = None) -> tuple[NamedSharding, NamedSharding]:
-    """(of a batch, of the state): batches split along their first axis over all local devices, the state on each.
+    """(of a batch, of the state): batches split along their first axis over all devices, the state on each.
+
+    Args:
+        batch_size: examples in a batch of all processes together.
+        devices: default: all, of all processes.
 
     Raises:
         ValueError: the batch does not split evenly.
     """
-    devices = jax.local_devices() if devices is None else devices
+    devices = jax.devices() if devices is None else devices
     if batch_size % len(devices):
         raise ValueError(f"batch_size: expected a multiple of the {len(devices)} devices, got {batch_size}")
     mesh = Mesh(np.array(devices), ("data",))
     return NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
+
+
+def put_batch(batch: Any, sharding: NamedSharding) -> Any:
+    """The arrays on the devices, each process having given its own share of the batch.
+
+    Args:
+        batch: a pytree of NumPy arrays: this process's examples.
+        sharding: of the batch of all processes, from `batch_sharding`.
+
+    Returns:
+        A pytree of arrays of the whole batch: the examples of the first process, then those of the next.
+    """
+    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), batch)
 
 
 def train(
@@ -117,7 +136,8 @@ def train(
     """The state after the last step; goes on from the newest checkpoint of the folder.
 
     Every `every` steps, and after the last, it validates, adds the scores to `metrics.jsonl`, and writes a checkpoint
-    of the state and of the reader's position. The newest and the best stay.
+    of the state and of the reader's position. The newest and the best stay. Of several processes, the first writes;
+    all must see its folder.
 
     Args:
         folder: of the run, see `open_run`.
@@ -127,7 +147,7 @@ def train(
         steps: in all.
         every: steps from one validation to the next.
         validate: from the state to scores by name.
-        score: name of the score of which more is better; it chooses the best checkpoint.
+        score: name of the score of which more is better; it chooses the best checkpoint. "step": the newest is.
         sharding: from `batch_sharding`.
         on_loss: told each step's number and loss.
         on_scores: told each line of `metrics.jsonl`.
@@ -143,10 +163,10 @@ def train(
         batches.set_state(position)
     rows = _truncated(log, done)
     over_batch, on_each = sharding
-    state = jax.device_put(state, on_each)
+    state = put_batch(state, on_each)
     losses: list[jax.Array] = []
     for number in range(done + 1, steps + 1):
-        state, loss = step(state, jax.device_put(next(batches), over_batch))
+        state, loss = step(state, put_batch(next(batches), over_batch))
         losses.append(loss)
         on_loss(number, float(loss))
         if number % every and number != steps:
@@ -156,11 +176,12 @@ def train(
             raise ValueError(f"{folder}: the loss is not finite by step {number}: {means}; try a lower learning rate")
         losses = []
         rows.append({"step": number, "loss": float(np.mean(means)), "losses": means, **validate(state)})
-        # The line first: a process killed in between writes it again, from the older checkpoint.
-        _write_rows(log, rows)
         best = max(rows, key=lambda row: row[score])["step"]
-        save_checkpoint(checkpoints, number, state, batches.get_state(), keep=(best,))
-        on_scores(rows[-1])
+        if is_first():
+            # The line first: a process killed in between writes it again, from the older checkpoint.
+            _write_rows(log, rows)
+            save_checkpoint(checkpoints, number, state, batches.get_state(), keep=(best,))
+            on_scores(rows[-1])
     return state
 
 
@@ -185,7 +206,7 @@ def plot_curves(folder: str | Path) -> Path:
     for name in names:
         right.plot([row["step"] for row in rows], [row[name] for row in rows], marker=".", label=name)
     right.set(xlabel="step", ylabel="score")
-    for axes in (left, right):
+    for axes in (left, right) if names else (left,):
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
     path = Path(folder) / "curves.png"

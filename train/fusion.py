@@ -10,7 +10,6 @@ it stopped.
 
 import dataclasses
 import functools
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +18,7 @@ import jax
 import numpy as np
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from mlfem_jax.attribution.base import select_layers
 from mlfem_jax.backbones.base import Backbone
@@ -32,7 +31,8 @@ from mlfem_jax.data.split import fold_positions, scan, split_positions
 from mlfem_jax.fusion_net import FusionNet
 from mlfem_jax.fusion_training import Recipe, cached_inputs, initial_state, make_scores, make_step, score_all
 from mlfem_jax.fusion_weights import TrainedFusion, save_fusion
-from mlfem_jax.training import batch_sharding, open_run, plot_curves, provenance, read_metrics, train
+from mlfem_jax.progress import loss_line, training_progress
+from mlfem_jax.training import batch_sharding, open_run, plot_curves, provenance, put_batch, read_metrics, train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +113,7 @@ def main(config: Config) -> None:
     """Trains, and writes the best network."""
     open_run(config.out, config.settings(), resume=config.resume)
     backbone = load_backbone(config.backbone, config.weights)
-    with progress() as bar:
+    with training_progress() as bar:
         task = prepare(config, backbone, bar)
         state = run(config, task, bar)
     best = max(read_metrics(config.out), key=lambda row: row["pcc"])
@@ -185,18 +185,11 @@ def run(config: Config, task: Task, bar: Progress) -> Any:
     read = functools.partial(read_examples, task.example, batch_size=recipe.batch_size)
     scores = make_scores(task.net, task.shape, task.inputs)
     row = bar.add_task("training", total=steps, shown="")
-    latest = [time.perf_counter()]
 
     def validate(state: Any) -> dict[str, float]:
-        batches = (jax.device_put(batch, sharding[0]) for batch in read(task.parts["validation"]))
+        batches = (put_batch(batch, sharding[0]) for batch in read(task.parts["validation"]))
         found = score_all(scores, state.average, batches)
         return {name: float(np.nanmean(values)) for name, values in found.items()}
-
-    def on_loss(step: int, loss: float) -> None:
-        latest.append(time.perf_counter())
-        rate = (len(latest) - 1) * recipe.batch_size / (latest[-1] - latest[0])
-        bar.update(row, completed=step, shown=f"loss {loss:.3f}, {rate:.0f} images/s")
-        del latest[:-20]
 
     def on_scores(found: Mapping[str, float]) -> None:
         scored = f"loss {found['loss']:.4f}, PCC {found['pcc']:.4f}, SIM {found['sim']:.4f}"
@@ -212,7 +205,7 @@ def run(config: Config, task: Task, bar: Progress) -> Any:
         validate=validate,
         score="pcc",
         sharding=sharding,
-        on_loss=on_loss,
+        on_loss=loss_line(bar, row, recipe.batch_size),
         on_scores=on_scores,
     )
 
@@ -220,12 +213,6 @@ def run(config: Config, task: Task, bar: Progress) -> Any:
 def computed_inputs(backbone: Backbone, maps: MapRecipe, batch: Mapping[str, Any]) -> jax.Array:
     """Shrunk maps from the photographs of a batch."""
     return image_maps(backbone, batch["images"], maps)
-
-
-def progress() -> Progress:
-    """On stderr: what, a bar, how many, the newest loss and speed, and how long still."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[shown]}"))
-    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mlfem_jax.backbones.base import Activations
+from mlfem_jax.backbones.batch_norm import Norm
 from mlfem_jax.backbones.layers import Conv, Features, Linear, computed_once, mean_pool
 from mlfem_jax.backbones.rules import PLAIN, Rules, Tap, no_tap
 
@@ -25,12 +26,23 @@ STAGES = (
 class InvertedResidual(nnx.Module):
     """Expand by 1x1, filter each channel, project by 1x1 without an activation; a shortcut where shapes agree."""
 
-    def __init__(self, channels_in: int, channels_out: int, *, size: int, stride: int, expansion: int, rngs):
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        *,
+        size: int,
+        stride: int,
+        expansion: int,
+        rngs,
+        norm: Norm | None = None,
+    ):
         """`expansion` times `channels_in` channels are filtered."""
         inner = channels_in * expansion
-        self.expand = Conv(channels_in, inner, 1, rngs=rngs) if expansion > 1 else None
-        self.depthwise = Conv(inner, inner, size, stride=stride, groups=inner, padding="same", rngs=rngs)
-        self.project = Conv(inner, channels_out, 1, rngs=rngs)
+        self.norm = norm
+        self.expand = Conv(channels_in, inner, 1, norm=norm, rngs=rngs) if expansion > 1 else None
+        self.depthwise = Conv(inner, inner, size, stride=stride, groups=inner, padding="same", norm=norm, rngs=rngs)
+        self.project = Conv(inner, channels_out, 1, norm=norm, rngs=rngs)
         self.residual = stride == 1 and channels_in == channels_out
 
     def __call__(
@@ -38,7 +50,11 @@ class InvertedResidual(nnx.Module):
     ) -> tuple[Features, Features]:
         """The block's linear output, and the activation before its projection, called `name`."""
         expanded = inputs if self.expand is None else rules.relu6(self.expand(inputs, rules.conv))
-        filtered = computed_once(lambda expanded: rules.relu6(self.depthwise(expanded, rules.conv)), expanded)
+
+        def filter(expanded):
+            return rules.relu6(self.depthwise(expanded, rules.conv))
+
+        filtered = computed_once(filter, expanded, norm=self.norm)
         filtered = tap(name, filtered)
         projected = self.project(filtered, rules.conv)
         return rules.add(projected, inputs) if self.residual else projected, filtered
@@ -54,17 +70,17 @@ class EfficientNetLite(nnx.Module):
     features after a positive non-linearity.
     """
 
-    def __init__(self, *, classes: int, rngs):
+    def __init__(self, *, classes: int, rngs, norm: Norm | None = None):
         """The network of 224x224 images."""
-        self.stem = Conv(3, 32, 3, stride=2, padding="same", rngs=rngs)
+        self.stem = Conv(3, 32, 3, stride=2, padding="same", norm=norm, rngs=rngs)
         channels, self.blocks = 32, nnx.List()
         for repeats, size, first_stride, expansion, width in STAGES:
             for index in range(repeats):
                 stride = first_stride if index == 0 else 1
-                block = InvertedResidual(channels, width, size=size, stride=stride, expansion=expansion, rngs=rngs)
-                self.blocks.append(block)
+                shape = {"size": size, "stride": stride, "expansion": expansion}
+                self.blocks.append(InvertedResidual(channels, width, **shape, norm=norm, rngs=rngs))
                 channels = width
-        self.head = Conv(channels, 1280, 1, rngs=rngs)
+        self.head = Conv(channels, 1280, 1, norm=norm, rngs=rngs)
         self.fc = Linear(1280, classes, rngs=rngs)
 
     def __call__(

@@ -1,6 +1,9 @@
-"""From a state dict in PyTorch's layout to the parameters of our networks, batch norm folded into the convolutions."""
+"""From a state dict in PyTorch's layout to the parameters of our networks and back.
 
-from collections.abc import Callable, Mapping
+For explanation, batch norm is folded into the convolutions; for training, it stays what it is.
+"""
+
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -51,6 +54,58 @@ def fold(shapes: Any, arrays: Arrays, names: Names, *, epsilon: float) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, _: folded[_join(path[:-1])][path[-1].key], shapes)
 
 
+def unfold(
+    params: Any, statistics: Any, arrays: Arrays, names: Names, *, keep: Collection[str] = ()
+) -> tuple[Any, Any]:
+    """The training form's parameters and running statistics from a state dict.
+
+    A convolution's own bias before a batch norm does nothing but move the running mean, and is taken off it.
+
+    Args:
+        params: nested dict of arrays; a layer is a dict with "kernel" and "bias", and "scale" where it has batch norm.
+        statistics: nested dict of arrays, "mean" and "variance" of the layers that have batch norm.
+        arrays: the state dict; `expected_shapes` has been checked.
+        names: as for `expected_shapes`.
+        keep: paths of layers that stay as they are in `params`.
+
+    Returns:
+        (params, statistics), float32, in the structure of those given.
+    """
+    layers = {path: _unfold_layer(arrays, *names(path)) for path, _ in _layers(params) if path not in keep}
+
+    def filled(tree: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: layers.get(_join(path[:-1]), {}).get(path[-1].key, leaf), tree
+        )
+
+    return filled(params), filled(statistics)
+
+
+def state_dict(params: Any, statistics: Any, names: Names) -> dict[str, np.ndarray]:
+    """The state dict, in PyTorch's layout, of a network in its training form: the inverse of `unfold`."""
+    running, arrays = dict(_layers(statistics)), {}
+    for path, layer in _layers(params):
+        conv, norm = names(path)
+        kernel, bias = np.asarray(layer["kernel"]), np.asarray(layer["bias"])
+        arrays[f"{conv}.weight"] = kernel.transpose(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T
+        if norm is None:
+            arrays[f"{conv}.bias"] = bias
+            continue
+        own = (layer["scale"], bias, running[path]["mean"], running[path]["variance"])
+        arrays.update({f"{norm}.{entry}": np.asarray(leaf) for entry, leaf in zip(_NORM, own, strict=True)})
+    return arrays
+
+
+def _unfold_layer(arrays: Arrays, conv: str, norm: str | None) -> dict[str, np.ndarray]:
+    kernel = np.asarray(arrays[f"{conv}.weight"], np.float32)
+    kernel = kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel.T
+    bias = np.asarray(arrays.get(f"{conv}.bias", 0), np.float32)
+    if norm is None:
+        return {"kernel": kernel, "bias": bias}
+    scale, beta, mean, variance = (np.asarray(arrays[f"{norm}.{entry}"], np.float32) for entry in _NORM)
+    return {"kernel": kernel, "scale": scale, "bias": beta, "mean": mean - bias, "variance": variance}
+
+
 def _fold_layer(arrays: Arrays, conv: str, norm: str | None, *, epsilon: float) -> dict[str, np.ndarray]:
     kernel = np.asarray(arrays[f"{conv}.weight"], np.float64)
     kernel = kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel.T
@@ -63,7 +118,7 @@ def _fold_layer(arrays: Arrays, conv: str, norm: str | None, *, epsilon: float) 
 
 
 def _layers(shapes: Any) -> list[tuple[str, dict[str, Any]]]:
-    """(path, layer) of every dict that holds a kernel."""
+    """(path, layer) of every dict that holds arrays."""
     leaves = jax.tree_util.tree_leaves_with_path(shapes)
     layers: dict[str, dict[str, Any]] = {}
     for path, leaf in leaves:

@@ -59,9 +59,10 @@ def torch_resnet(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         arrays: as `read_keras_file` returns them, "conv2_block1_0_conv/kernel" and so on.
 
     Returns:
-        The arrays by torchvision's names, in torch's axis order; a name of no ResNet is kept as it is.
+        The arrays by torchvision's names, in torch's axis order; an array without a Keras name ("layer/weight") is
+        one of a state dict already, and is kept as it is.
     """
-    return {_torch_name(name): _torch_axes(array) for name, array in arrays.items()}
+    return {_torch_name(name): _torch_axes(array) if "/" in name else array for name, array in arrays.items()}
 
 
 def _torch_name(name: str) -> str:

@@ -1,6 +1,7 @@
 """The few layers that the backbones are made of, channels last, each in the form that is fast on the platform.
 
-Batch norm is folded into the convolutions before a network gets here, so a convolution has a bias and nothing else.
+In a network that is explained, batch norm is folded into the convolutions: they have a bias and nothing else. In its
+training form (a `Norm` is given), batch norm stands behind them.
 """
 
 import functools
@@ -12,13 +13,14 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from mlfem_jax.backbones.batch_norm import Norm, batch_norm, normalize_features
 from mlfem_jax.backbones.rules import Affine, plain_affine
 
 Features = Float[Array, "N _h _w _c"]
 
 
 class Conv(nnx.Module):
-    """A convolution with bias."""
+    """A convolution with bias, or with batch norm."""
 
     def __init__(
         self,
@@ -30,17 +32,31 @@ class Conv(nnx.Module):
         stride: int = 1,
         groups: int = 1,
         padding: str = "symmetric",
+        norm: Norm | None = None,
     ):
         """He-normal kernel, zero bias; `padding` is "symmetric" or "same", see `convolve`."""
         shape = (size, size, channels_in // groups, channels_out)
         self.kernel = nnx.Param(nnx.initializers.he_normal()(rngs.params(), shape))
         self.bias = nnx.Param(jnp.zeros((channels_out,)))
-        self.stride, self.groups, self.padding = stride, groups, padding
+        self.stride, self.groups, self.padding, self.norm = stride, groups, padding, norm
+        if norm is not None:
+            self.scale = nnx.Param(jnp.ones((channels_out,)))
+            self.mean = nnx.BatchStat(jnp.zeros((channels_out,)))
+            self.variance = nnx.BatchStat(jnp.ones((channels_out,)))
 
     def __call__(self, inputs: Features, affine: Affine = plain_affine) -> Features:
         """(N, H, W, C) to (N, ceil(H / stride), ceil(W / stride), channels_out)."""
         convolution = functools.partial(convolve, stride=self.stride, groups=self.groups, padding=self.padding)
+        if self.norm is not None:
+            return self._normalized(convolution(inputs, self.kernel[...]), self.norm)
         return affine(convolution, inputs, self.kernel[...], self.bias[...][None, None, None])
+
+    def _normalized(self, features: Features, norm: Norm) -> Features:
+        scale, bias, mean, variance = (leaf[...] for leaf in (self.scale, self.bias, self.mean, self.variance))
+        if norm.running:
+            return normalize_features(features, mean, variance, scale, bias, epsilon=norm.epsilon)
+        features, self.mean[...], self.variance[...] = batch_norm(features, scale, bias, mean, variance, norm=norm)
+        return features
 
 
 class Linear(nnx.Module):
@@ -142,13 +158,16 @@ def _padding(length: int, size: int, stride: int, rule: str) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def computed_once(function: Callable[..., Features], *inputs: Features) -> Features:
+def computed_once(function: Callable[..., Features], *inputs: Features, norm: Norm | None = None) -> Features:
     """function(*inputs), stored once however many read it.
 
     On a CPU, XLA fuses an elementwise function into each of its readers, and so computes an activation again for the
     next layer, for FEM's mean, its deviation and its mask: for a depthwise convolution that is half the network. It
     does not fuse through a conditional, so this puts one around the function whose predicate is true of every float.
+    Not where the function has a batch norm in training: that stores its input anyway, and moves its running statistics.
     """
+    if norm is not None and not norm.running:
+        return function(*inputs)
 
     def behind_a_conditional(*inputs):
         def nothing(*inputs):

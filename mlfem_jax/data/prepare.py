@@ -53,7 +53,8 @@ def prepare(
     sigma_px = dataset.sigma_px if sigma_px is None else sigma_px
     source, final = Path(source), dataset_folder(name, to)
     root = dataset.root(source)
-    fingerprint = _fingerprint(root, final=final, settings=[name, VERSION, sigma_px])
+    revision = [dataset.revision] if dataset.revision else []
+    fingerprint = _fingerprint(root, final=final, settings=[name, VERSION, sigma_px, *revision])
     metadata = _built(final)
     if metadata is not None and metadata.get("fingerprint") == fingerprint:
         note = f"{final}: already built from these files, nothing to do"

@@ -116,6 +116,7 @@ class Dataset:
         sigma_source: where that number comes from.
         subfolders: where the root may lie below the folder that the user names.
         published: split to its (images, fixations) in the complete release, where they tell releases apart.
+        revision: raised when the same files are read into other records, so that what was built before is built anew.
     """
 
     name: str
@@ -127,6 +128,7 @@ class Dataset:
     sigma_source: str
     subfolders: tuple[str, ...] = (".",)
     published: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    revision: int = 0
 
     def root(self, source: Path) -> Path:
         """Where the release lies at or below `source`; FileNotFoundError with the expected tree."""

@@ -32,10 +32,12 @@ class Index:
     Attributes:
         ids: of the images, in the order of the source.
         fixation_counts: (records,) number of fixations of each.
+        labels: of each, class indices; empty where unknown.
     """
 
     ids: tuple[str, ...]
     fixation_counts: Int[np.ndarray, " records"]
+    labels: tuple[tuple[int, ...], ...]
 
     @property
     def max_fixations(self) -> int:
@@ -44,7 +46,7 @@ class Index:
 
 
 def scan(source: Source) -> Index:
-    """Ids and numbers of fixations, from one pass over the records that decodes no image.
+    """Ids, numbers of fixations and labels, from one pass over the records that decodes no image.
 
     Args:
         source: of records.
@@ -53,15 +55,16 @@ def scan(source: Source) -> Index:
         The index.
 
     Example:
-        >>> scan([{"id": "a", "fixations": np.zeros((7, 2))}]).max_fixations
-        7
+        >>> scan([{"id": "a", "fixations": np.zeros((7, 2)), "labels": np.array([3])}])
+        Index(ids=('a',), fixation_counts=array([7]), labels=((3,),))
     """
-    ids, counts = [], []
+    ids, counts, labels = [], [], []
     for position in range(len(source)):
         record = source[position]
         ids.append(record_id(record))
         counts.append(len(record["fixations"]))
-    return Index(tuple(ids), np.array(counts, int))
+        labels.append(tuple(int(label) for label in record["labels"]))
+    return Index(tuple(ids), np.array(counts, int), tuple(labels))
 
 
 def fixation_totals(source: Source, format: ExampleFormat) -> Int32[np.ndarray, "H W"]:

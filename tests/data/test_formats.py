@@ -5,7 +5,7 @@ import pytest
 from release_files import cells, tiny_osie, write_image, write_mat, write_osie_mat, write_pixels
 
 from mlfem_jax.data.cat2000 import CAT2000, content_box, read_cat2000
-from mlfem_jax.data.crowd import CROWD, read_crowd
+from mlfem_jax.data.crowd import CROWD, face_classes, read_crowd
 from mlfem_jax.data.folder import read_folder
 from mlfem_jax.data.mexculture import MEXCULTURE142, read_gaze_text, read_mexculture
 from mlfem_jax.data.mit1003 import MIT1003, read_mit1003
@@ -41,10 +41,21 @@ def test_crowd_clutter_is_the_number_of_faces(tmp_path):
     problems = Problems()
     found = read_crowd(CROWD.root(tmp_path), problems)
     assert (found.read("1001").clutter, found.read("1002").clutter) == (-1, 17)
+    assert (found.read("1001").labels, found.read("1002").labels, found.class_names) == ((), (0,), ("17 faces",))
     assert problems.first == {"images without clutter labels (clutter -1)": ["1001"]}
     write_mat(root / "labels.mat", labels=cells([{"img": "1002.jpg", "nFaces": [1, 7]}]))
     with pytest.raises(ValueError, match=r"labels\.mat, labels\{1\}: field 'nFaces' should be one number"):
         read_crowd(root, problems)
+
+
+def test_crowd_classes_are_quartiles_of_the_number_of_faces():
+    # Sorted 2 2 3 3 3 5 6 6: two images are at most 2, four (five) at most 3, six at most 5.
+    counts = dict(zip("hgfedcba", (6, 6, 5, 3, 3, 3, 2, 2), strict=True))
+    names, classes = face_classes(counts)
+    assert names == ("2 faces", "3 faces", "5 faces", "6 faces")
+    assert classes == {"a": 0, "b": 0, "c": 1, "d": 1, "e": 1, "f": 2, "g": 3, "h": 3}
+    assert face_classes({"a": 4, "b": 4, "c": 4}) == (("4 faces",), {"a": 0, "b": 0, "c": 0})
+    assert face_classes({}) == ((), {})
 
 
 def test_cat2000(tmp_path):

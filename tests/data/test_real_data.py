@@ -70,6 +70,11 @@ def test_crowd_has_all_200_images_and_the_number_of_faces_as_clutter(shared_data
     faces = {label["img"].removesuffix(".jpg"): int(label["nFaces"]) for label in labels}
     assert {id: int(record["clutter"]) for id, record in records.items()} == faces
     assert (min(faces.values()), max(faces.values())) == (4, 268)
+    classes = np.array([record["labels"] for record in records.values()])
+    assert classes.shape == (200, 1) and np.bincount(classes[:, 0], minlength=4).min() >= 45  # 50 each, but for ties
+    for low, high in zip(range(3), range(1, 4), strict=True):
+        of_class = [[faces[id] for id, r in records.items() if r["labels"] == c] for c in (low, high)]
+        assert max(of_class[0]) < min(of_class[1])
 
 
 def test_salicon_sample_has_every_fixation_of_its_json(shared_data, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,52 +17,79 @@ from mlfem_jax.training import batch_sharding, open_run, plot_curves, read_metri
 SCRIPT = Path(__file__).with_name("run_tiny.py")
 
 
-def start(folder, devices=1):
+def start(kind, folder, *, devices=1, processes=()):
     root = str(SCRIPT.parents[2])
-    command = [sys.executable, str(SCRIPT), str(folder), str(devices)]
+    command = [sys.executable, str(SCRIPT), kind, str(folder), str(devices), *map(str, processes)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": root})
+
+
+def finished(process):
+    """The lines of a process that is to end well."""
+    output, _ = process.communicate()
+    assert process.returncode == 0
+    return output.splitlines()
 
 
 def losses(lines):
     return {int(step): loss for step, loss in (line.split() for line in lines if line[0].isdigit())}
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def assert_same_losses(lines, expected):
+    found, expected = losses(lines), losses(expected)
+    assert found.keys() == expected.keys()
+    for step, loss in found.items():
+        assert float.fromhex(loss) == pytest.approx(float.fromhex(expected[step]), rel=1e-5)
+
+
+@pytest.fixture(scope="module", params=["fusion", "classifier"])
+def kind(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(kind, tmp_path_factory):
     """A run that nobody disturbed: (folder, its lines)."""
     folder = tmp_path_factory.mktemp("whole")
-    output, _ = (process := start(folder)).communicate()
-    assert process.returncode == 0
-    return folder, output.splitlines()
+    return folder, finished(start(kind, folder))
 
 
 @pytest.mark.parametrize("killed_at", [5])
-def test_a_killed_run_goes_on_to_the_same_losses(whole, tmp_path, killed_at):
-    process = start(tmp_path)
+def test_a_killed_run_goes_on_to_the_same_losses(kind, whole, tmp_path, killed_at):
+    process = start(kind, tmp_path)
     for line in process.stdout:
         if line.split()[0] == str(killed_at):
             process.kill()  # SIGKILL
             break
     process.communicate()
     assert process.returncode == -9
-    output, _ = (process := start(tmp_path)).communicate()
-    assert process.returncode == 0
-    resumed, expected = losses(output.splitlines()), losses(whole[1])
+    lines = finished(start(kind, tmp_path))
+    resumed, expected = losses(lines), losses(whole[1])
     assert min(resumed) > 1, "it began anew"
     assert resumed == {step: expected[step] for step in resumed}
-    assert output.splitlines()[-1] == whole[1][-1]
+    assert lines[-1] == whole[1][-1]
     assert read_metrics(tmp_path) == read_metrics(whole[0])
 
 
-def test_devices_share_a_batch_and_the_losses_agree(whole, tmp_path):
-    output, _ = (process := start(tmp_path, devices=8)).communicate()
-    assert process.returncode == 0
-    lines = output.splitlines()
+def test_devices_share_a_batch_and_the_losses_agree(kind, whole, tmp_path):
+    lines = finished(start(kind, tmp_path, devices=8))
     assert lines[-1].split()[-1] == "8"
-    split, alone = losses(lines), losses(whole[1])
-    assert split.keys() == alone.keys()
-    for step, loss in split.items():
-        assert float.fromhex(loss) == pytest.approx(float.fromhex(alone[step]), rel=1e-5)
+    assert_same_losses(lines, whole[1])
+
+
+@pytest.mark.parametrize("kind", ["classifier"], indirect=True)
+def test_processes_share_a_batch_and_the_losses_agree(kind, whole, tmp_path):
+    port = free_port()
+    both = [start(kind, tmp_path, processes=(port, index, 2)) for index in range(2)]
+    for lines in map(finished, both):
+        assert lines[-1].split()[-1] == "2"
+        assert_same_losses(lines, whole[1])
+    assert [row["step"] for row in read_metrics(tmp_path)] == [2, 4, 6, 8, 9]
 
 
 def test_metrics_and_curves(whole):

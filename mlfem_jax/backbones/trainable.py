@@ -1,0 +1,178 @@
+"""The named networks in their training form, batch norm and all: out of a weight file, and back into one.
+
+What is trained here is explained by `load_backbone(name, weights=FOLDER)`, which folds it as any other file.
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from mlfem_jax.backbones.base import Preprocess
+from mlfem_jax.backbones.folding import expected_shapes, state_dict, unfold
+from mlfem_jax.backbones.registry import Architecture, find_architecture, weight_file
+from mlfem_jax.backbones.weights import LABELS, check_weights, read_weights, save_weights
+from mlfem_jax.files import replacing
+
+Params = Any
+Statistics = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """A network that can be trained; everything about it but its parameters.
+
+    Attributes:
+        name: of the architecture.
+        classes: number of logits.
+        apply: pure; (params, statistics, inputs (N, H, W, 3), running=False) to (logits (N, classes), statistics). It
+            computes in the dtype of the inputs, batch norm in float32. With `running` it normalises by the statistics
+            and gives them back unchanged, as the folded network does; else by those of the batch.
+        preprocess: see `Backbone.preprocess`.
+        input_size: (height, width) in pixels.
+        head: path of the last dense layer in `params`.
+    """
+
+    name: str
+    classes: int
+    apply: Callable[..., tuple[Float[Array, "N classes"], Statistics]]
+    preprocess: Preprocess
+    input_size: tuple[int, int]
+    head: str
+
+
+def make_classifier(name: str, classes: int, *, momentum: float | None = None) -> Classifier:
+    """A named network in its training form.
+
+    Args:
+        name: one of `backbone_names()`.
+        classes: number of logits.
+        momentum: of the running statistics. Default: the architecture's own, 0.1 for ResNet and VGG, 0.01 for
+            EfficientNet-Lite and Keras' ResNet.
+
+    Raises:
+        ValueError: unknown name; fewer than one class.
+
+    Example:
+        >>> make_classifier("resnet18", 4).head
+        'fc'
+    """
+    architecture = find_architecture(name)
+    if classes < 1:
+        raise ValueError(f"classes: expected at least 1, got {classes}")
+    graphs = {running: nnx.graphdef(_skeleton(architecture, classes, momentum, running)) for running in (False, True)}
+
+    def apply(params, statistics, inputs, *, running=False):
+        network = nnx.merge(graphs[running], _in_dtype(params, inputs.dtype), statistics)
+        logits, _ = network(inputs)
+        return logits, nnx.to_pure_dict(nnx.state(network, nnx.BatchStat))
+
+    return Classifier(name, classes, apply, architecture.preprocess, architecture.input_size, architecture.head)
+
+
+def initial_weights(
+    classifier: Classifier, *, weights: str | Path | None = None, seed: int = 0
+) -> tuple[Params, Statistics]:
+    """The parameters and running statistics before training.
+
+    Args:
+        classifier: from `make_classifier`.
+        weights: as for `load_backbone`: a file; None for the packaged weights; "random" to train from scratch. A head
+            for another number of classes, or none, is replaced by a random one.
+        seed: of what is random.
+
+    Returns:
+        (params, statistics), nested dicts of float32 arrays.
+
+    Raises:
+        ValueError: as `load_backbone`.
+    """
+    architecture = find_architecture(classifier.name)
+    build = _builder(architecture, classifier.classes, None, False)
+    # One compiled function, where drawing layer by layer takes seconds.
+    params, statistics = jax.jit(lambda key: _split(build(key)))(jax.random.key(seed))
+    if weights == "random":
+        return params, statistics
+    file = weight_file(classifier.name, weights)
+    arrays = dict(architecture.canonical(read_weights(file)))
+    expected = expected_shapes(params, arrays, architecture.torch_names)
+    keep = ()
+    if getattr(arrays.get(f"{architecture.classifier}.weight"), "shape", (0,))[0] != classifier.classes:
+        keep = (classifier.head,)
+        for entry in (f"{architecture.classifier}.weight", f"{architecture.classifier}.bias"):
+            arrays.pop(entry, None), expected.pop(entry)
+    check_weights(arrays, expected, source=file)
+    filled = unfold(params, statistics, arrays, architecture.torch_names, keep=keep)
+    return jax.tree.map(jnp.asarray, filled)
+
+
+def torch_state_dict(classifier: Classifier, params: Params, statistics: Statistics) -> dict[str, np.ndarray]:
+    """The state dict by the names and in the layout of torchvision (of the port, for EfficientNet-Lite)."""
+    architecture = find_architecture(classifier.name)
+    return dict(architecture.published(state_dict(params, statistics, architecture.torch_names)))
+
+
+def save_classifier(
+    folder: str | Path,
+    classifier: Classifier,
+    params: Params,
+    statistics: Statistics,
+    *,
+    labels: Sequence[str],
+    notes: Mapping[str, Any],
+) -> None:
+    """Nothing; writes the network to a folder that `load_backbone` takes, whole or not at all.
+
+    Args:
+        folder: to write, or to replace: an orbax folder in it holds the state dict, and `classifier.json` the labels.
+        classifier: the network.
+        params: its parameters.
+        statistics: its running statistics.
+        labels: names of the classes, in the order of the logits.
+        notes: what else belongs into `classifier.json`.
+    """
+    folder = Path(folder).absolute()
+    partial = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+    save_weights(partial / "default", torch_state_dict(classifier, params, statistics))
+    with replacing(partial / LABELS) as file:
+        about = {"backbone": classifier.name, "labels": list(labels), **notes}
+        file.write(json.dumps(about, indent=1).encode())
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
+
+
+def _builder(architecture: Architecture, classes: int, momentum: float | None, running: bool) -> Callable:
+    norm = architecture.norm
+    if norm is not None:
+        momentum = norm.momentum if momentum is None else momentum
+        norm = dataclasses.replace(norm, momentum=momentum, running=running)
+    return lambda key: architecture.build(classes=classes, norm=norm, rngs=nnx.Rngs(key))
+
+
+def _skeleton(architecture: Architecture, classes: int, momentum: float | None, running: bool) -> nnx.Module:
+    return nnx.eval_shape(lambda: _builder(architecture, classes, momentum, running)(0))
+
+
+def _split(network: nnx.Module) -> tuple[Params, Statistics]:
+    _, params, statistics = nnx.split(network, nnx.Param, nnx.BatchStat)
+    return nnx.to_pure_dict(params), nnx.to_pure_dict(statistics)
+
+
+def _in_dtype(params: Params, dtype: Any) -> Params:
+    """Kernels, and biases that are added to activations, in `dtype`; batch norm's scale and bias as they are."""
+    if "scale" in params:
+        return params | {"kernel": params["kernel"].astype(dtype)}
+    return {
+        name: _in_dtype(value, dtype) if isinstance(value, dict) else value.astype(dtype)
+        for name, value in params.items()
+    }
