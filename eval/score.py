@@ -28,6 +28,7 @@ from mlfem_jax.compilation import keep_compiled
 from mlfem_jax.data.example import ExampleFormat
 from mlfem_jax.data.pipeline import open_dataset, read_batches
 from mlfem_jax.data.split import Index, Source, fixation_totals, fold_positions, scan
+from mlfem_jax.distributed import Processes, start
 from mlfem_jax.frames import FitRule
 from mlfem_jax.score_metrics import metric_names
 from mlfem_jax.score_plan import Plan, Task, parse_method
@@ -65,8 +66,10 @@ class Config:
         map_size: side in pixels of the maps kept for the report; 0 keeps neither maps nor photographs.
         photo_size: longer side in pixels of the photographs kept for the report.
         workers: processes that read images; 0 is a thread.
-        process_index: which of several processes this is. Default: what JAX says.
-        process_count: how many processes share the work. Default: what JAX says.
+        distributed: one of several processes that the cluster has started together (Slurm, Cloud TPU, ...).
+        coordinator: HOST:PORT of the first of several processes, elsewhere.
+        process_index: which of several processes this is. Without a coordinator they share nothing but the folder.
+        process_count: how many processes share the work.
     """
 
     directory: tyro.conf.Positional[Path]
@@ -87,14 +90,18 @@ class Config:
     map_size: int = 56
     photo_size: int = 224
     workers: int = 0
+    distributed: bool = False
+    coordinator: str | None = None
     process_index: int | None = None
     process_count: int | None = None
 
 
 def main(config: Config) -> int:
     """Scores a prepared data set."""
-    keep_compiled()
     try:
+        if config.distributed or config.coordinator is not None:
+            start(Processes(config.distributed, config.coordinator, config.process_index, config.process_count))
+        keep_compiled()
         source = open_dataset(config.directory, config.split)
         backbone = mlfem.load_backbone(config.backbone, config.weights)
         run(config, source, dict(source.dataset_info.metadata), backbone)
