@@ -132,7 +132,7 @@ def clutter_figure(groups: Mapping[str, Mapping[str, Sequence[Group]]]) -> Figur
 
 
 def faithfulness_figure(
-    points: Mapping[str, tuple[Summary, Summary]], *, plausibility: str, faithfulness: str
+    points: Mapping[str, tuple[Summary, Summary]], *, plausibility: str, faithfulness: str, marked: Mapping[str, str]
 ) -> Figure:
     """Plausibility against faithfulness, a point for each method, with 95 % intervals along both.
 
@@ -140,16 +140,23 @@ def faithfulness_figure(
         points: method to (summary of the metric against gaze, summary of the metric against the model).
         plausibility: title of the former.
         faithfulness: title of the latter.
+        marked: rows whose plausibility is drawn as a line too, with its label.
     """
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
     panel = figure.add_subplot()
+    for row, label in marked.items():
+        if row in points and np.isfinite(points[row][0].mean):
+            panel.axhline(points[row][0].mean, **_HUMAN)
+            panel.annotate(label, (1, points[row][0].mean), xycoords=("axes fraction", "data"), xytext=(0, 3),
+                           textcoords="offset points", ha="right", fontsize="small", color=_HUMAN["color"])  # fmt: skip
     for i, (method, (against_gaze, against_model)) in enumerate(points.items()):
         x, y = against_model.mean, against_gaze.mean
         colour, marker, _ = _style(i)
-        panel.errorbar(x, y, _spread([against_gaze]), _spread([against_model]), fmt=marker, color=colour, elinewidth=1)
-        panel.annotate(method, (x, y), xytext=(6, 5), textcoords="offset points", color=colour)
+        spread = _spread([against_gaze]), _spread([against_model])
+        panel.errorbar(x, y, *spread, fmt=marker, color=colour, elinewidth=0.7, label=method)
     panel.set(xlabel=faithfulness, ylabel=plausibility, title="Plausibility against faithfulness")
-    panel.margins(0.15)
+    panel.margins(0.1)
+    figure.legend(frameon=False, fontsize="small", loc="outside right center")
     _plain(panel)
     return figure
 
