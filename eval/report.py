@@ -38,6 +38,7 @@ from mlfem_jax.score_summary import (
 )
 from mlfem_jax.score_table import read_pictures
 
+_MEANS = {"model": "more faithful", "method": "better"}
 _SHOWN_SETTINGS = (
     "dataset",
     "split",
@@ -150,7 +151,10 @@ def _figures(
             points = {row: (summaries[against_gaze, row], summaries[metric, row]) for row in scores.rows}
             arrow = "higher" if METRICS[metric].higher_is_better else "lower"
             figure = faithfulness_figure(
-                points, plausibility=titled[against_gaze], faithfulness=f"{titled[metric]} ({arrow} is more faithful)"
+                points,
+                plausibility=titled[against_gaze],
+                faithfulness=f"{titled[metric]} ({arrow} is {_MEANS[METRICS[metric].against]})",
+                marked={HUMANS: "human ceiling", "centre": "centre prior"},
             )
             figures[f"plausibility_{metric}"] = (f"Plausibility against faithfulness: {titled[metric]}", figure)
     return figures

@@ -8,20 +8,16 @@ Then `python -m eval.report OUT --out REPORT`.
 """
 
 import dataclasses
-import io
 import itertools
-import shutil
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import tyro
-from jaxtyping import Int, UInt8
-from PIL import Image
+from jaxtyping import Int
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -30,13 +26,16 @@ import mlfem_jax as mlfem
 from mlfem_jax.backbones.base import Backbone
 from mlfem_jax.compilation import keep_compiled
 from mlfem_jax.data.example import ExampleFormat
-from mlfem_jax.data.pipeline import Batch, open_dataset, read_batches
-from mlfem_jax.data.split import Index, Source, fixation_totals, k_folds, scan
+from mlfem_jax.data.pipeline import open_dataset, read_batches
+from mlfem_jax.data.split import Index, Source, fixation_totals, fold_positions, scan
+from mlfem_jax.distributed import Processes, start
 from mlfem_jax.frames import FitRule
 from mlfem_jax.score_metrics import metric_names
 from mlfem_jax.score_plan import Plan, Task, parse_method
+from mlfem_jax.score_rows import image_records
 from mlfem_jax.score_table import claim_folder, part_ranges, read_scores, undefined_counts, unfinished, write_part
-from mlfem_jax.scoring import BatchScores, score_batches
+from mlfem_jax.scoring import score_batches
+from mlfem_jax.training import provenance
 
 _CHEAP_METRICS = ("pcc", "similarity", "kl_divergence", "nss", "auc_judd", "auc", "auc_shuffled", "information_gain")
 
@@ -67,8 +66,10 @@ class Config:
         map_size: side in pixels of the maps kept for the report; 0 keeps neither maps nor photographs.
         photo_size: longer side in pixels of the photographs kept for the report.
         workers: processes that read images; 0 is a thread.
-        process_index: which of several processes this is. Default: what JAX says.
-        process_count: how many processes share the work. Default: what JAX says.
+        distributed: one of several processes that the cluster has started together (Slurm, Cloud TPU, ...).
+        coordinator: HOST:PORT of the first of several processes, elsewhere.
+        process_index: which of several processes this is. Without a coordinator they share nothing but the folder.
+        process_count: how many processes share the work.
     """
 
     directory: tyro.conf.Positional[Path]
@@ -89,14 +90,18 @@ class Config:
     map_size: int = 56
     photo_size: int = 224
     workers: int = 0
+    distributed: bool = False
+    coordinator: str | None = None
     process_index: int | None = None
     process_count: int | None = None
 
 
 def main(config: Config) -> int:
     """Scores a prepared data set."""
-    keep_compiled()
     try:
+        if config.distributed or config.coordinator is not None:
+            start(Processes(config.distributed, config.coordinator, config.process_index, config.process_count))
+        keep_compiled()
         source = open_dataset(config.directory, config.split)
         backbone = mlfem.load_backbone(config.backbone, config.weights)
         run(config, source, dict(source.dataset_info.metadata), backbone)
@@ -117,7 +122,7 @@ def run(config: Config, source: Source, dataset: Mapping[str, Any], backbone: Ba
     """
     plan = make_plan(config, dataset["sigma_px"])
     index = scan(source)
-    positions = _chosen_positions(config, index.ids)
+    positions = np.arange(len(source)) if config.fold is None else fold_positions(index.ids, config.fold)
     looked = bool(index.fixation_counts[positions].any()) or any(source[i]["density"] for i in positions)
     settings = _settings(config, plan, dataset, backbone, len(positions), looked)
     claim_folder(config.out, settings)
@@ -137,7 +142,7 @@ def run(config: Config, source: Source, dataset: Mapping[str, Any], backbone: Ba
             process_count=1,
         )
         scored = score_batches(backbone, batches, plan, fixation_totals(source, format))
-        records = _image_records(scored, iter(places), plan, config)
+        records = image_records(scored, iter(places), plan, rule=config.rule, photo_size=config.photo_size)
         records = iter(track(records, "images", total=len(places), console=Console(stderr=True)))
         for number in todo:
             images = list(itertools.islice(records, len(parts[number])))
@@ -179,15 +184,6 @@ def make_plan(config: Config, sigma_px: float | None) -> Plan:
     )
 
 
-def _chosen_positions(config: Config, ids: Sequence[str]) -> Int[np.ndarray, " images"]:
-    if config.fold is None:
-        return np.arange(len(ids))
-    fold, k = config.fold
-    if not 0 <= fold < k:
-        raise ValueError(f"fold: expected 0 to {k - 1} of {k}, got {fold}")
-    return k_folds(ids, k)[fold]
-
-
 def _process(config: Config) -> tuple[int, int]:
     index = jax.process_index() if config.process_index is None else config.process_index
     return index, jax.process_count() if config.process_count is None else config.process_count
@@ -220,56 +216,8 @@ def _settings(
         "class_names": list(dataset["class_names"]),
         "network_labels": list(backbone.labels),
         "version": mlfem.__version__,
-        "commit": _commit(),
+        "commit": provenance()["commit"],
     }
-
-
-def _commit() -> str | None:
-    """Of the checkout that this file is in; None where it is in none."""
-    git = shutil.which("git")
-    if git is None:
-        return None
-    command = [git, "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return found.stdout.strip() if found.returncode == 0 else None
-
-
-def _image_records(
-    scored: Iterator[tuple[Batch, BatchScores]], places: Iterator[int], plan: Plan, config: Config
-) -> Iterator[tuple[list[dict[str, Any]], dict[str, Any]]]:
-    """(rows of the table, pictures) of image after image."""
-    for batch, scores in scored:
-        for i in np.flatnonzero(batch.mask):
-            image = {
-                "position": next(places),
-                "id": str(batch.ids[i]),
-                "labels": np.flatnonzero(batch.labels[i]).tolist(),
-                "prediction": int(scores.prediction[i]),
-                "probability": float(scores.probability[i]),
-                "correct": None if scores.correct[i] < 0 else bool(scores.correct[i]),
-                "clutter": None if batch.clutter[i] < 0 else int(batch.clutter[i]),
-            }
-            rows = [
-                image
-                | {"method": name, "constant": bool(scores.constant[i, row])}
-                | dict(zip(plan.metrics, scores.scores[i, row].tolist(), strict=True))
-                | {"map": scores.maps[i, row].tobytes() if plan.map_size else None}
-                for row, name in enumerate(plan.rows)
-            ]
-            picture = {"id": image["id"], "photo": b"", "gaze": scores.gaze[i].tobytes()}
-            if plan.map_size:
-                frame = np.array(batch.images.shape[1:3])
-                size = batch.size[i] if config.rule == "stretch" else frame
-                picture["photo"] = _thumbnail(batch.images[i], size, config.photo_size)
-            yield rows, picture
-
-
-def _thumbnail(image: UInt8[np.ndarray, "H W 3"], size: Int[np.ndarray, "2"], longer: int) -> bytes:
-    """A JPEG file of the frame, in the proportions of `size`, (height, width)."""
-    height, width = (max(1, round(float(side) * longer / float(size.max()))) for side in size)
-    file = io.BytesIO()
-    Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR).save(file, "JPEG", quality=80)
-    return file.getvalue()
 
 
 def _print_undefined(folder: Path, plan: Plan) -> None:

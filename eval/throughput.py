@@ -69,6 +69,8 @@ class Config:
 def main(config: Config) -> None:
     """Prints the tables, and writes them as JSON where that is asked for."""
     device, count = jax.devices()[0], jax.local_device_count()
+    if config.batch_size % count or config.large_batch_size % count:
+        raise ValueError(f"batch_size and large_batch_size: expected multiples of the {count} devices, got {config}")
     rows, read, moved = [], [], []
     for name in config.backbones:
         backbone = mlfem.load_backbone(name, "random").astype(config.dtype)

@@ -1,6 +1,8 @@
 """What `eval.throughput` times from disk: JPEG files to batches, and on to a table of scores."""
 
+import contextlib
 import functools
+import io
 import tempfile
 import time
 from pathlib import Path
@@ -29,7 +31,7 @@ def reading_rows(backbone: Backbone, config: "Config") -> list[dict[str, Any]]:
     Both are run twice, in turns, and the second run counts: nothing is compiled in it, and the files are in the
     page cache. Scores go to Parquet files, as `python -m eval.score` writes them.
     """
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
         folder = Path(name)
         _write_photographs(folder / "photographs", config.reading)
         prepared = prepare("folder", folder / "photographs", folder / "data", sigma_px=SIGMA_PX)

@@ -12,6 +12,7 @@ from mlfem_jax.explain import explain, map_batches
 from mlfem_jax.fem import fem, importance_map, layer_maps, normalize, upsample
 from mlfem_jax.fusion import fuse
 from mlfem_jax.gaze import gaze_densities, gaze_density, observer_weights, sigma_px_of
+from mlfem_jax.memory import batch_bytes
 from mlfem_jax.methods import methods
 
 __version__ = "0.1.0"
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Backbone",
     "backbone_names",
+    "batch_bytes",
     "explain",
     "faithfulness",
     "fem",

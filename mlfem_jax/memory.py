@@ -25,7 +25,7 @@ HOST_SHARE = 0.5
 
 def batch_bytes(
     backbone: Backbone,
-    method: str | Callable[[Forward], Any] = "add",
+    method: str | Callable[[Forward], Any],
     *,
     batch_size: int,
     size: tuple[int, int] | None = None,
@@ -52,7 +52,8 @@ def batch_bytes(
         **options: those of the method.
 
     Returns:
-        The number of bytes. It leaves out what other programs hold, and the maps that `explain` collects.
+        The number of bytes. It leaves out what other programs hold, the maps that `explain` collects and, on a CPU,
+        what library calls allocate while they run.
 
     Raises:
         ValueError: unknown method or option; the number of devices does not divide `batch_size`.
@@ -61,9 +62,9 @@ def batch_bytes(
     Example:
         >>> def apply(params, inputs):
         ...     return inputs.mean(axis=(1, 2)), {"pixels": inputs * params}
-        >>> tiny = from_function(apply, jnp.ones(3), input_size=(32, 32))
+        >>> tiny = from_function(apply, jnp.ones(()), input_size=(32, 32))
         >>> few, many = (batch_bytes(tiny, "fem", batch_size=n, devices=jax.devices()[:1]) for n in (1, 3))
-        >>> few < many <= 3 * few
+        >>> few < many
         True
     """
     chosen = chosen_devices(devices)

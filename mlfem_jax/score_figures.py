@@ -116,8 +116,9 @@ def clutter_figure(groups: Mapping[str, Mapping[str, Sequence[Group]]]) -> Figur
     for panel, (title, by_method) in zip(panels, groups.items(), strict=True):
         for i, (method, own) in enumerate(by_method.items()):
             summaries = [group.summary for group in own]
-            colour = _COLOURS[i % len(_COLOURS)]
-            panel.plot([summary.mean for summary in summaries], "o-", color=colour, label=method, markersize=4)
+            colour, marker, line = _style(i)
+            means = [summary.mean for summary in summaries]
+            panel.plot(means, color=colour, marker=marker, linestyle=line, label=method, markersize=4)
             low, high = (np.array([getattr(summary, end) for summary in summaries]) for end in ("low", "high"))
             panel.fill_between(range(len(own)), low, high, color=colour, alpha=0.12, linewidth=0)
         most = [max(own[i].summary.count for own in by_method.values()) for i in range(len(levels))]
@@ -131,7 +132,7 @@ def clutter_figure(groups: Mapping[str, Mapping[str, Sequence[Group]]]) -> Figur
 
 
 def faithfulness_figure(
-    points: Mapping[str, tuple[Summary, Summary]], *, plausibility: str, faithfulness: str
+    points: Mapping[str, tuple[Summary, Summary]], *, plausibility: str, faithfulness: str, marked: Mapping[str, str]
 ) -> Figure:
     """Plausibility against faithfulness, a point for each method, with 95 % intervals along both.
 
@@ -139,29 +140,42 @@ def faithfulness_figure(
         points: method to (summary of the metric against gaze, summary of the metric against the model).
         plausibility: title of the former.
         faithfulness: title of the latter.
+        marked: rows whose plausibility is drawn as a line too, with its label.
     """
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
     panel = figure.add_subplot()
+    for row, label in marked.items():
+        if row in points and np.isfinite(points[row][0].mean):
+            panel.axhline(points[row][0].mean, **_HUMAN)
+            panel.annotate(label, (1, points[row][0].mean), xycoords=("axes fraction", "data"), xytext=(0, 3),
+                           textcoords="offset points", ha="right", fontsize="small", color=_HUMAN["color"])  # fmt: skip
     for i, (method, (against_gaze, against_model)) in enumerate(points.items()):
         x, y = against_model.mean, against_gaze.mean
-        colour = _COLOURS[i % len(_COLOURS)]
-        panel.errorbar(x, y, _spread([against_gaze]), _spread([against_model]), fmt="o", color=colour, elinewidth=1)
-        panel.annotate(method, (x, y), xytext=(6, 5), textcoords="offset points", color=colour)
+        colour, marker, _ = _style(i)
+        spread = _spread([against_gaze]), _spread([against_model])
+        panel.errorbar(x, y, *spread, fmt=marker, color=colour, elinewidth=0.7, label=method)
     panel.set(xlabel=faithfulness, ylabel=plausibility, title="Plausibility against faithfulness")
-    panel.margins(0.15)
+    panel.margins(0.1)
+    figure.legend(frameon=False, fontsize="small", loc="outside right center")
     _plain(panel)
     return figure
 
 
 def _panels(count: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels, three in a row; sizes in inches."""
-    columns = min(count, 3)
+    """A figure of `count` panels, up to three in a row of at most two feet; sizes in inches."""
+    columns = max(1, min(count, 3, int(24 // width)))
     rows = -(-count // columns)
     figure = Figure(figsize=(width * columns, height * rows + 0.4), layout="constrained")
     panels = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
     for panel in panels:
         _plain(panel)
     return figure, panels
+
+
+def _style(place: int) -> tuple[str, str, str]:
+    """Colour, marker and line of a method: different ones for the first 24."""
+    turn = place // len(_COLOURS)
+    return _COLOURS[place % len(_COLOURS)], "os^"[turn % 3], ("-", "--", ":")[turn % 3]
 
 
 def _plain(panel: Axes) -> None:

@@ -59,7 +59,7 @@ def main():
     np.testing.assert_allclose(np.stack(list(lazy)), mlfem.explain(backbone, images, devices=devices[:1]), atol=1e-6)
     with jax.default_device(devices[5]):
         assert mlfem.explain(backbone, images[:1]).devices() == {devices[5]}
-    many, one = (batch_bytes(backbone, batch_size=16, devices=devices[:count]) for count in (8, 1))
+    many, one = (batch_bytes(backbone, "add", batch_size=16, devices=devices[:count]) for count in (8, 1))
     assert many < one, (many, one)
     few = mlfem.explain(backbone, images[:3], method="fem", batch_size="auto")
     np.testing.assert_allclose(few, mlfem.explain(backbone, images, method="fem", devices=devices[:1])[:3], atol=1e-6)

@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 import mlfem_jax as mlfem
-from mlfem_jax.batch import chosen_devices
+from mlfem_jax.batch import chosen_devices, replicate
 from tests.networks import brightness_network, photographs
 
 ROOT = Path(__file__).parent.parent
@@ -33,3 +34,11 @@ def test_the_default_device_is_respected():
 def test_no_device_or_the_same_twice_is_refused(count):
     with pytest.raises(ValueError, match="devices: expected at least one device, each of them once"):
         mlfem.explain(brightness_network(), photographs(2), devices=jax.local_devices()[:1] * count)
+
+
+def test_parameters_that_are_there_are_not_put_again():
+    device = jax.local_devices()[0]
+    placed = jax.device_put(brightness_network(), device)
+    assert replicate(placed, (device,)) is placed
+    on_host = mlfem.Backbone(**{**vars(placed), "params": np.float32(1)})
+    assert replicate(on_host, (device,)).params.devices() == {device}

@@ -126,7 +126,7 @@ def test_other_errors_pass():
 
 def test_a_batch_that_the_devices_cannot_share_is_refused():
     with pytest.raises(ValueError, match="batch_size: expected a multiple of the 1 devices, got 0"):
-        memory.batch_bytes(brightness_network(), batch_size=0, devices=DEVICES)
+        memory.batch_bytes(brightness_network(), "add", batch_size=0, devices=DEVICES)
 
 
 def test_auto_on_the_command_line(tmp_path, monkeypatch, capsys):
@@ -138,3 +138,14 @@ def test_auto_on_the_command_line(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main([*command, "--batch-size", "some"])
     assert "--batch-size INT|{auto}" in capsys.readouterr().err
+
+
+def test_out_of_memory_on_the_command_line_is_one_line(tmp_path, monkeypatch, capsys):
+    def exhausted(*arguments, **options):
+        raise MemoryError("batch_size: 64 images need 9.00 GiB")
+
+    monkeypatch.setattr(gallery, "load_backbone", lambda name, weights: brightness_network((16, 16)))
+    monkeypatch.setattr(gallery, "map_batches", exhausted)
+    Image.fromarray(photographs(1, (16, 16))[0]).save(tmp_path / "a.png")
+    assert main(["explain", str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), "--cache", "none"]) == 2
+    assert capsys.readouterr().err == "mlfem explain: batch_size: 64 images need 9.00 GiB\n"

@@ -29,7 +29,7 @@ from mlfem_jax.classifier_training import TrainState, batch_fields, evaluate, in
 from mlfem_jax.compilation import keep_compiled
 from mlfem_jax.data.example import ExampleFormat
 from mlfem_jax.data.pipeline import open_dataset, read_batches
-from mlfem_jax.data.split import k_folds, scan, split_positions
+from mlfem_jax.data.split import fold_positions, scan, split_positions
 from mlfem_jax.distributed import Processes, is_first, start
 from mlfem_jax.frames import FitRule
 from mlfem_jax.progress import loss_line, training_progress
@@ -131,10 +131,7 @@ def prepare(config: Config) -> Task:
         raise ValueError("loss: expected 'sigmoid', some images have several classes, got 'softmax'")
     inside = labelled.copy()
     if config.fold is not None:
-        fold, k = config.fold
-        if not 0 <= fold < k:
-            raise ValueError(f"fold: expected 0 to {k - 1} of {k}, got {fold}")
-        inside[k_folds(index.ids, k)[fold]] = False
+        inside[fold_positions(index.ids, config.fold)] = False
     # Another salt than the folds': else the images for validation would all be of one fold.
     shares = {"train": 1 - config.validation, "validation": config.validation}
     parts = split_positions(index.ids, shares, salt="validation")

@@ -10,7 +10,7 @@ it stopped.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +27,7 @@ from mlfem_jax.checkpoint import restore_checkpoint
 from mlfem_jax.data.example import ExampleFormat
 from mlfem_jax.data.maps import MapRecipe, cached_maps, image_maps, map_example, read_examples
 from mlfem_jax.data.pipeline import batches_per_epoch, open_dataset
-from mlfem_jax.data.split import scan, split_positions
+from mlfem_jax.data.split import fold_positions, scan, split_positions
 from mlfem_jax.fusion_net import FusionNet
 from mlfem_jax.fusion_training import Recipe, cached_inputs, initial_state, make_scores, make_step, score_all
 from mlfem_jax.fusion_weights import TrainedFusion, save_fusion
@@ -53,6 +53,7 @@ class Config:
         maps: "cached", computed once into a file; or "computed" at every step (no disk, a forward pass for each image).
         cache: the folder of that file. Default: `maps` in `directory`.
         validation: share of the images, by hashed id, that only choose the best checkpoint.
+        fold: (i, k) holds out fold i of k, counted from 0: it is not trained on. `eval.score --fold i k` scores it.
         sigma_px: of the GFDMs, in pixels of the photographs. Default: the data set's own.
         every: steps from one validation and checkpoint to the next. Default: an epoch.
         resume: go on with the run in `out`, if there is one of the same config.
@@ -72,6 +73,7 @@ class Config:
     maps: Literal["cached", "computed"] = "cached"
     cache: Path | None = None
     validation: float = 0.1
+    fold: tuple[int, int] | None = None
     sigma_px: float | None = None
     every: int | None = None
     resume: bool = True
@@ -143,7 +145,7 @@ def prepare(config: Config, backbone: Backbone, bar: Progress) -> Task:
     sigma_px = config.sigma_px or source.dataset_info.metadata["sigma_px"]
     format = ExampleFormat(backbone.input_size, max_fixations=index.max_fixations)
     net, maps = fusion_shape(config, backbone.layers)
-    parts = split_positions(index.ids, {"train": 1 - config.validation, "validation": config.validation})
+    parts = training_parts(config, index.ids)
     for name, positions in parts.items():
         if len(positions) == 0:
             raise ValueError(
@@ -161,6 +163,17 @@ def prepare(config: Config, backbone: Backbone, bar: Progress) -> Task:
         return map_example(source[position], None if stacks is None else stacks[position], format, sigma_px)
 
     return Task(source.dataset_info.full_name, net, maps, format.shape, example, inputs, parts)
+
+
+def training_parts(config: Config, ids: Sequence[str]) -> dict[str, np.ndarray]:
+    """Positions of the images that train, and of those that choose the best checkpoint."""
+    shares = {"train": 1 - config.validation, "validation": config.validation}
+    if config.fold is None:
+        return split_positions(ids, shares)
+    held_out = fold_positions(ids, config.fold)
+    # Another salt than the folds': else the images for validation would all be of one fold.
+    parts = split_positions(ids, shares, salt="validation")
+    return {name: np.setdiff1d(positions, held_out) for name, positions in parts.items()}
 
 
 def run(config: Config, task: Task, bar: Progress) -> Any:

@@ -162,5 +162,25 @@ def k_folds(ids: Sequence[str], k: int, *, salt: str = "") -> tuple[Int[np.ndarr
     return tuple(np.flatnonzero(fold == i) for i in range(k))
 
 
+def fold_positions(ids: Sequence[str], fold: tuple[int, int]) -> Int[np.ndarray, " fold"]:
+    """Positions of the images of one fold, as command lines name it.
+
+    Args:
+        ids: of the images, in the order of the source.
+        fold: (i, k), fold i of `k_folds`, counted from 0.
+
+    Raises:
+        ValueError: there is no such fold.
+
+    Example:
+        >>> fold_positions(["a", "b", "c"], (0, 2)).tolist()
+        [1]
+    """
+    number, k = fold
+    if not 0 <= number < k:
+        raise ValueError(f"fold: expected 0 to {k - 1} of {k}, got {number}")
+    return k_folds(ids, k)[number]
+
+
 def _hashes(ids: Iterable[str], salt: str) -> np.ndarray:
     return np.array([hash_fraction(id, salt=salt) for id in ids], float)

@@ -1,6 +1,6 @@
 """Scores a tiny data set by a tiny network, in a process of its own.
 
-python score_network.py OUT KILLED_AT PROCESS_INDEX PROCESS_COUNT BATCH_SIZE
+python score_network.py OUT KILLED_AT PROCESS_INDEX PROCESS_COUNT BATCH_SIZE [COORDINATOR]
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "data")]
 from gaze_records import encode, make_record  # noqa: E402
 
 from eval.score import Config, run  # noqa: E402
+from mlfem_jax.distributed import Processes, start  # noqa: E402
 from tests.networks import brightness_network  # noqa: E402
 
 DATASET = {"name": "tiny", "sigma_px": 2.0, "class_names": ["red", "green", "blue"]}
@@ -52,6 +53,10 @@ class DeadlySource(list):
 
 
 if __name__ == "__main__":
-    out, killed_at, index, count, size = pathlib.Path(sys.argv[1]), *map(int, sys.argv[2:])
-    config = dataclasses.replace(CONFIG, out=out, process_index=index, process_count=count, batch_size=size)
+    out, killed_at, index, count, size = pathlib.Path(sys.argv[1]), *map(int, sys.argv[2:6])
+    config = dataclasses.replace(CONFIG, out=out, batch_size=size)
+    if len(sys.argv) > 6:  # JAX knows which process this is
+        start(Processes(coordinator=sys.argv[6], process_index=index, process_count=count))
+    else:
+        config = dataclasses.replace(config, process_index=index, process_count=count)
     run(config, DeadlySource(tiny_source(), killed_at), DATASET, brightness_network())

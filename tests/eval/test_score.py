@@ -2,8 +2,10 @@ import dataclasses
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -184,6 +186,16 @@ def test_two_processes_with_eight_devices_write_their_own_parts(whole, tmp_path,
     assert separately(tmp_path, -1, 1, 2, 8, **eight).returncode == 0
     assert [path.name for path in sorted(tmp_path.glob("scores-*"))] == [f"scores-0000{i}.parquet" for i in (1, 3, 5)]
     run(dataclasses.replace(CONFIG, out=tmp_path, process_index=0, process_count=2), tiny_source(), DATASET, network)
+    same_rows(whole[1], read_scores(tmp_path).to_pylist())
+
+
+def test_two_processes_that_jax_joined_write_their_own_parts(whole, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda i: separately(tmp_path, -1, i, 2, 3, coordinator), range(2)))
+    assert [process.returncode for process in both] == [0, 0], both[0].stderr + both[1].stderr
     same_rows(whole[1], read_scores(tmp_path).to_pylist())
 
 

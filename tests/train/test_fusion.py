@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -10,10 +11,11 @@ from PIL import Image
 
 from mlfem_jax import explain, from_function
 from mlfem_jax.data.prepare import prepare
+from mlfem_jax.data.split import k_folds
 from mlfem_jax.fusion_training import Recipe
 from mlfem_jax.training import read_metrics
 from train import fusion
-from train.fusion import Config
+from train.fusion import Config, training_parts
 
 
 def tiny_apply(params, inputs):
@@ -71,3 +73,14 @@ def test_from_gaze_to_weights_that_explain(gaze, backbone, tmp_path):
 def test_a_split_that_leaves_nothing_is_named(gaze, backbone, tmp_path):
     with pytest.raises(ValueError, match="leaves none to validation"):
         fusion.main(Config(gaze, tmp_path, validation=1e-9, cache=tmp_path))
+
+
+@pytest.mark.parametrize("fold", [(0, 3), (2, 3)])
+def test_a_fold_is_held_out_of_training_and_of_validation(fold):
+    ids = [str(number) for number in range(60)]
+    config = Config(Path(), Path(), validation=0.3, fold=fold)
+    parts = training_parts(config, ids)
+    together = np.concatenate([parts["train"], parts["validation"], k_folds(ids, 3)[fold[0]]])
+    assert sorted(together) == list(range(60)) and min(map(len, parts.values())) > 4
+    with pytest.raises(ValueError, match="fold: expected 0 to 2 of 3, got 3"):
+        training_parts(dataclasses.replace(config, fold=(3, 3)), ids)
