@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 Photo = Float[Array, "H W 3"]
+Crop = Float[Array, "h w 3"]
 _RATIOS = (3 / 4, 4 / 3)
 
 
@@ -40,7 +41,7 @@ class Augmentation:
 NO_AUGMENTATION = Augmentation(area=1.0, flips=False, colour=0.0)
 
 
-def augment(key: Key[Array, ""], photo: Photo, shape: tuple[int, int], augmentation: Augmentation) -> Photo:
+def augment(key: Key[Array, ""], photo: Photo, shape: tuple[int, int], augmentation: Augmentation) -> Crop:
     """The photograph cropped and resized to `shape`, mirrored or not, its colours changed.
 
     Example:
@@ -48,13 +49,13 @@ def augment(key: Key[Array, ""], photo: Photo, shape: tuple[int, int], augmentat
         (4, 4, 3)
     """
     for_crop, for_flip, for_colour = jax.random.split(key, 3)
-    photo = random_crop(for_crop, photo, shape, area=augmentation.area)
+    crop = random_crop(for_crop, photo, shape, area=augmentation.area)
     if augmentation.flips:
-        photo = random_flip(for_flip, photo)
-    return random_colour(for_colour, photo, strength=augmentation.colour) if augmentation.colour else photo
+        crop = random_flip(for_flip, crop)
+    return random_colour(for_colour, crop, strength=augmentation.colour) if augmentation.colour else crop
 
 
-def random_crop(key: Key[Array, ""], photo: Photo, shape: tuple[int, int], *, area: float) -> Photo:
+def random_crop(key: Key[Array, ""], photo: Photo, shape: tuple[int, int], *, area: float) -> Crop:
     """A random part of the photograph, resized to `shape` (bilinear, antialiased).
 
     Args:
