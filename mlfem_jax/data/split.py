@@ -173,8 +173,8 @@ def fold_positions(ids: Sequence[str], fold: tuple[int, int]) -> Int[np.ndarray,
         ValueError: there is no such fold.
 
     Example:
-        >>> fold_positions(["a", "b", "c"], (0, 2)).tolist()
-        [1]
+        >>> fold_positions(["1001", "1002", "1003"], (0, 2)).tolist()
+        [1, 2]
     """
     number, k = fold
     if not 0 <= number < k:
