@@ -1,0 +1,94 @@
+"""The named networks in their training form: what comes out of a weight file goes back into one."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mlfem_jax import load_backbone
+from mlfem_jax.backbones import vgg
+from mlfem_jax.backbones.folding import state_dict, unfold
+from mlfem_jax.backbones.keras_file import torch_resnet
+from mlfem_jax.backbones.registry import ARCHITECTURES
+from mlfem_jax.backbones.trainable import initial_weights, make_classifier, save_classifier, torch_state_dict
+from mlfem_jax.backbones.weights import read_weights
+
+
+def test_the_packaged_network_keeps_its_arrays_but_for_the_head_and_its_logits_when_folded(efficientnet, tmp_path):
+    classifier = make_classifier("efficientnet_lite0", 1000)
+    params, statistics = initial_weights(classifier)
+    inputs = jax.random.normal(jax.random.key(0), (1, 64, 64, 3))
+    expected, _ = jax.jit(efficientnet.apply)(efficientnet.params, inputs)
+    running = jax.jit(functools.partial(classifier.apply, running=True))
+    np.testing.assert_allclose(running(params, statistics, inputs)[0], expected, atol=1e-4)
+    save_classifier(tmp_path / "weights", classifier, params, statistics, labels=efficientnet.labels, notes={})
+    for place in (tmp_path, tmp_path / "weights"):  # a run's folder, and the one in it
+        again = load_backbone("efficientnet_lite0", place)
+        jax.tree.map(np.testing.assert_array_equal, again.params, efficientnet.params)
+
+    few, _ = initial_weights(make_classifier("efficientnet_lite0", 4), seed=1)
+    assert few["fc"]["kernel"].shape == (1280, 4)
+    np.testing.assert_array_equal(few["stem"]["kernel"], params["stem"]["kernel"])
+
+
+def test_a_resnet_from_scratch_is_read_back(tmp_path):
+    classifier = make_classifier("resnet18", 3)
+    params, statistics = initial_weights(classifier, weights="random")
+    inputs = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
+    _, statistics = jax.jit(classifier.apply)(params, statistics, inputs)
+    expected, _ = jax.jit(functools.partial(classifier.apply, running=True))(params, statistics, inputs)
+    save_classifier(tmp_path / "w", classifier, params, statistics, labels="abc", notes={})
+    arrays, written = read_weights(tmp_path / "w"), torch_state_dict(classifier, params, statistics)
+    assert arrays.keys() == written.keys()
+    again = initial_weights(classifier, weights=tmp_path / "w", seed=7)
+    jax.tree.map(np.testing.assert_array_equal, again, (params, statistics))
+    folded = load_backbone("resnet18", tmp_path / "w")
+    scale = float(jnp.abs(expected).max())
+    np.testing.assert_allclose(folded.apply(folded.params, inputs)[0] / scale, expected / scale, atol=1e-4)
+
+
+def test_a_bias_before_a_batch_norm_is_taken_off_the_running_mean():
+    arrays = {
+        "features.0.weight": np.ones((2, 3, 1, 1), np.float32),
+        "features.0.bias": np.array([0.5, -1.0], np.float32),
+        "features.1.weight": np.array([2.0, 3.0], np.float32),
+        "features.1.bias": np.array([4.0, 5.0], np.float32),
+        "features.1.running_mean": np.array([1.0, 1.0], np.float32),
+        "features.1.running_var": np.array([6.0, 7.0], np.float32),
+    }
+    names = functools.partial(vgg.torch_names, depths=(1,), norm=True)
+    zeros = np.zeros(2, np.float32)
+    params = {"convs": {"conv1_1": {"kernel": np.zeros((1, 1, 3, 2), np.float32), "scale": zeros, "bias": zeros}}}
+    statistics = {"convs": {"conv1_1": {"mean": zeros, "variance": zeros}}}
+    params, statistics = unfold(params, statistics, arrays, names)
+    found = statistics["convs"]["conv1_1"]
+    assert found["mean"].tolist() == [0.5, 2.0] and found["variance"].tolist() == [6.0, 7.0]
+    back = state_dict(params, statistics, names)
+    assert "features.0.bias" not in back and back["features.1.running_mean"].tolist() == [0.5, 2.0]
+    np.testing.assert_array_equal(back["features.0.weight"], arrays["features.0.weight"])
+
+
+def test_the_first_dense_layer_of_a_vgg_goes_back_to_torchvisions_order():
+    first = np.arange(3 * 2 * 49, dtype=np.float32).reshape(3, 98)
+    ours = vgg.canonical({"classifier.0.weight": first})
+    assert not np.array_equal(ours["classifier.0.weight"], first)
+    np.testing.assert_array_equal(vgg.torchvision_form(ours)["classifier.0.weight"], first)
+
+
+def test_a_keras_network_is_written_by_torch_names_which_are_read_as_they_are():
+    kernel = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_array_equal(torch_resnet({"fc.weight": kernel})["fc.weight"], kernel)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "keras_resnet50", "vgg16", "vgg16_bn", "efficientnet_lite0"])
+def test_every_kind_of_network_has_a_training_form(name):
+    classifier = make_classifier(name, 5)
+    assert ARCHITECTURES[name].torch_names(classifier.head)[0] == ARCHITECTURES[name].classifier
+    params, statistics = jax.eval_shape(lambda: initial_weights(classifier, weights="random"))
+    inputs = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.bfloat16)
+    logits, moved = jax.eval_shape(classifier.apply, params, statistics, inputs)
+    assert logits.shape == (2, 5) and logits.dtype == jnp.bfloat16 and moved == statistics
+    assert {leaf.dtype for leaf in jax.tree.leaves((params, moved))} == {jnp.dtype("float32")}
+    assert (len(jax.tree.leaves(statistics)) == 0) == (ARCHITECTURES[name].norm is None)
