@@ -157,9 +157,9 @@ def algebra(backbone: Backbone, data: Data) -> Scores:
         for k in KS:
             maps = jax.lax.map(lambda example, k=k: fused(example, k), activations)
             of_k.append(jax.vmap(jax.vmap(score_maps, (0, None)))(maps, truth))
-        return jax.tree.map(lambda *values: jnp.stack(values, axis=1), *of_k)
+        return {**jax.tree.map(lambda *values: jnp.stack(values, axis=1), *of_k), "mask": batch["mask"]}
 
-    return score_all(lambda params, batch: score(batch), None, data.read(None, batch_size=8))
+    return score_all(map(score, data.read(None, batch_size=8)))
 
 
 def centre_scores(home: Data, folds: tuple[np.ndarray, ...], sets: list[Data]) -> list[Scores]:
@@ -216,7 +216,8 @@ def trained(
             flat = {"seconds": np.array(seconds)}
             for data, maps in zip(sets, stacks, strict=True):
                 seen = fold if data is home else None
-                found = score_all(score, state.average, data.read(maps, seen, batch_size=25))
+                read = data.read(maps, seen, batch_size=25)
+                found = score_all(score(state.average, batch) for batch in read)
                 flat |= {f"{data.name}_{metric}": values for metric, values in found.items()}
             Console().print(f"{mark}: {seconds:.0f} s, PCC {flat[f'{home.name}_pcc'].mean():.4f}", highlight=False)
             return flat

@@ -10,6 +10,7 @@ Then `python -m eval.report OUT --out REPORT`.
 import dataclasses
 import itertools
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from mlfem_jax.compilation import keep_compiled
 from mlfem_jax.data.example import ExampleFormat
 from mlfem_jax.data.pipeline import open_dataset, read_batches
 from mlfem_jax.data.split import Index, Source, fixation_totals, fold_positions, scan
-from mlfem_jax.distributed import Processes, start
+from mlfem_jax.distributed import Processes, is_first, start
 from mlfem_jax.frames import FitRule
 from mlfem_jax.score_metrics import metric_names
 from mlfem_jax.score_plan import Plan, Task, parse_method
@@ -150,8 +151,24 @@ def run(config: Config, source: Source, dataset: Mapping[str, Any], backbone: Ba
             pictures = [picture for _, picture in images if plan.map_size]
             write_part(config.out, number, rows, pictures, metrics=plan.metrics, settings=settings)
         next(records, None)  # ends the progress bar
-    if any(config.out.glob("scores-*.parquet")):  # the other processes may have all parts, unfinished
+    _wait_for_others(config.out, len(parts))
+    if is_first() and any(config.out.glob("scores-*.parquet")):  # a process may have no part of its own
         _print_undefined(config.out, plan)
+
+
+def _wait_for_others(folder: Path, parts: int) -> None:
+    """Says what other processes have not written yet; the first of those that JAX has joined waits for it."""
+    missing = len(unfinished(folder, parts))
+    if not missing or not is_first():
+        return
+    left = f"{folder}: {missing} of {parts} parts are missing, which other processes have to write"
+    restart = "if one has died, the same command goes on with what is missing"
+    if jax.process_count() == 1:
+        print(f"{left}; {restart}", file=sys.stderr)
+        return
+    print(f"{left}; waiting for them. A death ends this process too: {restart}", file=sys.stderr, flush=True)
+    while unfinished(folder, parts):
+        time.sleep(1)  # should a process die meanwhile, JAX ends this one
 
 
 def _format(

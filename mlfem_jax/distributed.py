@@ -5,11 +5,15 @@ with `--distributed`, elsewhere with the address of the first process:
 
     python -m train.classifier DIR --out OUT --coordinator 10.0.0.1:1234 --process-index 0 --process-count 2
     python -m train.classifier DIR --out OUT --coordinator 10.0.0.1:1234 --process-index 1 --process-count 2
+
+Should one die, the others end with an error; the same commands go on where the run was.
 """
 
 import dataclasses
 
 import jax
+
+_WEEK_S = 7 * 24 * 3600  # a process that is done waits for the others, as long as they live
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +25,15 @@ class Processes:
         coordinator: HOST:PORT of the first process.
         process_index: which this is, from 0.
         process_count: how many there are.
+        lost_after_s: seconds without a sign of life after which a process counts as lost, and all others end with an
+            error that says so.
     """
 
     distributed: bool = False
     coordinator: str | None = None
     process_index: int | None = None
     process_count: int | None = None
+    lost_after_s: int = 100
 
     def __post_init__(self) -> None:
         """Checks that what belongs together is there.
@@ -61,6 +68,8 @@ def start(processes: Processes) -> None:
             coordinator_address=processes.coordinator,
             num_processes=processes.process_count,
             process_id=processes.process_index,
+            heartbeat_timeout_seconds=processes.lost_after_s,
+            shutdown_timeout_seconds=_WEEK_S,
         )
 
 

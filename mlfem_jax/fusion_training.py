@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Float
 
 from mlfem_jax import fusion_net
@@ -151,27 +152,34 @@ def make_step(
 
 
 def make_scores(
-    net: FusionNet, shape: tuple[int, int], inputs: Inputs = cached_inputs
+    net: FusionNet, shape: tuple[int, int], inputs: Inputs = cached_inputs, on_each: NamedSharding | None = None
 ) -> Callable[[Any, Batch], dict[str, Array]]:
-    """The jitted evaluation: (params, batch) to the PCC and SIM (N,) of each example.
+    """The jitted evaluation: (params, batch) to the PCC, SIM and mask (N,) of all processes' examples.
 
     Both compare the fused map at full size, as `explain` gives it, with the GFDM at full size.
+
+    Args:
+        net: the shape of the network.
+        shape: (height, width) of the frame of the fixations.
+        inputs: from a batch to its shrunk maps.
+        on_each: sharding of the result where the batch is split: every device, and so every process, gets all.
     """
 
-    @jax.jit
+    @functools.partial(jax.jit, out_shardings=on_each)
     def scores(params: Any, batch: Batch) -> dict[str, Array]:
         def fused(maps):
             return fusion_net.predict(net, params, maps, shrunk=True, shape=shape)
 
-        return jax.vmap(score_maps)(jax.vmap(fused)(inputs(batch)), gfdms(batch, shape))
+        found = jax.vmap(score_maps)(jax.vmap(fused)(inputs(batch)), gfdms(batch, shape))
+        return {**found, "mask": batch["mask"]}
 
     return scores
 
 
-def score_all(scores: Callable[[Any, Batch], dict[str, Array]], params: Any, batches: Iterable[Batch]) -> dict:
-    """PCC and SIM (examples,) of all real examples of the batches, in order, as NumPy arrays."""
-    found = [(scores(params, batch), np.asarray(batch["mask"])) for batch in batches]
-    return {name: np.concatenate([np.asarray(values[name])[mask] for values, mask in found]) for name in ("pcc", "sim")}
+def score_all(scored: Iterable[Mapping[str, Array]]) -> dict[str, np.ndarray]:
+    """PCC and SIM (examples,) of all real examples of the scored batches, in order."""
+    found = [{name: np.asarray(value) for name, value in batch.items()} for batch in scored]
+    return {name: np.concatenate([batch[name][batch["mask"]] for batch in found]) for name in ("pcc", "sim")}
 
 
 def fit(

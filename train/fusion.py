@@ -5,14 +5,14 @@
 
 DIR is what `mlfem prepare` wrote. The folder `--out` gets checkpoints, metrics.jsonl, curves.png, and the best network
 as fusion.safetensors with fusion.json, which `explain(method="net", weights=...)` takes. Called again, it goes on where
-it stopped.
+it stopped. How to start it on several hosts is written in `mlfem_jax/distributed.py`.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
@@ -28,8 +28,17 @@ from mlfem_jax.data.example import ExampleFormat
 from mlfem_jax.data.maps import MapRecipe, cached_maps, image_maps, map_example, read_examples
 from mlfem_jax.data.pipeline import batches_per_epoch, open_dataset
 from mlfem_jax.data.split import fold_positions, scan, split_positions
+from mlfem_jax.distributed import Processes, is_first, start
 from mlfem_jax.fusion_net import FusionNet
-from mlfem_jax.fusion_training import Recipe, cached_inputs, initial_state, make_scores, make_step, score_all
+from mlfem_jax.fusion_training import (
+    Recipe,
+    TrainState,
+    cached_inputs,
+    initial_state,
+    make_scores,
+    make_step,
+    score_all,
+)
 from mlfem_jax.fusion_weights import TrainedFusion, save_fusion
 from mlfem_jax.progress import loss_line, training_progress
 from mlfem_jax.training import batch_sharding, open_run, plot_curves, provenance, put_batch, read_metrics, train
@@ -58,6 +67,7 @@ class Config:
         every: steps from one validation and checkpoint to the next. Default: an epoch.
         resume: go on with the run in `out`, if there is one of the same config.
         recipe: how to train.
+        processes: for a run on several hosts.
     """
 
     directory: tyro.conf.Positional[Path]
@@ -78,11 +88,12 @@ class Config:
     every: int | None = None
     resume: bool = True
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
+    processes: Annotated[Processes, tyro.conf.arg(prefix_name=False)] = dataclasses.field(default_factory=Processes)
 
     def settings(self) -> dict[str, Any]:
         """What decides the result, as `json` can write it."""
         fields = dataclasses.asdict(self)
-        kept = {name: value for name, value in fields.items() if name not in ("out", "resume", "cache")}
+        kept = {name: value for name, value in fields.items() if name not in ("out", "resume", "cache", "processes")}
         return {name: str(value) if isinstance(value, Path) else value for name, value in kept.items()}
 
 
@@ -111,11 +122,18 @@ class Task:
 
 def main(config: Config) -> None:
     """Trains, and writes the best network."""
+    start(config.processes)
     open_run(config.out, config.settings(), resume=config.resume)
     backbone = load_backbone(config.backbone, config.weights)
     with training_progress() as bar:
         task = prepare(config, backbone, bar)
         state = run(config, task, bar)
+    if is_first():
+        write(config, task, backbone, state)
+
+
+def write(config: Config, task: Task, backbone: Backbone, state: TrainState) -> None:
+    """Writes and prints the best network."""
     best = max(read_metrics(config.out), key=lambda row: row["pcc"])
     state, _ = restore_checkpoint(config.out / "checkpoints", best["step"], state)
     validation = {name: best[name] for name in ("step", "pcc", "sim")}
@@ -156,7 +174,8 @@ def prepare(config: Config, backbone: Backbone, bar: Progress) -> Task:
         task = bar.add_task("importance maps", total=len(source), shown="")
         folder = config.cache or config.directory / "maps"
         advance = functools.partial(bar.advance, task)
-        stacks, inputs = cached_maps(backbone, source, format, maps, folder, on_batch=advance), cached_inputs
+        stacks = cached_maps(backbone, source, format, maps, folder, on_batch=advance)
+        inputs = cached_inputs
         bar.update(task, completed=len(source))
 
     def example(position: int) -> dict[str, np.ndarray]:
@@ -182,13 +201,15 @@ def run(config: Config, task: Task, bar: Progress) -> Any:
     sharding = batch_sharding(recipe.batch_size)
     per_epoch = batches_per_epoch(len(task.parts["train"]), recipe.batch_size)
     steps = per_epoch * recipe.epochs
-    read = functools.partial(read_examples, task.example, batch_size=recipe.batch_size)
-    scores = make_scores(task.net, task.shape, task.inputs)
+    share, count = recipe.batch_size // jax.process_count(), jax.process_count()
+    own = {"batch_size": share, "process_index": jax.process_index(), "process_count": count}
+    read = functools.partial(read_examples, task.example, **own)
+    scores = make_scores(task.net, task.shape, task.inputs, sharding[1])
     row = bar.add_task("training", total=steps, shown="")
 
     def validate(state: Any) -> dict[str, float]:
         batches = (put_batch(batch, sharding[0]) for batch in read(task.parts["validation"]))
-        found = score_all(scores, state.average, batches)
+        found = score_all(scores(state.average, batch) for batch in batches)
         return {name: float(np.nanmean(values)) for name, values in found.items()}
 
     def on_scores(found: Mapping[str, float]) -> None:

@@ -7,6 +7,7 @@ at every step.
 import dataclasses
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from mlfem_jax.backbones.base import Backbone
 from mlfem_jax.data.example import ExampleFormat, make_example
 from mlfem_jax.data.pipeline import batches_per_epoch, read_batches
 from mlfem_jax.data.split import Source
+from mlfem_jax.distributed import is_first
 from mlfem_jax.files import replacing
 from mlfem_jax.frames import fit, move_fixations, scale_sigma
 from mlfem_jax.fusion_net import shrink_maps
@@ -77,7 +79,7 @@ def cached_maps(
     """The shrunk stacks of all images of a data set, from a file that is written where it is not there yet.
 
     The disk cost is 2 bytes x maps x (H / shrink) x (W / shrink) for an image: 17 layers x 5 values of k at shrink 8
-    of 224x224 are 133 kB, one k at full size 1.7 MB.
+    of 224x224 are 133 kB, one k at full size 1.7 MB. Of several processes, the first writes; all must see the folder.
 
     Args:
         backbone: the frozen network.
@@ -92,7 +94,7 @@ def cached_maps(
         (N, C, h, w) float16, read from the file as it is needed.
     """
     path = Path(folder) / f"maps_{_fingerprint(backbone, source, format, recipe)}.npy"
-    if not path.exists():
+    if is_first() and not path.exists():
         size = tuple(-(-side // recipe.shrink) for side in format.shape)
         with replacing(path) as file:
             header = {"descr": "<f2", "fortran_order": False, "shape": (len(source), recipe.channels, *size)}
@@ -102,6 +104,8 @@ def cached_maps(
                 maps = _image_maps(backbone, batch.images, recipe)
                 file.write(np.asarray(maps)[batch.mask].astype("<f2").tobytes())
                 on_batch(int(batch.mask.sum()))
+    while not path.exists():
+        time.sleep(1)  # the first process writes it; should that die, JAX ends this one
     return np.load(path, mmap_mode="r")
 
 
@@ -137,15 +141,19 @@ def read_examples(
     batch_size: int,
     seed: int | None = None,
     epochs: int | None = 1,
+    process_index: int = 0,
+    process_count: int = 1,
 ) -> grain.IterDataset[Example]:
     """Batches of examples, each exactly once in an epoch; the last batch is filled up, with `mask` False there.
 
     Args:
         example: from a position to a dict of arrays.
         positions: to read.
-        batch_size: examples in a batch.
+        batch_size: examples in a batch of one process.
         seed: of the shuffling, which differs in every epoch. Default: no shuffling.
         epochs: how often to read everything; None is for ever.
+        process_index: which share of every batch to read, of `process_count`. Default: all of it.
+        process_count: number of shares, `batch_size` examples each.
 
     Returns:
         An iterable of dicts of arrays whose iterators have `get_state` and `set_state`.
@@ -163,11 +171,12 @@ def read_examples(
     order = grain.MapDataset.source([(int(position), True) for position in positions])
     if seed is not None:
         order = order.shuffle(seed)
-    padding = batches_per_epoch(len(positions), batch_size) * batch_size - len(positions)
+    together = batch_size * process_count
+    padding = batches_per_epoch(len(positions), batch_size, process_count) * together - len(positions)
     if padding:
         order = grain.MapDataset.concatenate([order, grain.MapDataset.source([(int(positions[0]), False)] * padding)])
     examples = order.map(lambda item: example(item[0]) | {"mask": np.array(item[1])})
-    batches = examples.batch(batch_size).repeat(epochs)
+    batches = examples.batch(batch_size).slice(slice(process_index, None, process_count)).repeat(epochs)
     return batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
 
 

@@ -56,7 +56,7 @@ if __name__ == "__main__":
     out, killed_at, index, count, size = pathlib.Path(sys.argv[1]), *map(int, sys.argv[2:6])
     config = dataclasses.replace(CONFIG, out=out, batch_size=size)
     if len(sys.argv) > 6:  # JAX knows which process this is
-        start(Processes(coordinator=sys.argv[6], process_index=index, process_count=count))
+        start(Processes(coordinator=sys.argv[6], process_index=index, process_count=count, lost_after_s=5))
     else:
         config = dataclasses.replace(config, process_index=index, process_count=count)
     run(config, DeadlySource(tiny_source(), killed_at), DATASET, brightness_network())

@@ -189,13 +189,31 @@ def test_two_processes_with_eight_devices_write_their_own_parts(whole, tmp_path,
     same_rows(whole[1], read_scores(tmp_path).to_pylist())
 
 
-def test_two_processes_that_jax_joined_write_their_own_parts(whole, tmp_path):
+def joined(out, killed_at):
+    """Two processes that JAX has joined; the second dies at a record, if at all."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{free.getsockname()[1]}"
     with ThreadPoolExecutor(2) as pool:
-        both = list(pool.map(lambda i: separately(tmp_path, -1, i, 2, 3, coordinator), range(2)))
+        return list(pool.map(lambda i: separately(out, killed_at if i else -1, i, 2, 3, coordinator), range(2)))
+
+
+def test_two_processes_that_jax_joined_write_their_own_parts(whole, tmp_path):
+    both = joined(tmp_path, -1)
     assert [process.returncode for process in both] == [0, 0], both[0].stderr + both[1].stderr
+    assert " 12 " in both[0].stdout and not both[1].stdout, "the first waits, and counts what is undefined"
+    same_rows(whole[1], read_scores(tmp_path).to_pylist())
+
+
+def test_a_killed_process_ends_the_others_and_a_new_start_goes_on(whole, tmp_path):
+    first, second = joined(tmp_path, 6)
+    assert second.returncode == -signal.SIGKILL
+    assert first.returncode not in (0, None) and "another task died" in first.stderr
+    assert "parts are missing, which other processes have to write; waiting for them" in first.stderr
+    parts = {path: path.stat().st_mtime_ns for path in tmp_path.glob("scores-*.parquet")}
+    assert 0 < len(parts) < 6
+    assert [process.returncode for process in joined(tmp_path, -1)] == [0, 0]
+    assert all(path.stat().st_mtime_ns == time for path, time in parts.items())
     same_rows(whole[1], read_scores(tmp_path).to_pylist())
 
 

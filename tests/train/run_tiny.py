@@ -43,7 +43,9 @@ def fusion():
     from mlfem_jax.fusion_training import Recipe, initial_state, make_step
 
     net, recipe = FusionNet(2, architecture="net", shrink=1), Recipe(EPOCHS, batch_size=BATCH, learning_rate=1e-2)
-    reading = read_examples(example, np.arange(20), batch_size=BATCH, seed=0, epochs=EPOCHS)
+    count = jax.process_count()
+    own = {"batch_size": BATCH // count, "process_index": jax.process_index(), "process_count": count}
+    reading = read_examples(example, np.arange(20), seed=0, epochs=EPOCHS, **own)
     return reading, initial_state(net, recipe, STEPS), make_step(net, recipe, STEPS, (16, 16))
 
 
@@ -65,7 +67,7 @@ def classifier():
 
 def main(kind, folder, devices, port=None, *processes):
     if port is not None:
-        start(Processes(False, f"localhost:{port}", *map(int, processes)))
+        start(Processes(False, f"localhost:{port}", *map(int, processes), lost_after_s=5))
     reading, state, step = {"fusion": fusion, "classifier": classifier}[kind]()
     open_run(folder, {"kind": kind})
     state = train(

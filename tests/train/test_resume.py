@@ -82,13 +82,26 @@ def test_devices_share_a_batch_and_the_losses_agree(kind, whole, tmp_path):
     assert_same_losses(lines, whole[1])
 
 
-@pytest.mark.parametrize("kind", ["classifier"], indirect=True)
-def test_processes_share_a_batch_and_the_losses_agree(kind, whole, tmp_path):
+def two_processes(kind, folder):
     port = free_port()
-    both = [start(kind, tmp_path, processes=(port, index, 2)) for index in range(2)]
-    for lines in map(finished, both):
+    return [start(kind, folder, processes=(port, index, 2)) for index in range(2)]
+
+
+def test_processes_share_a_batch_and_one_that_dies_ends_the_run_which_goes_on(kind, whole, tmp_path):
+    first, second = two_processes(kind, tmp_path)
+    for line in second.stdout:
+        if line.split()[0] == "5":
+            second.kill()
+            break
+    first.communicate(timeout=60)
+    second.communicate()
+    assert first.returncode not in (0, None) and second.returncode == -9
+    assert max(row["step"] for row in read_metrics(tmp_path)) < 9
+    for lines in map(finished, two_processes(kind, tmp_path)):
         assert lines[-1].split()[-1] == "2"
-        assert_same_losses(lines, whole[1])
+        resumed, expected = losses(lines), losses(whole[1])
+        assert 1 < min(resumed) and max(resumed) == 9
+        assert_same_losses(lines, [f"{step} {expected[step]}" for step in resumed])
     assert [row["step"] for row in read_metrics(tmp_path)] == [2, 4, 6, 8, 9]
 
 
