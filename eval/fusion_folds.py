@@ -30,7 +30,7 @@ from mlfem_jax.attribution.net import map_stack
 from mlfem_jax.backbones.base import Backbone
 from mlfem_jax.backbones.registry import load_backbone
 from mlfem_jax.data.example import ExampleFormat
-from mlfem_jax.data.maps import MapRecipe, cached_maps, map_example, read_examples
+from mlfem_jax.data.maps import cached_maps, default_maps, map_example, read_examples
 from mlfem_jax.data.pipeline import open_dataset
 from mlfem_jax.data.split import k_folds, scan
 from mlfem_jax.files import replacing
@@ -52,9 +52,8 @@ class Config:
         seeds: of the training of `repeated`; the other networks take the first.
         repeated: networks trained once for each seed.
         networks: which to train.
-        net_shrink: side of the squares over which maps are averaged before the paper's NET; 1 is the paper's.
-        unet: how the U-Nets are trained.
-        net: how the paper's NET is trained.
+        net_shrink: the maps of the paper's NET are made at this share of the resolution; 1 is the paper's.
+        recipe: how the networks are trained.
     """
 
     directory: tyro.conf.Positional[Path]
@@ -66,8 +65,7 @@ class Config:
     repeated: tuple[str, ...] = ("unet",)
     networks: tuple[Literal["net", "unet", "unet + position"], ...] = ("net", "unet")
     net_shrink: int = 4
-    unet: Recipe = dataclasses.field(default_factory=Recipe)
-    net: Recipe = dataclasses.field(default_factory=lambda: Recipe(epochs=12, learning_rate=1e-3))
+    recipe: Recipe = dataclasses.field(default_factory=Recipe)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,11 +194,10 @@ def trained(
     seed: int,
 ) -> list[Scores]:
     """Scores of a network trained on the other folds, on each data set."""
-    paper = name == "net"
-    recipe = dataclasses.replace(config.net if paper else config.unet, seed=seed)
-    wanted = MapRecipe(backbone.layers, (2.0,) if paper else KS, config.net_shrink if paper else 8)
-    shape = "net" if paper else "unet"
-    net = FusionNet(wanted.channels, architecture=shape, shrink=wanted.shrink, position=name.endswith("position"))
+    recipe = dataclasses.replace(config.recipe, seed=seed)
+    architecture = "net" if name == "net" else "unet"
+    wanted = default_maps(architecture, backbone.layers, shrink=config.net_shrink if name == "net" else None)
+    net = FusionNet(wanted.channels, architecture, wanted.shrink, position=name.endswith("position"))
     stacks = [cached_maps(backbone, data.source, data.format, wanted, config.out / "maps") for data in sets]
     results: list[list[Scores]] = [[] for _ in sets]
     for number, fold in enumerate(folds):

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from mlfem_jax.fem import normalize, upsample
-from mlfem_jax.fusion_modules import PaperNet, UNet, mean_pool
+from mlfem_jax.fusion_modules import PaperNet, UNet
 
 Params = Any
 
@@ -31,7 +31,7 @@ class FusionNet:
     Attributes:
         channels: importance maps in the stack: layers times values of k.
         architecture: "net", the paper's; or "unet".
-        shrink: the maps are averaged over squares of this side before anything else; the paper's NET has 1.
+        shrink: the maps are made at this share of the input's resolution; the paper's NET has 1.
         width: channels of the U-Net's finest level.
         levels: of the U-Net, each of half the resolution of the one before and of `width` channels more.
         position: the U-Net also reads the squared distance from the centre along y and x. That lets it learn where
@@ -62,6 +62,11 @@ class FusionNet:
         if self.position and self.architecture == "net":
             raise ValueError("position: the paper's NET has no such input, only 'unet' has")
 
+    @property
+    def stride(self) -> int:
+        """Pixels of the photo's frame in a step of the output."""
+        return self.shrink * (4 if self.architecture == "net" else 1)
+
 
 def paper_net(layers: int, *, shrink: int = 1) -> FusionNet:
     """The paper's NET over one map of each of L layers.
@@ -73,7 +78,7 @@ def paper_net(layers: int, *, shrink: int = 1) -> FusionNet:
 
     Args:
         layers: number of importance maps L.
-        shrink: the maps are averaged over squares of this side first, to train on a slow machine; 1 is the paper's.
+        shrink: the maps are made at this share of the input's resolution, to be fast; 1 is the paper's.
 
     Example:
         >>> paper_net(17).architecture
@@ -93,34 +98,21 @@ def init(net: FusionNet, key: Key[Array, ""]) -> Params:
     return nnx.to_pure_dict(nnx.state(_module(net, nnx.Rngs(key))))
 
 
-def shrink_maps(maps: Float[Array, "C H W"], factor: int) -> Float[Array, "C h w"]:
-    """The maps averaged over squares of side `factor`; edges are repeated where the size is no multiple of it.
-
-    Returns:
-        (C, ceil(H / factor), ceil(W / factor)).
-
-    Example:
-        >>> shrink_maps(jnp.array([[[1.0, 3.0, 5.0]]]), 2)
-        Array([[[2., 5.]]], dtype=float32)
-    """
-    return maps if factor == 1 else jnp.moveaxis(mean_pool(jnp.moveaxis(maps, 0, -1)[None], factor)[0], -1, 0)
-
-
 def apply(
-    net: FusionNet, params: Params, maps: Float[Array, "C H W"], *, shrunk: bool = False, key: jax.Array | None = None
+    net: FusionNet, params: Params, maps: Float[Array, "C _h _w"], *, key: jax.Array | None = None
 ) -> Float[Array, "h w"]:
     """The network's own output for one stack, at its own resolution.
 
     Args:
         net: the shape.
         params: from `init`, or trained.
-        maps: (C, H, W) in [0, 1], C = `net.channels`: layer by layer, for each layer every k. Any size.
-        shrunk: whether the maps have been through `shrink_maps` already (training reads them like that).
+        maps: (C, h, w) in [0, 1], C = `net.channels`: layer by layer, for each layer every k. Any size; the network
+            was trained on maps of the photo's frame over `net.shrink` (`attribution.net.map_stack`).
         key: of the dropout in a training step; None, the default, is without dropout.
 
     Returns:
-        "net": (H / `shrink` / 4, W / `shrink` / 4) on the scale of a GFDM whose peak is 1. "unet": (H / `shrink`,
-        W / `shrink`), a density that sums to 1. Both are rounded up.
+        "net": (h / 4, w / 4), rounded up, on the scale of a GFDM whose peak is 1. "unet": (h, w), a density that sums
+        to 1.
 
     Raises:
         ValueError: `maps` has not `net.channels` maps.
@@ -136,19 +128,13 @@ def apply(
     """
     if maps.ndim != 3 or maps.shape[0] != net.channels:
         raise ValueError(f"maps: expected a stack ({net.channels}, H, W), got shape {maps.shape}")
-    maps = maps if shrunk else shrink_maps(maps, net.shrink)
     return nnx.merge(_graph(net), params)(jnp.moveaxis(maps, 0, -1)[None], key)[0]
 
 
 def predict(
-    net: FusionNet,
-    params: Params,
-    maps: Float[Array, "C _h _w"],
-    *,
-    shrunk: bool = False,
-    shape: tuple[int, int] | None = None,
+    net: FusionNet, params: Params, maps: Float[Array, "C _h _w"], shape: tuple[int, int]
 ) -> Float[Array, "H W"]:
-    """The fused map at the resolution of the stack, in [0, 1]: `apply`, `upsample`, `normalize`.
+    """The fused map in [0, 1]: `apply`, `upsample`, `normalize`.
 
     The weighted sum of "net" can fall below 0, which a density cannot: such values count as 0. Else the deepest dip
     would lift the whole background, and with it SIM would drop.
@@ -157,8 +143,7 @@ def predict(
         net: the shape.
         params: from `init`, or trained.
         maps: as for `apply`.
-        shrunk: as for `apply`.
-        shape: the size wanted. Default: that of `maps`.
+        shape: the size wanted.
 
     Returns:
         `shape` float32 in [0, 1]; all zeros where the network sees nothing.
@@ -168,11 +153,10 @@ def predict(
 
     Example:
         >>> net = paper_net(2)
-        >>> predict(net, init(net, jax.random.key(0)), jnp.ones((2, 32, 48))).shape
+        >>> predict(net, init(net, jax.random.key(0)), jnp.ones((2, 32, 48)), (32, 48)).shape
         (32, 48)
     """
-    density = jnp.maximum(apply(net, params, maps, shrunk=shrunk), 0.0)
-    return normalize(upsample(density, maps.shape[1:] if shape is None else shape))
+    return normalize(upsample(jnp.maximum(apply(net, params, maps), 0.0), shape))
 
 
 def loss(net: FusionNet, prediction: Float[Array, "h w"], gfdm: Float[Array, "h w"]) -> Float[Array, ""]:

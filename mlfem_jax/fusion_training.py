@@ -17,7 +17,8 @@ from jaxtyping import Array, Float
 
 from mlfem_jax import fusion_net
 from mlfem_jax.data.pipeline import batches_per_epoch
-from mlfem_jax.fusion_net import FusionNet, shrink_maps
+from mlfem_jax.fusion_modules import mean_pool
+from mlfem_jax.fusion_net import FusionNet
 from mlfem_jax.gaze import gaze_densities
 from mlfem_jax.metrics import pcc
 
@@ -114,7 +115,7 @@ def make_step(
         recipe: of the training.
         steps: in all, for the schedule.
         shape: (height, width) of the frame of the fixations.
-        inputs: from a batch to its shrunk maps.
+        inputs: from a batch to its stacks of maps.
 
     Returns:
         The function. Blank examples (mask False) count for nothing.
@@ -161,14 +162,14 @@ def make_scores(
     Args:
         net: the shape of the network.
         shape: (height, width) of the frame of the fixations.
-        inputs: from a batch to its shrunk maps.
+        inputs: from a batch to its stacks of maps.
         on_each: sharding of the result where the batch is split: every device, and so every process, gets all.
     """
 
     @functools.partial(jax.jit, out_shardings=on_each)
     def scores(params: Any, batch: Batch) -> dict[str, Array]:
         def fused(maps):
-            return fusion_net.predict(net, params, maps, shrunk=True, shape=shape)
+            return fusion_net.predict(net, params, maps, shape)
 
         found = jax.vmap(score_maps)(jax.vmap(fused)(inputs(batch)), gfdms(batch, shape))
         return {**found, "mask": batch["mask"]}
@@ -217,5 +218,5 @@ def _similarity(map: Float[Array, "H W"], gfdm: Float[Array, "H W"]) -> Float[Ar
 
 
 def _loss(net: FusionNet, params: Any, maps: Array, gfdm: Array, key: Array) -> Array:
-    prediction = fusion_net.apply(net, params, maps, shrunk=True, key=key)
-    return fusion_net.loss(net, prediction, shrink_maps(gfdm[None], gfdm.shape[0] // prediction.shape[0])[0])
+    prediction = fusion_net.apply(net, params, maps, key=key)
+    return fusion_net.loss(net, prediction, mean_pool(gfdm[None, ..., None], net.stride)[0, ..., 0])

@@ -1,11 +1,14 @@
 """The fusion networks against slow loops and hand-worked numbers."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlfem_jax.fusion_net import FusionNet, apply, init, loss, paper_net, predict, shrink_maps
+from mlfem_jax.fusion_net import FusionNet, apply, init, loss, paper_net, predict
+from mlfem_jax.fusion_training import Recipe, gfdms, initial_state, make_step
 
 
 def stack(channels, height, width, seed=0):
@@ -53,22 +56,17 @@ def test_depth_is_multiplied_by_eight(layers):
     assert shapes["weights"]["kernel"].shape == (1, 1, 8 * layers, 1)
 
 
-def test_shrinking_averages_squares_and_repeats_edges():
-    maps = jnp.array([[[1.0, 3.0, 5.0], [5.0, 7.0, 9.0]]])
-    np.testing.assert_array_equal(shrink_maps(maps, 2), [[[4.0, 7.0]]])
-
-
 @pytest.mark.parametrize("size", [(32, 32), (50, 67), (224, 160), (9, 1)])
 @pytest.mark.parametrize("net", [paper_net(3), FusionNet(3, width=8, shrink=4), FusionNet(3, width=8, position=True)])
 def test_any_size_gives_a_map_in_the_unit_range(net, size):
-    map = jitted(net, stack(3, *size), of=predict)
+    map = jitted(net, stack(3, *size), of=predict, shape=size)
     assert map.shape == size
     assert bool(jnp.isfinite(map).all()) and float(map.min()) >= 0 and float(map.max()) <= 1
 
 
 def test_unet_gives_a_density():
     net = FusionNet(3, width=8, shrink=2)
-    density = jitted(net, stack(3, 30, 44))
+    density = jitted(net, stack(3, 15, 22))
     assert density.shape == (15, 22) and float(density.min()) > 0
     np.testing.assert_allclose(density.sum(), 1, rtol=1e-5)
 
@@ -76,10 +74,10 @@ def test_unet_gives_a_density():
 def test_a_constant_stack_gives_unet_without_position_no_preference():
     """Edges are repeated and nothing else tells it where the centre is."""
     net = FusionNet(3, width=8, shrink=4)
-    density = jitted(net, jnp.full((3, 64, 64), 0.5))
+    density = jitted(net, jnp.full((3, 16, 16), 0.5))
     np.testing.assert_allclose(density, density.mean(), rtol=1e-3)
     with_position = FusionNet(3, width=8, shrink=4, position=True)
-    seen = jitted(with_position, jnp.full((3, 64, 64), 0.5))[3:-3, 3:-3]
+    seen = jitted(with_position, jnp.full((3, 16, 16), 0.5))[3:-3, 3:-3]
     assert float(seen.std() / seen.mean()) > 0.01
 
 
@@ -90,9 +88,29 @@ def test_a_batch_changes_nothing():
     np.testing.assert_allclose(together[1], jitted(net, maps[1]), rtol=1e-4)
 
 
-def test_shrunk_maps_are_not_shrunk_again():
-    net, maps = FusionNet(2, width=8, shrink=4), stack(2, 32, 32)
-    np.testing.assert_allclose(jitted(net, shrink_maps(maps, 4), shrunk=True), jitted(net, maps), rtol=1e-5)
+@pytest.mark.parametrize("net", [paper_net(2, shrink=2), FusionNet(2, width=8, shrink=3)])
+def test_the_loss_is_of_the_gfdm_averaged_over_the_strides(net):
+    """Also where the frame, 20x29, is no multiple of the stride."""
+    recipe, maps = Recipe(flips=False), stack(2, -(-20 // net.shrink), -(-29 // net.shrink))
+    batch = {
+        "maps": maps[None],
+        "fixations": jnp.array([[[5.0, 7.0], [15.0, 28.0]]]),
+        "fixation_mask": jnp.array([[True, True]]),
+        "sigma_px": jnp.array([[3.0, 3.0]]),
+        "mask": jnp.array([True]),
+    }
+    net = dataclasses.replace(net, dropout=0.0)
+    state = initial_state(net, recipe, 1)
+    _, found = make_step(net, recipe, 1, (20, 29))(state, batch)
+    gfdm, step = np.asarray(gfdms(batch, (20, 29))[0]), net.stride
+    padded = np.pad(gfdm, ((0, -20 % step), (0, -29 % step)), mode="edge")
+    rows, columns = padded.shape[0] // step, padded.shape[1] // step
+    pooled = [
+        [padded[i * step : (i + 1) * step, j * step : (j + 1) * step].mean() for j in range(columns)]
+        for i in range(rows)
+    ]
+    expected = loss(net, apply(net, state.params, maps), jnp.array(pooled))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def test_dropout_needs_a_key():

@@ -25,7 +25,7 @@ from mlfem_jax.backbones.base import Backbone
 from mlfem_jax.backbones.registry import load_backbone
 from mlfem_jax.checkpoint import restore_checkpoint
 from mlfem_jax.data.example import ExampleFormat
-from mlfem_jax.data.maps import MapRecipe, cached_maps, image_maps, map_example, read_examples
+from mlfem_jax.data.maps import MapRecipe, cached_maps, default_maps, image_maps, map_example, read_examples
 from mlfem_jax.data.pipeline import batches_per_epoch, open_dataset
 from mlfem_jax.data.split import fold_positions, scan, split_positions
 from mlfem_jax.distributed import Processes, is_first, start
@@ -55,9 +55,9 @@ class Config:
         weights: a file of its weights. Default: the packaged ones.
         split: name of a split of the data set. Default: the only one.
         architecture: "unet", or "net", the paper's.
-        ks: values of k; default those of the architecture: 0.5, 1, 1.5, 2 and 3 for "unet", 2 for "net".
+        ks: values of k; default those of the architecture, nine for "unet", 2 for "net".
         layers: names of the layers. Default: all.
-        shrink: side of the squares that maps are averaged over first; default 8 for "unet", 1 for "net", as the paper.
+        shrink: the maps are made at this share of the resolution; default 8 for "unet", 1 for "net", as the paper.
         position: "unet" also reads the distance from the centre.
         maps: "cached", computed once into a file; or "computed" at every step (no disk, a forward pass for each image).
         cache: the folder of that file. Default: `maps` in `directory`.
@@ -148,12 +148,8 @@ def write(config: Config, task: Task, backbone: Backbone, state: TrainState) -> 
 
 def fusion_shape(config: Config, layers: tuple[str, ...]) -> tuple[FusionNet, MapRecipe]:
     """The network and the maps that it reads, with the architecture's defaults filled in."""
-    chosen = select_layers(layers, config.layers)
-    if config.architecture == "net":
-        maps = MapRecipe(chosen, config.ks or (2.0,), config.shrink or 1)
-        return FusionNet(maps.channels, architecture="net", shrink=maps.shrink, position=config.position), maps
-    maps = MapRecipe(chosen, config.ks or (0.5, 1.0, 1.5, 2.0, 3.0), config.shrink or 8)
-    return FusionNet(maps.channels, shrink=maps.shrink, position=config.position), maps
+    maps = default_maps(config.architecture, select_layers(layers, config.layers), config.ks, config.shrink)
+    return FusionNet(maps.channels, config.architecture, maps.shrink, position=config.position), maps
 
 
 def prepare(config: Config, backbone: Backbone, bar: Progress) -> Task:

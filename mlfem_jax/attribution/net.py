@@ -1,6 +1,5 @@
 """MLFEM with the learned fusion: the FEM maps of all layers fused by a network that was trained on human gaze."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mlfem_jax.attribution.base import Forward, Method
-from mlfem_jax.fem import layer_maps
+from mlfem_jax.fem import fem, normalize
 from mlfem_jax.fusion_net import predict
 from mlfem_jax.fusion_weights import TrainedFusion, load_fusion, packaged_fusion
 
@@ -42,28 +41,30 @@ def net_maps(
     _, height, width, _ = forward.inputs.shape
 
     def fused(activations):
-        stack = map_stack(activations, (height, width), layers=trained.layers, ks=trained.ks)
+        size = -(-height // trained.net.shrink), -(-width // trained.net.shrink)
+        stack = map_stack(activations, size, layers=trained.layers, ks=trained.ks)
         # From maps that show nothing it would predict where people look in any image.
-        return predict(trained.net, trained.params, stack) * stack.any().astype(stack.dtype)
+        return predict(trained.net, trained.params, stack, (height, width)) * stack.any().astype(stack.dtype)
 
     return jax.vmap(fused)(forward.activations)
 
 
 def map_stack(activations: Any, shape: tuple[int, int], *, layers: Sequence[str], ks: Sequence[float]) -> Array:
-    """The stack of one example that a fusion network reads, at the size of the network's input.
+    """The stack of one example that a fusion network reads: FEM of every layer and k, resized and put in [0, 1].
+
+    Where a map is made smaller, each pixel is a weighted mean of what it covers (a triangle twice as wide).
 
     Args:
         activations: layer name to activation (h, w, C) of ONE example.
-        shape: of the network's input.
+        shape: of the maps: that of the backbone's input over the `shrink` of the network, rounded up.
         layers: names, first layer first.
         ks: values of k.
 
     Returns:
-        (layers times ks, H, W) float32 in [0, 1]: layer by layer, for each layer every k.
+        (layers times ks, *shape) float32 in [0, 1]: layer by layer, for each layer every k; a constant map is 0.
     """
-    chosen = OrderedDict((name, activations[name]) for name in layers)
-    stacks = jnp.stack([layer_maps(chosen, shape, k=k) for k in ks], axis=1)
-    return stacks.reshape(-1, *shape)
+    maps = (fem(activations[name], k=k) for name in layers for k in ks)
+    return jnp.stack([normalize(jax.image.resize(map, shape, "linear")) for map in maps])
 
 
 def _check(trained: TrainedFusion, backbone: str, there: tuple[str, ...], layers: tuple[str, ...] | None) -> None:

@@ -25,9 +25,10 @@ from mlfem_jax.data.split import Source
 from mlfem_jax.distributed import is_first
 from mlfem_jax.files import replacing
 from mlfem_jax.frames import fit, move_fixations, scale_sigma
-from mlfem_jax.fusion_net import shrink_maps
 
 Example = dict[str, np.ndarray]
+
+_MAPS = 2  # to be raised when `map_stack` gives other maps, so that none of an older version is read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ class MapRecipe:
     Attributes:
         layers: names, first layer first.
         ks: values of k; each layer gives one map for each.
-        shrink: side of the squares over which maps are averaged.
+        shrink: the maps are made at this share of the input's resolution.
     """
 
     layers: tuple[str, ...]
@@ -49,18 +50,35 @@ class MapRecipe:
         """Number of maps."""
         return len(self.layers) * len(self.ks)
 
+    def size(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """Of the maps, for an input of (height, width)."""
+        return -(-shape[0] // self.shrink), -(-shape[1] // self.shrink)
+
+
+def default_maps(
+    architecture: str, layers: tuple[str, ...], ks: tuple[float, ...] | None = None, shrink: int | None = None
+) -> MapRecipe:
+    """The maps that an architecture reads where nothing else is said.
+
+    "net": the paper's, k = 2 at full size. "unet": nine values of k at an eighth of the size; chosen on training images
+    of OSIE, where fewer, more, and leaving out the first layers gave less.
+
+    Example:
+        >>> default_maps("net", ("first", "second"), shrink=4)
+        MapRecipe(layers=('first', 'second'), ks=(2.0,), shrink=4)
+    """
+    if architecture == "net":
+        return MapRecipe(layers, ks or (2.0,), shrink or 1)
+    return MapRecipe(layers, ks or (-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0), shrink or 8)
+
 
 def image_maps(backbone: Backbone, images: Array, recipe: MapRecipe) -> Float[Array, "N C h w"]:
-    """Shrunk stacks of a batch of images (N, H, W, 3), already at the size of the network's input."""
+    """Stacks of a batch of images (N, H, W, 3), already at the size of the network's input."""
     inputs = backbone.preprocess(images)
     _, height, width, _ = inputs.shape
     _, activations = backbone.apply(backbone.params, inputs)
-
-    def stack(example):
-        maps = map_stack(example, (height, width), layers=recipe.layers, ks=recipe.ks)
-        return shrink_maps(maps, recipe.shrink)
-
-    return jax.vmap(stack)(activations)
+    size = recipe.size((height, width))
+    return jax.vmap(lambda example: map_stack(example, size, layers=recipe.layers, ks=recipe.ks))(activations)
 
 
 _image_maps = jax.jit(image_maps, static_argnames="recipe")
@@ -76,10 +94,10 @@ def cached_maps(
     batch_size: int = 16,
     on_batch: Callable[[int], None] = lambda images: None,
 ) -> Float[np.ndarray, "N C h w"]:
-    """The shrunk stacks of all images of a data set, from a file that is written where it is not there yet.
+    """The stacks of all images of a data set, from a file that is written where it is not there yet.
 
-    The disk cost is 2 bytes x maps x (H / shrink) x (W / shrink) for an image: 17 layers x 5 values of k at shrink 8
-    of 224x224 are 133 kB, one k at full size 1.7 MB. Of several processes, the first writes; all must see the folder.
+    The disk cost is 2 bytes x maps x (H / shrink) x (W / shrink) for an image: 17 layers x 9 values of k at shrink 8
+    of 224x224 are 240 kB, one k at full size 1.7 MB. Of several processes, the first writes; all must see the folder.
 
     Args:
         backbone: the frozen network.
@@ -95,9 +113,9 @@ def cached_maps(
     """
     path = Path(folder) / f"maps_{_fingerprint(backbone, source, format, recipe)}.npy"
     if is_first() and not path.exists():
-        size = tuple(-(-side // recipe.shrink) for side in format.shape)
+        shape = (len(source), recipe.channels, *recipe.size(format.shape))
         with replacing(path) as file:
-            header = {"descr": "<f2", "fortran_order": False, "shape": (len(source), recipe.channels, *size)}
+            header = {"descr": "<f2", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
             reading = read_batches(source, format, batch_size=batch_size, process_index=0, process_count=1)
             for batch in reading:
@@ -183,7 +201,7 @@ def read_examples(
 def _fingerprint(backbone: Backbone, source: Source, format: ExampleFormat, recipe: MapRecipe) -> str:
     """Of everything that the maps depend on: the network with its weights, the photographs, and how both are used."""
     digest = hashlib.sha256(
-        json.dumps([backbone.name, format.shape, format.rule, dataclasses.astuple(recipe)]).encode()
+        json.dumps([_MAPS, backbone.name, format.shape, format.rule, dataclasses.astuple(recipe)]).encode()
     )
     for leaf in jax.tree.leaves(backbone.params):
         digest.update(np.asarray(leaf).tobytes())

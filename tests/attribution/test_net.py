@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mlfem_jax import explain, from_function, layer_maps, methods
+from mlfem_jax.attribution.net import map_stack
 from mlfem_jax.fusion_net import FusionNet, init, predict
 from mlfem_jax.fusion_weights import PACKAGED, TrainedFusion, load_fusion, packaged_fusion, save_fusion
 
@@ -57,7 +58,44 @@ def test_net_fuses_every_k_of_every_layer(backbone, trained):
         one = OrderedDict((name, values[index]) for name, values in activations.items())
         at_1, at_2 = (layer_maps(one, (16, 16), k=k) for k in (1.0, 2.0))
         stack = jnp.stack([at_1[0], at_2[0], at_1[1], at_2[1]])
-        np.testing.assert_allclose(maps[index], predict(NET, made.params, stack), atol=1e-4)
+        np.testing.assert_allclose(maps[index], predict(NET, made.params, stack, (16, 16)), atol=1e-4)
+
+
+def slow_resize(map, size):
+    """Linear interpolation; a mean under a triangle twice as wide as a pixel where the map is made smaller."""
+    for axis, length in enumerate(size):
+        map = np.moveaxis(np.asarray(map, np.float64), axis, 0)
+        ratio, rows = len(map) / length, []
+        for place in range(length):
+            centre = (place + 0.5) * ratio - 0.5
+            weights = [max(0.0, 1 - abs(i - centre) / max(ratio, 1.0)) for i in range(len(map))]
+            rows.append(np.average(map, axis=0, weights=weights))
+        map = np.moveaxis(np.array(rows), 0, axis)
+    return map
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (8, 8), (5, 3)])
+def test_a_stack_is_fem_resized_and_normalised_layer_by_layer(shape):
+    rng = np.random.default_rng(2)
+    activations = {
+        name: rng.normal(size=(*size, 4)).astype(np.float32) for name, size in (("a", (16, 16)), ("b", (4, 6)))
+    }
+    stack = jax.jit(lambda one: map_stack(one, shape, layers=("b", "a"), ks=(0.5, 1.0)))(activations)
+    for map, (name, k) in zip(stack, [("b", 0.5), ("b", 1.0), ("a", 0.5), ("a", 1.0)], strict=True):
+        values = activations[name].astype(np.float64)
+        mean = values.mean(axis=(0, 1))
+        kept = values >= mean + k * values.std(axis=(0, 1))
+        resized = slow_resize((kept * mean).sum(axis=-1), shape)
+        np.testing.assert_allclose(map, (resized - resized.min()) / (resized.max() - resized.min()), atol=1e-5)
+
+
+def test_maps_are_made_at_the_resolution_of_the_network(backbone, trained, tmp_path):
+    small = dataclasses.replace(trained[0], net=dataclasses.replace(NET, shrink=3))
+    save_fusion(tmp_path / "small.safetensors", small)
+    maps = explain(backbone, photos(), method="net", weights=str(tmp_path / "small.safetensors"))
+    _, activations = backbone.apply(backbone.params, backbone.preprocess(jnp.asarray(photos())))
+    stack = map_stack({n: a[1] for n, a in activations.items()}, (6, 6), layers=small.layers, ks=small.ks)
+    np.testing.assert_allclose(maps[1], predict(small.net, small.params, stack, (16, 16)), atol=1e-4)
 
 
 @pytest.mark.parametrize("value", [0.0, jnp.nan])
