@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
@@ -37,7 +37,7 @@ class Config:
     """
 
     backbone: str = "efficientnet_lite0"
-    architectures: tuple[str, ...] = ("net", "unet")
+    architectures: tuple[Literal["net", "unet"], ...] = ("net", "unet")
     images: int = 480
     repeats: int = 5
 
