@@ -52,7 +52,7 @@ class Config:
         seeds: of the training of `repeated`; the other networks take the first.
         repeated: networks trained once for each seed.
         networks: which to train.
-        net_shrink: the maps of the paper's NET are made at this share of the resolution; 1 is the paper's.
+        net_shrink: the maps of the paper's NET are made at 1 / `net_shrink` of the resolution; 1 is the paper's.
         recipe: how the networks are trained.
     """
 

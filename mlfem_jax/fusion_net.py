@@ -31,7 +31,7 @@ class FusionNet:
     Attributes:
         channels: importance maps in the stack: layers times values of k.
         architecture: "net", the paper's; or "unet".
-        shrink: the maps are made at this share of the input's resolution; the paper's NET has 1.
+        shrink: the maps are made at 1 / `shrink` of the input's resolution; the paper's NET has 1.
         width: channels of the U-Net's finest level.
         levels: of the U-Net, each of half the resolution of the one before and of `width` channels more.
         position: the U-Net also reads the squared distance from the centre along y and x. That lets it learn where
@@ -78,7 +78,7 @@ def paper_net(layers: int, *, shrink: int = 1) -> FusionNet:
 
     Args:
         layers: number of importance maps L.
-        shrink: the maps are made at this share of the input's resolution, to be fast; 1 is the paper's.
+        shrink: the maps are made at 1 / `shrink` of the input's resolution, to be fast; 1 is the paper's.
 
     Example:
         >>> paper_net(17).architecture

@@ -57,7 +57,7 @@ class Config:
         architecture: "unet", or "net", the paper's.
         ks: values of k; default those of the architecture, nine for "unet", 2 for "net".
         layers: names of the layers. Default: all.
-        shrink: the maps are made at this share of the resolution; default 8 for "unet", 1 for "net", as the paper.
+        shrink: the maps are made at 1 / `shrink` of the resolution; default 8 for "unet", 1 for "net", as the paper.
         position: "unet" also reads the distance from the centre.
         maps: "cached", computed once into a file; or "computed" at every step (no disk, a forward pass for each image).
         cache: the folder of that file. Default: `maps` in `directory`.

@@ -38,7 +38,7 @@ class MapRecipe:
     Attributes:
         layers: names, first layer first.
         ks: values of k; each layer gives one map for each.
-        shrink: the maps are made at this share of the input's resolution.
+        shrink: the maps are made at 1 / `shrink` of the input's resolution.
     """
 
     layers: tuple[str, ...]
