@@ -151,6 +151,8 @@ def faithfulness_figure(
                            textcoords="offset points", ha="right", fontsize="small", color=_HUMAN["color"])  # fmt: skip
     for i, (method, (against_gaze, against_model)) in enumerate(points.items()):
         x, y = against_model.mean, against_gaze.mean
+        if not np.isfinite([x, y]).all():  # people have no stability: not in the legend either
+            continue
         colour, marker, _ = _style(i)
         spread = _spread([against_gaze]), _spread([against_model])
         panel.errorbar(x, y, *spread, fmt=marker, color=colour, elinewidth=0.7, label=method)

@@ -107,6 +107,11 @@ def test_figures_are_there_in_both_forms(report):
     assert all(np.ptp(np.asarray(Image.open(path).convert("L"))) > 200 for path in report.glob("*.png"))
 
 
+def test_the_scatter_names_only_what_it_draws(report):
+    texts = re.findall("<!-- (.*?) -->", (report / "plausibility_insertion.svg").read_text())
+    assert {"grad_cam", "fem", "human ceiling"} <= set(texts) and "humans" not in texts  # people have no insertion
+
+
 def test_the_page_is_whole_and_alone(report):
     page = (report / "report.html").read_text()
     assert "by &lt;hand&gt;" in page and "by <hand>" not in page
