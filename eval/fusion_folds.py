@@ -30,7 +30,7 @@ from mlfem_jax.attribution.net import map_stack
 from mlfem_jax.backbones.base import Backbone
 from mlfem_jax.backbones.registry import load_backbone
 from mlfem_jax.data.example import ExampleFormat
-from mlfem_jax.data.maps import cached_maps, default_maps, map_example, read_examples
+from mlfem_jax.data.maps import MapRecipe, cached_maps, default_maps, map_example, read_examples
 from mlfem_jax.data.pipeline import open_dataset
 from mlfem_jax.data.split import k_folds, scan
 from mlfem_jax.files import replacing
@@ -201,7 +201,7 @@ def trained(
     stacks = [cached_maps(backbone, data.source, data.format, wanted, config.out / "maps") for data in sets]
     results: list[list[Scores]] = [[] for _ in sets]
     for number, fold in enumerate(folds):
-        mark = f"{name.replace(' + ', '_')}_{fingerprint(recipe, net)}_seed{seed}_fold{number}"
+        mark = f"{name.replace(' + ', '_')}_{fingerprint(recipe, net, wanted)}_seed{seed}_fold{number}"
 
         def compute(fold: np.ndarray = fold, mark: str = mark) -> Scores:
             started = time.perf_counter()
@@ -225,9 +225,9 @@ def trained(
     return [gathered(values, inside=data is home) for values, data in zip(results, sets, strict=True)]
 
 
-def fingerprint(recipe: Recipe, net: FusionNet) -> str:
+def fingerprint(*settings: Recipe | FusionNet | MapRecipe) -> str:
     """Short text that differs where the settings do."""
-    return hashlib.sha256(json.dumps([dataclasses.asdict(recipe), dataclasses.asdict(net)]).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps([dataclasses.asdict(one) for one in settings]).encode()).hexdigest()[:8]
 
 
 if __name__ == "__main__":
