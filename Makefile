@@ -6,8 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test lint format clean
 
 demo: $(VENV)/.demo
-	$(BIN)/python -m mlfem_jax.demo --out out/demo
-	$(BIN)/python -m eval.demo --out out/demo/report
+	$(BIN)/python examples/demo.py --out out/demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto

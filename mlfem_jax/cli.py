@@ -10,9 +10,13 @@ import sys
 from collections.abc import Sequence
 
 COMMANDS = {
-    "explain": ("mlfem_jax.gallery:explain", "show what the network looked at in photographs"),
-    "prepare": ("mlfem_jax.data.prepare:prepare", "build a gaze data set from its release"),
-    "preview": ("mlfem_jax.data.preview:preview", "draw images of a prepared data set with their gaze"),
+    "explain": ("mlfem_jax.gallery.write:explain", "show what the network looked at in photographs"),
+    "score": ("mlfem_jax.scores.run:score", "score methods against gaze and the network, over a data set"),
+    "report": ("mlfem_jax.report.write:write_report", "draw the figures, tables and page of a table of scores"),
+    "train fusion": ("mlfem_jax.training.fusion.task:train_fusion", "train a learned fusion on human gaze"),
+    "train classifier": ("mlfem_jax.training.classifier.task:train_classifier", "train a classifier to explain"),
+    "prepare": ("mlfem_jax.data.prepared.write:prepare", "build a gaze data set from its release"),
+    "preview": ("mlfem_jax.data.prepared.draw:preview", "draw images of a prepared data set with their gaze"),
     "methods": ("mlfem_jax.cli:methods", "list the methods"),
     "backbones": ("mlfem_jax.cli:backbones", "list the networks"),
 }
@@ -28,7 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0 for success, 1 where part of the work failed, 2 for wrong usage, 130 if
         interrupted.
     """
-    name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    name, rest = words[0], words[1:]
+    if name == "train" and rest:
+        name, rest = " ".join(words[:2]), words[2:]
     if name in ("-h", "--help"):
         _print_help()
         return 0
@@ -45,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def methods() -> None:
     """Lists the names that `--method` accepts, what each costs, and what it does."""
-    from mlfem_jax.methods import METHODS
+    from mlfem_jax.attribution import METHODS
 
     _print_table(
         ("method", "needs", "what it shows"),
@@ -55,7 +62,7 @@ def methods() -> None:
 
 def backbones() -> None:
     """Lists the names that `--backbone` accepts, and whose weights are at hand without a file."""
-    from mlfem_jax.backbones.registry import ARCHITECTURES
+    from mlfem_jax.backbones import ARCHITECTURES
 
     _print_table(
         ("backbone", "weights", "what it is"),
@@ -67,14 +74,17 @@ def backbones() -> None:
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
-    import tyro
-
     module, function = COMMANDS[name][0].split(":")
-    command = getattr(importlib.import_module(module), function)
     try:
+        import tyro
+
+        from mlfem_jax.compilation import keep_compiled
+
+        command = getattr(importlib.import_module(module), function)
+        keep_compiled()
         status = tyro.cli(command, prog=f"mlfem {name}", args=arguments)
         return status if isinstance(status, int) else 0
-    except (ValueError, OSError, MemoryError) as error:
+    except (ValueError, OSError, MemoryError, ImportError) as error:
         print(f"mlfem {name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 import mlfem_jax as mlfem
-from mlfem_jax import compilation, gallery
+from mlfem_jax import compilation
 from mlfem_jax.cli import COMMANDS, main
+from mlfem_jax.gallery import write as gallery
 from mlfem_jax.photos import place_map, read_photo, resize_photo
 
 

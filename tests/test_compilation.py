@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import mlfem_jax as mlfem
+from mlfem_jax.attribution.registry import method
 from mlfem_jax.compilation import counted_compilations
-from mlfem_jax.methods import bind
 from tests.networks import brightness_network, photographs
 
 
@@ -58,7 +58,7 @@ def test_one_function_for_each_method_option_size_dtype_and_network(batches):
 
 
 def test_one_function_for_a_set_of_methods(batches):
-    methods = bind("add"), bind("max"), bind("fem")
+    methods = method("add"), method("max"), method("fem")
 
     def all_of_them(forward):
         return [method(forward) for method in methods]

@@ -34,7 +34,7 @@ def test_examples_run(name, tmp_path, monkeypatch):
 
 
 def test_the_walk_finds_the_library():
-    assert {"mlfem_jax.fem", "mlfem_jax.backbones.registry", "mlfem_jax.attribution.multilayer"} <= set(MODULES)
+    assert {"mlfem_jax.fem", "mlfem_jax.backbones.registry", "mlfem_jax.attribution.mlfem"} <= set(MODULES)
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlfem_jax.photos import find_photos, place_map, read_photo, resize_photo
+from mlfem_jax.gallery.find import find_photos
+from mlfem_jax.photos import place_map, read_photo, resize_photo
 
 
 def encode(image, format="PNG", **options):

@@ -1,1 +1,5 @@
-"""The explanation methods, one file per family; `mlfem_jax.methods` is their registry."""
+"""The explanation methods: pure formulas, one file a family, and the registry that names them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,55 +1,19 @@
 """What an explanation method is, and what it gets to see."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from mlfem_jax.backbones.base import Activations, Backbone
-from mlfem_jax.fem import normalize as min_max
-from mlfem_jax.fem import upsample
-
-Layers = str | int | slice | Sequence[str | int] | None
+from mlfem_jax.backbones import Forward
+from mlfem_jax.importance import normalize as min_max, upsample
 
 
 @dataclasses.dataclass(frozen=True)
-class Forward:
-    """One forward pass over a batch: all that a method may use, computed once whatever the number of methods.
-
-    Attributes:
-        backbone: the network, with its parameters.
-        inputs: (N, H, W, 3) preprocessed images, in the forward's dtype.
-        logits: (N, classes).
-        activations: ordered dict of (N, h, w, C), first layer first.
-        targets: (N, K) classes to explain, K of them for each image; None is the predicted one.
-    """
-
-    backbone: Backbone
-    inputs: Float[Array, "N H W 3"]
-    logits: Float[Array, "N classes"]
-    activations: Activations
-    targets: Int[Array, "N K"] | None = None
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) in pixels of the network's input."""
-        return self.inputs.shape[1], self.inputs.shape[2]
-
-    @property
-    def classes(self) -> Int[Array, "N K"]:
-        """The classes to explain, predicted where none were given."""
-        return self.logits.argmax(axis=1)[:, None] if self.targets is None else self.targets
-
-    def run(self, inputs: Float[Array, "N H W 3"], **hooks: Any) -> Float[Array, "N classes"]:
-        """Logits of other inputs; `hooks` are the backbone's `tap` and `rules`."""
-        return self.backbone.apply(self.backbone.params, inputs.astype(self.inputs.dtype), **hooks)[0]
-
-
-@dataclasses.dataclass(frozen=True)
-class Method:
+class Entry:
     """A registry entry.
 
     Attributes:
@@ -64,40 +28,6 @@ class Method:
     needs: Literal["activations", "gradient", "forwards", "nothing"]
     summary: str
     of_class: bool = False
-
-
-def select_layers(names: Sequence[str], layers: Layers) -> tuple[str, ...]:
-    """The chosen layers by name, in the network's order.
-
-    Args:
-        names: all layers of the network, first first.
-        layers: a name, an index (negative from the end), a slice, a sequence of names and indices, or None for all.
-
-    Raises:
-        ValueError: a layer that does not exist, or no layer chosen; it lists what there is.
-
-    Example:
-        >>> select_layers(("stem", "body", "head"), [-1, "stem"])
-        ('stem', 'head')
-    """
-    if layers is None:
-        return tuple(names)
-    if isinstance(layers, slice):
-        chosen = set(names[layers])
-    else:
-        wanted = [layers] if isinstance(layers, str | int) else layers
-        chosen = {_layer_name(names, layer) for layer in wanted}
-    if not chosen:
-        raise ValueError(f"layers: {layers!r} chooses none of {', '.join(names)}")
-    return tuple(name for name in names if name in chosen)
-
-
-def _layer_name(names: Sequence[str], layer: str | int) -> str:
-    if isinstance(layer, int) and -len(names) <= layer < len(names):
-        return names[layer]
-    if layer in names:
-        return str(layer)
-    raise ValueError(f"layers: there is no layer {layer!r}; the {len(names)} layers are {', '.join(names)}")
 
 
 def take_sign(attribution: Float[Array, "*S"], sign: str) -> Float[Array, "*S"]:

@@ -12,13 +12,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mlfem_jax.attribution.base import Forward, Method, take_sign, to_maps
-from mlfem_jax.attribution.chunks import chunk_size, map_chunks
+from mlfem_jax.attribution.base import Entry, take_sign, to_maps
 from mlfem_jax.attribution.target import class_score
-from mlfem_jax.fem import normalize as min_max
-from mlfem_jax.fem import upsample
-from mlfem_jax.fusion import ALPHA, OPERATORS
-from mlfem_jax.fusion import fuse as fuse_maps
+from mlfem_jax.backbones import Forward
+from mlfem_jax.fusion import ALPHA, OPERATORS, fuse as fuse_maps
+from mlfem_jax.importance import normalize as min_max, upsample
+from mlfem_jax.parallel import chunk_size, map_chunks
 
 Activation = Float[Array, "h w C"]
 RawMap = Float[Array, "h w"]
@@ -182,7 +181,7 @@ def score_cam_maps(
     Source:
         Wang et al., Score-CAM (2020), algorithm 1.
     """
-    size, chunk = forward.size, chunk_size(forward, internal_batch_size)
+    size, chunk = forward.size, chunk_size(len(forward.inputs), internal_batch_size)
 
     def raw(activation):
         def channel_score(channel):
@@ -208,8 +207,8 @@ def _fused(
     return jax.vmap(lambda stack: fuse_maps(stack, operator=fuse, alpha=alpha, normalize=normalize))(stacks)
 
 
-def _gradient_cam(formula: Formula, summary: str) -> Method:
-    return Method(functools.partial(gradient_cam_maps, formula=formula), "gradient", summary, of_class=True)
+def _gradient_cam(formula: Formula, summary: str) -> Entry:
+    return Entry(functools.partial(gradient_cam_maps, formula=formula), "gradient", summary, of_class=True)
 
 
 METHODS = {
@@ -218,8 +217,8 @@ METHODS = {
     "layer_cam": _gradient_cam(layer_cam, "LayerCAM: activation times positive gradient"),
     "hires_cam": _gradient_cam(hires_cam, "HiResCAM: activation times gradient"),
     "xgrad_cam": _gradient_cam(xgrad_cam, "XGrad-CAM: channels weighted by their share of activation times gradient"),
-    "eigen_cam": Method(eigen_cam_maps, "activations", "Eigen-CAM: the first principal component of the activation"),
-    "score_cam": Method(
+    "eigen_cam": Entry(eigen_cam_maps, "activations", "Eigen-CAM: the first principal component of the activation"),
+    "score_cam": Entry(
         score_cam_maps, "forwards", "Score-CAM: channels weighted by the score they leave", of_class=True
     ),
 }

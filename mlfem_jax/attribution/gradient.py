@@ -6,17 +6,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mlfem_jax.attribution.base import (
-    Forward,
-    Method,
-    baseline_inputs,
-    check_count,
-    take_sign,
-    to_maps,
-)
-from mlfem_jax.attribution.chunks import chunk_size, sum_chunks
+from mlfem_jax.attribution.base import Entry, baseline_inputs, check_count, take_sign, to_maps
 from mlfem_jax.attribution.target import class_score
-from mlfem_jax.backbones.rules import Rules
+from mlfem_jax.backbones import Forward, Rules
+from mlfem_jax.parallel import chunk_size, sum_chunks
 
 Attribution = Float[Array, "N H W 3"]
 
@@ -102,7 +95,7 @@ def noisy_gradients(
         return offset, offset * offset
 
     keys = jax.random.split(jax.random.key(seed), samples)
-    total, square = sum_chunks(moments, keys, chunk_size(forward, internal_batch_size))
+    total, square = sum_chunks(moments, keys, chunk_size(len(forward.inputs), internal_batch_size))
     mean = total / samples
     return plain + mean, jnp.maximum(square / samples - mean * mean, 0.0)
 
@@ -183,7 +176,7 @@ def integrated_gradients(
         return input_gradient(forward, start + fraction.astype(start.dtype) * change, score=score)
 
     fractions = (jnp.arange(steps, dtype=jnp.float32) + 0.5) / steps
-    total = sum_chunks(gradient, fractions, chunk_size(forward, internal_batch_size))
+    total = sum_chunks(gradient, fractions, chunk_size(len(forward.inputs), internal_batch_size))
     attribution = change.astype(jnp.float32) * total / steps
     end = class_score(forward.logits, forward.classes, score)
     difference = end - class_score(forward.run(start), forward.classes, score)
@@ -256,20 +249,20 @@ def _summed(forward: Forward, attribution: Attribution, sign: str) -> Float[Arra
 
 
 METHODS = {
-    "saliency": Method(saliency_maps, "gradient", "the magnitude of the gradient at the input", of_class=True),
-    "gradient_x_input": Method(gradient_x_input_maps, "gradient", "gradient times input", of_class=True),
-    "smooth_grad": Method(smooth_grad_maps, "gradient", "SmoothGrad: the mean gradient of noisy copies", of_class=True),
-    "var_grad": Method(var_grad_maps, "gradient", "VarGrad: the gradient's variance over noisy copies", of_class=True),
-    "integrated_gradients": Method(
+    "saliency": Entry(saliency_maps, "gradient", "the magnitude of the gradient at the input", of_class=True),
+    "gradient_x_input": Entry(gradient_x_input_maps, "gradient", "gradient times input", of_class=True),
+    "smooth_grad": Entry(smooth_grad_maps, "gradient", "SmoothGrad: the mean gradient of noisy copies", of_class=True),
+    "var_grad": Entry(var_grad_maps, "gradient", "VarGrad: the gradient's variance over noisy copies", of_class=True),
+    "integrated_gradients": Entry(
         integrated_gradients_maps, "gradient", "Integrated Gradients: along the path from a black image", of_class=True
     ),
-    "guided_backprop": Method(
+    "guided_backprop": Entry(
         functools.partial(modified_gradient_maps, rule="guided"),
         "gradient",
         "guided backpropagation: positive gradients through active ReLUs",
         of_class=True,
     ),
-    "deconvnet": Method(
+    "deconvnet": Entry(
         functools.partial(modified_gradient_maps, rule="deconvnet"),
         "gradient",
         "DeconvNet: positive gradients through all ReLUs",

@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mlfem_jax.attribution.base import Forward, Method, baseline_inputs, take_sign, to_maps
-from mlfem_jax.backbones.rules import Affine, Rules
+from mlfem_jax.attribution.base import Entry, baseline_inputs, take_sign, to_maps
+from mlfem_jax.backbones import Affine, Forward, Rules
 
 Linear = Callable[[Array, Array], Array]
 Split = Callable[[Linear, Array, Array, Array, Array], Array]
@@ -205,5 +205,5 @@ def _z_box(low: Array, high: Array, epsilon: float) -> Split:
 
 
 METHODS = {
-    "lrp": Method(lrp_maps, "gradient", "LRP: the logit handed back from layer to layer", of_class=True),
+    "lrp": Entry(lrp_maps, "gradient", "LRP: the logit handed back from layer to layer", of_class=True),
 }

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from mlfem_jax.attribution.base import Forward, Method, baseline_inputs, check_count, take_sign, to_maps
-from mlfem_jax.attribution.chunks import chunk_size, map_chunks, sum_chunks
+from mlfem_jax.attribution.base import Entry, baseline_inputs, check_count, take_sign, to_maps
 from mlfem_jax.attribution.target import class_score, moves
+from mlfem_jax.backbones import Forward
+from mlfem_jax.parallel import chunk_size, map_chunks, sum_chunks
 
 
 def occlusion_maps(
@@ -56,7 +57,7 @@ def occlusion_maps(
     starts = [range(0, max(length - window_px, 0) + stride_px, stride_px) for length in size]
     corners = jnp.array([(y, x) for y in starts[0] for x in starts[1] if y < height and x < width])
 
-    chunk = chunk_size(forward, internal_batch_size)
+    chunk = chunk_size(len(forward.inputs), internal_batch_size)
 
     def inside(corner):
         down, along = jnp.arange(height) - corner[0], jnp.arange(width) - corner[1]
@@ -109,7 +110,7 @@ def rise_maps(
         raise ValueError(f"keep: expected a probability between 0 and 1, got {keep}")
     size = forward.size
 
-    keys, chunk = jax.random.split(jax.random.key(seed), samples), chunk_size(forward, internal_batch_size)
+    keys, chunk = jax.random.split(jax.random.key(seed), samples), chunk_size(len(forward.inputs), internal_batch_size)
 
     def mask_of(key):
         return rise_mask(key, size, cells=cells, keep=keep)
@@ -188,7 +189,7 @@ def lime_maps(
     def score_of(shown):
         return class_score(forward.run(jnp.where(shown[labels][..., None], inputs, hidden)), forward.classes, score)
 
-    scores = map_chunks(score_of, shown, chunk_size(forward, internal_batch_size))
+    scores = map_chunks(score_of, shown, chunk_size(len(forward.inputs), internal_batch_size))
     fit = functools.partial(weighted_ridge, kernel_width=kernel_width, ridge=ridge)
     weights = jax.vmap(lambda exists, scores: fit(shown, exists, scores), in_axes=(0, 1))(pixels > 0, scores)
     raw = jax.vmap(lambda weight, label: weight[label])(weights, labels)
@@ -259,7 +260,7 @@ def _maps(
 
 
 METHODS = {
-    "lime": Method(lime_maps, "forwards", "LIME: a linear model of which superpixels matter", of_class=True),
-    "rise": Method(rise_maps, "forwards", "RISE: random masks weighted by the score they leave", of_class=True),
-    "occlusion": Method(occlusion_maps, "forwards", "how far the score falls when a window hides it", of_class=True),
+    "lime": Entry(lime_maps, "forwards", "LIME: a linear model of which superpixels matter", of_class=True),
+    "rise": Entry(rise_maps, "forwards", "RISE: random masks weighted by the score they leave", of_class=True),
+    "occlusion": Entry(occlusion_maps, "forwards", "how far the score falls when a window hides it", of_class=True),
 }

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mlfem_jax.attribution.base import Forward, Method, to_maps
+from mlfem_jax.attribution.base import Entry, to_maps
+from mlfem_jax.backbones import Forward
 
 
 def centre_maps(forward: Forward, *, sigma: float = 0.25) -> Float[Array, "N H W"]:
@@ -56,8 +57,8 @@ def _sobel(padded: Float[Array, "N h w"]) -> Float[Array, "N H W"]:
 
 
 METHODS = {
-    "centre": Method(centre_maps, "nothing", "reference: a Gaussian at the centre"),
-    "uniform": Method(uniform_maps, "nothing", "reference: one everywhere"),
-    "random": Method(random_maps, "nothing", "reference: noise"),
-    "edge": Method(edge_maps, "nothing", "reference: the edges of the image"),
+    "centre": Entry(centre_maps, "nothing", "reference: a Gaussian at the centre"),
+    "uniform": Entry(uniform_maps, "nothing", "reference: one everywhere"),
+    "random": Entry(random_maps, "nothing", "reference: noise"),
+    "edge": Entry(edge_maps, "nothing", "reference: the edges of the image"),
 }

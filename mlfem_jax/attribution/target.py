@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from mlfem_jax.backbones.base import Backbone
+from mlfem_jax.backbones import Backbone
 
 Target = int | Sequence[Any] | np.ndarray | Array | None
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from flax import linen, nnx
 
 from mlfem_jax.backbones.base import Apply, Backbone, Preprocess
-from mlfem_jax.backbones.registry import imagenet_preprocess
-from mlfem_jax.backbones.rules import Tap, no_tap
+from mlfem_jax.backbones.hooks import Tap, no_tap
+from mlfem_jax.backbones.preprocess import imagenet_preprocess
 
 Activation = Callable[[jax.Array], jax.Array]
 
@@ -20,7 +20,7 @@ _MISSING_HOOK = {
     "Methods that need activations, the gradient at the input, or repeated forwards work",
     "rules": "the backbone {name!r} has no exchangeable backward rules, which LRP, guided backpropagation and "
     "DeconvNet need. The ResNets, VGGs and EfficientNet-Lite of load_backbone have them; elsewhere `apply` must take "
-    "`rules`, see mlfem_jax.backbones.rules. Every other method works",
+    "`rules`, see mlfem_jax.backbones.hooks. Every other method works",
 }
 
 

@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
 
-from mlfem_jax.backbones import efficientnet_lite, resnet, vgg
 from mlfem_jax.backbones.base import Backbone, Preprocess
-from mlfem_jax.backbones.batch_norm import TORCH_NORM, Norm
-from mlfem_jax.backbones.folding import Names, expected_shapes, fold
-from mlfem_jax.backbones.keras_file import torch_resnet
+from mlfem_jax.backbones.files.folding import Names, expected_shapes, fold
+from mlfem_jax.backbones.files.keras_file import torch_resnet
+from mlfem_jax.backbones.networks import efficientnet_lite, resnet, vgg
+from mlfem_jax.backbones.networks.batch_norm import TORCH_NORM, Norm
+from mlfem_jax.backbones.preprocess import efficientnet_lite_preprocess, imagenet_preprocess, keras_preprocess
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,32 +51,6 @@ class Architecture:
     published: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]] = dict
     norm: Norm | None = TORCH_NORM
     input_size: tuple[int, int] = (224, 224)
-
-
-def _unit_range(images: Array | np.ndarray) -> Float[Array, "N H W 3"]:
-    """uint8 to float32 in [0, 1]; floats are taken to be there already."""
-    images = jnp.asarray(images)
-    if images.dtype == jnp.uint8:
-        return images.astype(jnp.float32) / 255
-    return images.astype(jnp.float32)
-
-
-def imagenet_preprocess(images: Array | np.ndarray) -> Float[Array, "N H W 3"]:
-    """Standardised with the mean and standard deviation of ImageNet's pixels, as torchvision's weights expect."""
-    mean = jnp.array([0.485, 0.456, 0.406], jnp.float32)
-    deviation = jnp.array([0.229, 0.224, 0.225], jnp.float32)
-    return (_unit_range(images) - mean[None, None, None]) / deviation[None, None, None]
-
-
-def efficientnet_lite_preprocess(images: Array | np.ndarray) -> Float[Array, "N H W 3"]:
-    """(pixel - 127) / 128 of pixels in 0..255, as EfficientNet-Lite was trained."""
-    return (_unit_range(images) * 255 - 127) / 128
-
-
-def keras_preprocess(images: Array | np.ndarray) -> Float[Array, "N H W 3"]:
-    """Blue, green, red in 0..255 less ImageNet's mean pixel, as the first networks of `keras.applications` expect."""
-    mean = jnp.array([103.939, 116.779, 123.68], jnp.float32)
-    return _unit_range(images)[..., ::-1] * 255 - mean[None, None, None]
 
 
 def _resnet(depth: int, block: type, depths: tuple[int, ...]) -> Architecture:
@@ -179,7 +153,7 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
         >>> logits.shape, list(activations)[-1], activations["layer4.1"].shape
         ((1, 1000), 'layer4.1', (1, 2, 2, 512))
     """
-    from mlfem_jax.backbones.weights import read_labels
+    from mlfem_jax.backbones.files.read import read_labels
 
     architecture = find_architecture(name)
     if weights == "random":
@@ -220,7 +194,7 @@ def _random_params(architecture: Architecture) -> tuple[nnx.GraphDef, Any]:
 
 
 def _read_params(architecture: Architecture, file: Path) -> tuple[nnx.GraphDef, Any]:
-    from mlfem_jax.backbones.weights import check_weights, read_weights
+    from mlfem_jax.backbones.files.read import check_weights, read_weights
 
     arrays = architecture.canonical(read_weights(file))
     head = arrays.get(f"{architecture.classifier}.weight")
@@ -270,4 +244,4 @@ def _backbone(
 
 
 def _imagenet_labels() -> tuple[str, ...]:
-    return tuple(Path(__file__).with_name("imagenet_labels.txt").read_text(encoding="utf-8").splitlines())
+    return tuple((Path(__file__).parent / "networks" / "imagenet_labels.txt").read_text(encoding="utf-8").splitlines())

@@ -18,9 +18,9 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mlfem_jax.backbones.base import Preprocess
-from mlfem_jax.backbones.folding import expected_shapes, state_dict, unfold
+from mlfem_jax.backbones.files.folding import expected_shapes, state_dict, unfold
+from mlfem_jax.backbones.files.read import LABELS, check_weights, read_weights, save_weights
 from mlfem_jax.backbones.registry import Architecture, find_architecture, weight_file
-from mlfem_jax.backbones.weights import LABELS, check_weights, read_weights, save_weights
 from mlfem_jax.files import replacing
 
 Params = Any

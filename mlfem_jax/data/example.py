@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from mlfem_jax.frames import Box, FitRule, fit, move_box, move_fixations, scale_sigma
+from mlfem_jax.gaze import Box, FitRule, fit, move_box, move_fixations, scale_sigma
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +141,7 @@ def decode_density(record: Mapping[str, Any], shape: tuple[int, int], box: Box) 
     Args:
         record: a record of a prepared data set.
         shape: (height, width) of the frame, in pixels.
-        box: where the photograph lands in it, from `mlfem_jax.frames.fit`.
+        box: where the photograph lands in it, from `mlfem_jax.gaze.frames.fit`.
 
     Returns:
         (H, W) not negative, sums to 1; all zeros where the map is blank or none was released.

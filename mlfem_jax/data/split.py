@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int, Int32
 
 from mlfem_jax.data.example import ExampleFormat, record_id
-from mlfem_jax.frames import fit, move_fixations
+from mlfem_jax.gaze import fit, move_fixations
 
 
 @runtime_checkable

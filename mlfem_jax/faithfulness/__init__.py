@@ -6,18 +6,6 @@ batch it with `jax.vmap` over the images, and over the maps. The forward runs in
 map, which puts no pixel before another, and one that holds NaN or infinity.
 """
 
-from mlfem_jax.faithfulness.confidence import confidence_change
-from mlfem_jax.faithfulness.perturbation import deletion_auc, deletion_curve, insertion_auc, insertion_curve
-from mlfem_jax.faithfulness.randomization import parameter_layers, randomization_check
-from mlfem_jax.faithfulness.stability import local_lipschitz
+import lazy_loader
 
-__all__ = [
-    "confidence_change",
-    "deletion_auc",
-    "deletion_curve",
-    "insertion_auc",
-    "insertion_curve",
-    "local_lipschitz",
-    "parameter_layers",
-    "randomization_check",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float32
 
-from mlfem_jax.backbones.base import Backbone
+from mlfem_jax.backbones import Backbone
 from mlfem_jax.faithfulness.baseline import BaselineName, baseline_image
 from mlfem_jax.faithfulness.forward import (
     Image,
@@ -19,7 +19,7 @@ from mlfem_jax.faithfulness.forward import (
     same_size,
     unit_pixels,
 )
-from mlfem_jax.fem import normalize
+from mlfem_jax.importance import normalize
 
 
 @functools.partial(jax.jit, static_argnames=("baseline", "blur_sigma_px", "output"))

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int, Num, UInt8
 
-from mlfem_jax.attribution.base import Forward
-from mlfem_jax.backbones.base import Backbone
+from mlfem_jax.backbones import Backbone, Forward
 
 Arrays: TypeAlias = Array | np.ndarray
 Image: TypeAlias = Float[Arrays, "H W 3"] | UInt8[Arrays, "H W 3"]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32, Int32
 
-from mlfem_jax.backbones.base import Backbone
+from mlfem_jax.backbones import Backbone
 from mlfem_jax.faithfulness.baseline import BaselineName, baseline_image
 from mlfem_jax.faithfulness.forward import (
     Image,
@@ -20,7 +20,7 @@ from mlfem_jax.faithfulness.forward import (
     same_size,
     unit_pixels,
 )
-from mlfem_jax.parts import images_at_once
+from mlfem_jax.parallel import images_at_once
 
 _STATIC = ("steps", "baseline", "blur_sigma_px", "output", "seed", "batch_size")
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.extend import core
 from jaxtyping import Array, Float32, Shaped
 
-from mlfem_jax.backbones.base import Backbone
+from mlfem_jax.backbones import Backbone
 from mlfem_jax.faithfulness.forward import Image, Method, forward, unit_pixels
 from mlfem_jax.metrics import pcc
 
@@ -55,7 +55,7 @@ def randomization_check(backbone: Backbone, key: Array, image: Image, *, method:
         backbone: the network.
         key: of the draws.
         image: (H, W, 3) at the size of the network's input, uint8 or float in [0, 1].
-        method: from a `Forward` over a batch to maps (N, H, W), such as `bind("fem")`; compiled once for each.
+        method: from a `Forward` over a batch to maps (N, H, W), such as `method("fem")`; compiled once for each.
 
     Returns:
         (layers,) float32 from -1 to 1, head first, as `parameter_layers(backbone)[::-1]`; NaN where the map, or that of

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float32
 
-from mlfem_jax.backbones.base import Backbone
+from mlfem_jax.backbones import Backbone
 from mlfem_jax.faithfulness.forward import Image, Method, defined, forward, unit_pixels
-from mlfem_jax.parts import images_at_once
+from mlfem_jax.parallel import images_at_once
 
 
 @functools.partial(jax.jit, static_argnames=("method", "draws", "radius", "batch_size"))
@@ -32,7 +32,7 @@ def local_lipschitz(
         backbone: the network.
         key: of the noise.
         image: (H, W, 3) at the size of the network's input, uint8 or float in [0, 1].
-        method: from a `Forward` over a batch to maps (N, H, W), such as `bind("fem")`; compiled once for each.
+        method: from a `Forward` over a batch to maps (N, H, W), such as `method("fem")`; compiled once for each.
         draws: number of neighbours; one forward pass each, and one for the image.
         radius: of the neighbourhood, in the units of the image, above 0.
         batch_size: most images in a forward pass; under `jax.vmap` times the number of images.

@@ -12,21 +12,6 @@ in `mlfem.gaze_density`. Four rules hold for every metric:
   coordinates round to (halves up), counts as often as it is listed, and for nothing outside the frame or the box.
 """
 
-from mlfem_jax.metrics.density import kl_divergence, pcc, similarity
-from mlfem_jax.metrics.fixation import information_gain, nss
-from mlfem_jax.metrics.roc import auc, auc_against_counts, auc_judd, auc_shuffled, fixation_counts
-from mlfem_jax.metrics.transport import emd
+import lazy_loader
 
-__all__ = [
-    "auc",
-    "auc_against_counts",
-    "auc_judd",
-    "auc_shuffled",
-    "emd",
-    "fixation_counts",
-    "information_gain",
-    "kl_divergence",
-    "nss",
-    "pcc",
-    "similarity",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -96,8 +96,8 @@ def auc_shuffled(
     Args:
         map: (H, W); only the order of its values matters.
         fixations: (n, 2) as (y, x), in pixels.
-        other_fixations: (m, 2) as (y, x), in pixels of this image's frame (`mlfem_jax.frames.move_fixations`). For a
-            data set pass all its fixations, and leave this image's own out by `other_mask`.
+        other_fixations: (m, 2) as (y, x), in pixels of this image's frame (`mlfem.gaze.move_fixations`). For a data
+            set pass all its fixations, and leave this image's own out by `other_mask`.
         mask: (n,) False for padding.
         other_mask: (m,) False for padding.
         content_box: see `mlfem.metrics`.

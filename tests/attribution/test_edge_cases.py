@@ -10,10 +10,10 @@ import pytest
 from flax import nnx
 
 from mlfem_jax import explain, from_function
+from mlfem_jax.attribution.registry import FAMILIES, METHODS
 from mlfem_jax.attribution.target import moves
-from mlfem_jax.backbones.layers import Conv, Linear, mean_pool
-from mlfem_jax.backbones.rules import PLAIN, no_tap
-from mlfem_jax.methods import FAMILIES, METHODS
+from mlfem_jax.backbones.hooks import PLAIN, no_tap
+from mlfem_jax.backbones.networks.layers import Conv, Linear, mean_pool
 from tests.attribution.test_methods import FAST
 
 SIZE = (16, 16)

@@ -9,12 +9,12 @@ import pytest
 from flax import nnx
 
 from mlfem_jax import explain, from_function, fuse, map_batches, methods
-from mlfem_jax.attribution import cam, gradient, lrp, multilayer, perturbation, reference
-from mlfem_jax.attribution.base import Forward
-from mlfem_jax.backbones import resnet
-from mlfem_jax.backbones.rules import PLAIN
-from mlfem_jax.fusion import OPERATORS
-from mlfem_jax.methods import METHODS
+from mlfem_jax.attribution import cam, gradient, lrp, mlfem as multilayer, perturbation, reference
+from mlfem_jax.attribution.registry import METHODS
+from mlfem_jax.backbones.forward import Forward
+from mlfem_jax.backbones.hooks import PLAIN
+from mlfem_jax.backbones.networks import resnet
+from mlfem_jax.fusion.algebra import OPERATORS
 
 FAST = {
     "smooth_grad": {"samples": 3},

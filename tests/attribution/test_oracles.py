@@ -11,7 +11,7 @@ import safetensors.numpy
 from PIL import Image
 
 from mlfem_jax.attribution import cam, gradient, lrp
-from mlfem_jax.attribution.base import Forward
+from mlfem_jax.backbones.forward import Forward
 from mlfem_jax.backbones.registry import load_backbone
 from tests.synthetic_weights import synthetic_inputs, synthetic_state_dict
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from mlfem_jax import load_backbone
-from mlfem_jax.backbones import vgg
-from mlfem_jax.backbones.folding import state_dict, unfold
-from mlfem_jax.backbones.keras_file import torch_resnet
+from mlfem_jax.backbones.files.folding import state_dict, unfold
+from mlfem_jax.backbones.files.keras_file import torch_resnet
+from mlfem_jax.backbones.files.read import read_weights
+from mlfem_jax.backbones.networks import vgg
 from mlfem_jax.backbones.registry import ARCHITECTURES
 from mlfem_jax.backbones.trainable import initial_weights, make_classifier, save_classifier, torch_state_dict
-from mlfem_jax.backbones.weights import read_weights
 
 
 def test_the_packaged_network_keeps_its_arrays_but_for_the_head_and_its_logits_when_folded(efficientnet, tmp_path):

@@ -20,6 +20,6 @@ def shared_data():
 @pytest.fixture(scope="session")
 def built_osie(shared_data, tmp_path_factory):
     """The folder of OSIE as `prepare` builds it, once for all tests."""
-    from mlfem_jax.data.prepare import prepare
+    from mlfem_jax.data.prepared.write import prepare
 
     return prepare("osie", shared_data("osie"), tmp_path_factory.mktemp("built"))

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 from PIL import Image
-from release_files import cells, tiny_osie, write_image, write_mat, write_osie_mat
 
-from mlfem_jax.data.folder import read_folder
-from mlfem_jax.data.osie import OSIE, read_osie
-from mlfem_jax.data.records import Problems
-from mlfem_jax.data.registry import DATASETS, find_dataset
-from mlfem_jax.data.toronto import read_toronto
+from mlfem_jax.data.releases.folder import read_folder
+from mlfem_jax.data.releases.osie import OSIE, read_osie
+from mlfem_jax.data.releases.records import Problems
+from mlfem_jax.data.releases.registry import DATASETS, find_dataset
+from mlfem_jax.data.releases.toronto import read_toronto
+from tests.data.release_files import cells, tiny_osie, write_image, write_mat, write_osie_mat
 
 SUBJECT = ([2.0], [3.0], [100])
 

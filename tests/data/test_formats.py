@@ -2,16 +2,16 @@
 
 import numpy as np
 import pytest
-from release_files import cells, tiny_osie, write_image, write_mat, write_osie_mat, write_pixels
 
-from mlfem_jax.data.cat2000 import CAT2000, content_box, read_cat2000
-from mlfem_jax.data.crowd import CROWD, face_classes, read_crowd
-from mlfem_jax.data.folder import read_folder
-from mlfem_jax.data.mexculture import MEXCULTURE142, read_gaze_text, read_mexculture
-from mlfem_jax.data.mit1003 import MIT1003, read_mit1003
-from mlfem_jax.data.osie import read_osie
-from mlfem_jax.data.records import Problems
-from mlfem_jax.data.toronto import TORONTO, read_toronto
+from mlfem_jax.data.releases.cat2000 import CAT2000, content_box, read_cat2000
+from mlfem_jax.data.releases.crowd import CROWD, face_classes, read_crowd
+from mlfem_jax.data.releases.folder import read_folder
+from mlfem_jax.data.releases.mexculture import MEXCULTURE142, read_gaze_text, read_mexculture
+from mlfem_jax.data.releases.mit1003 import MIT1003, read_mit1003
+from mlfem_jax.data.releases.osie import read_osie
+from mlfem_jax.data.releases.records import Problems
+from mlfem_jax.data.releases.toronto import TORONTO, read_toronto
+from tests.data.release_files import cells, tiny_osie, write_image, write_mat, write_osie_mat, write_pixels
 
 
 def mask(*points, size=(12, 16)):

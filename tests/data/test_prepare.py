@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 import tyro
-from release_files import tiny_osie, write_image, write_osie_mat, write_salicon_mat
 
-from mlfem_jax.data import prepare as module
-from mlfem_jax.data.builder import GazeBuilder
-from mlfem_jax.data.prepare import dataset_folder, prepare
+from mlfem_jax.data.prepared import write as module
+from mlfem_jax.data.prepared.builder import GazeBuilder
+from mlfem_jax.data.prepared.write import dataset_folder, prepare
+from tests.data.release_files import tiny_osie, write_image, write_osie_mat, write_salicon_mat
 
 STAGING = ".incomplete-1.0.0"
 
@@ -142,8 +142,8 @@ def test_a_killed_build_leaves_nothing_and_can_be_repeated(release, tmp_path, pa
     script = f"""
 import os, signal
 from pathlib import Path
-from mlfem_jax.data.builder import GazeBuilder
-from mlfem_jax.data.prepare import prepare
+from mlfem_jax.data.prepared.builder import GazeBuilder
+from mlfem_jax.data.prepared.write import prepare
 {patch}
 prepare("osie", Path({str(release)!r}), Path({str(tmp_path)!r}))
 """
@@ -219,7 +219,7 @@ def test_released_maps_need_no_sigma(tmp_path):
 def test_a_complete_release_with_other_totals_than_published_is_told(release, tmp_path, monkeypatch, capsys):
     import dataclasses
 
-    from mlfem_jax.data.osie import OSIE
+    from mlfem_jax.data.releases.osie import OSIE
 
     other = dataclasses.replace(OSIE, published={"full": (2, 7)})
     monkeypatch.setattr(module, "find_dataset", lambda name: other)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
-from gaze_records import encode, make_record
 from PIL import Image
+
+from tests.data.gaze_records import encode, make_record
 
 matplotlib = pytest.importorskip("matplotlib", reason="needs Matplotlib")
 

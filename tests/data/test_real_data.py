@@ -6,7 +6,7 @@ import numpy as np
 import scipy.io
 import tensorflow_datasets as tfds
 
-from mlfem_jax.data.prepare import prepare
+from mlfem_jax.data.prepared.write import prepare
 
 
 def records_of(folder):

@@ -2,10 +2,10 @@ import json
 
 import numpy as np
 import pytest
-from release_files import write_image, write_salicon_mat
 
-from mlfem_jax.data.records import Problems
-from mlfem_jax.data.salicon import read_salicon, read_salicon_json
+from mlfem_jax.data.releases.records import Problems
+from mlfem_jax.data.releases.salicon import read_salicon, read_salicon_json
+from tests.data.release_files import write_image, write_salicon_mat
 
 STEM = "COCO_{split}2014_{id:012d}".format
 

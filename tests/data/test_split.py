@@ -2,9 +2,9 @@ import hashlib
 
 import numpy as np
 import pytest
-from gaze_records import make_source
 
 from mlfem_jax.data import split
+from tests.data.gaze_records import make_source
 
 IDS = [f"COCO_train2014_{i:012d}" for i in range(2000)]
 FRACTIONS = {"train": 0.7, "validation": 0.1, "test": 0.2}

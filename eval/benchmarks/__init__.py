@@ -1,0 +1,1 @@
+"""What the timings in the documentation were made with."""

@@ -1,0 +1,98 @@
+"""Whether memory stays flat over a long run: an endless iterator of photographs, explained one after the other.
+
+    python -m eval.benchmarks.long_run --images 20000
+
+prints at every step the images done, images/s, the resident memory of this process, the bytes of all arrays on the
+device, and how many functions were compiled since the start.
+"""
+
+import dataclasses
+import itertools
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import tyro
+
+import mlfem_jax as mlfem
+from mlfem_jax.compilation import counted_compilations
+from mlfem_jax.engine import BatchSize
+from mlfem_jax.files import replacing
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Whether memory stays flat over a long run.
+
+    Attributes:
+        images: to explain.
+        steps: lines to print.
+        backbone: network, with random weights.
+        method: see `mlfem methods`.
+        photo: (height, width) in pixels of the photographs, which are resized on the host.
+        batch_size: images in a forward pass, or auto.
+        dtype: of the forward pass.
+        out: JSON file to write.
+    """
+
+    images: int = 20_000
+    steps: int = 20
+    backbone: str = "efficientnet_lite0"
+    method: str = "add"
+    photo: tuple[int, int] = (240, 320)
+    batch_size: BatchSize = 16
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    out: Path | None = None
+
+
+def main(config: Config) -> None:
+    """Prints a line a step, and writes them as JSON where that is asked for."""
+    lines = []
+    for line in watch(config):
+        lines.append(line)
+        print("  ".join(f"{name} {value:,}" for name, value in line.items()), flush=True)
+    if config.out is not None:
+        about = {"config": dataclasses.asdict(config) | {"out": str(config.out)}, "device": str(jax.devices()[0])}
+        with replacing(config.out) as file:
+            file.write(json.dumps(about | {"steps": lines}, indent=2).encode())
+
+
+def watch(config: Config) -> Iterator[dict[str, Any]]:
+    """One line for each step, as a dict."""
+    backbone = mlfem.load_backbone(config.backbone, "random")
+    start, done = time.perf_counter(), 0
+    with counted_compilations() as names:
+        maps = mlfem.explain(
+            backbone, _photographs(config.photo), method=config.method, batch_size=config.batch_size, dtype=config.dtype
+        )
+        for step in range(config.steps):
+            for _ in itertools.islice(maps, config.images * (step + 1) // config.steps - done):
+                done += 1
+            yield {
+                "images": done,
+                "images/s": round(done / (time.perf_counter() - start), 1),
+                "resident_mib": round(_resident_bytes() / 2**20, 1),
+                "device_mib": round(sum(array.nbytes for array in jax.live_arrays()) / 2**20, 1),
+                "batch functions": sum("run_batch" in name for name in names),
+                "all functions": len(names),
+            }
+
+
+def _photographs(size: tuple[int, int]) -> Iterator[np.ndarray]:
+    """A new photograph each time, of noise, without end."""
+    rng = np.random.default_rng(0)
+    while True:
+        yield rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))

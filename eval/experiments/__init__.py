@@ -1,0 +1,1 @@
+"""What the results in the documentation were made with."""

@@ -1,0 +1,101 @@
+"""The choices and the tables of `eval.experiments.fusion_folds`."""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from mlfem_jax.files import replacing
+
+KS = (0.5, 1.0, 1.5, 2.0, 3.0)
+ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+FUSIONS = ("fem", "max", "mean", *(f"{operator} {alpha}" for operator in ("add", "top") for alpha in ALPHAS))
+Scores = dict[str, Any]
+
+
+def algebra_rows(folds: tuple[np.ndarray, ...], grid: Scores, scored: Scores, *, inside: bool) -> dict[str, Scores]:
+    """Scores of each algebraic fusion, its k and alpha being those of the best mean PCC on the training folds."""
+    rows: dict[str, Scores] = {}
+    for name in ("fem", "max", "mean", "add", "top"):
+        columns = np.array([fusion.split()[0] == name for fusion in FUSIONS])
+        parts: dict[str, list] = {"pcc": [], "sim": []}
+        for fold in folds:
+            k, column = best_choice(grid["pcc"], others(folds, fold), columns)
+            for metric, values in parts.items():
+                of_choice = scored[metric][:, k, column]
+                values.append(of_choice[fold] if inside else of_choice)
+        rows[name] = {m: np.concatenate(v) if inside else np.mean(v, axis=0) for m, v in parts.items()}
+    return rows
+
+
+def best_choice(pccs: np.ndarray, positions: np.ndarray, columns: np.ndarray) -> tuple[int, int]:
+    """Indices of k and of the fusion with the best mean PCC on some images."""
+    means = np.where(columns[None], np.nanmean(pccs[positions], axis=0), -np.inf)
+    k, column = np.unravel_index(np.argmax(means), means.shape)
+    return int(k), int(column)
+
+
+def others(folds: tuple[np.ndarray, ...], fold: np.ndarray) -> np.ndarray:
+    """Positions in all folds but one."""
+    return np.concatenate([other for other in folds if other is not fold])
+
+
+def gathered(found: list[Scores], *, inside: bool) -> Scores:
+    """Of each fold's images, or the mean over the folds' models."""
+    join = np.concatenate if inside else functools.partial(np.mean, axis=0)
+    return {metric: join([np.asarray(values[metric]) for values in found]) for metric in ("pcc", "sim")}
+
+
+def interval(values: np.ndarray, resamples: int = 4999) -> tuple[float, float, float]:
+    """Mean, and the 95 % percentile bootstrap interval over images; undefined values are left out."""
+    values = values[~np.isnan(values)]
+    drawn = np.random.default_rng(0).integers(0, len(values), (resamples, len(values)))
+    low, high = np.quantile(values[drawn].mean(axis=1), [0.025, 0.975])
+    return float(values.mean()), float(low), float(high)
+
+
+def report(out: Path, title: str, rows: Mapping[str, Scores]) -> None:
+    """Prints a table, and writes it as Markdown beside its images' scores."""
+    table = Table("fusion", "PCC", "95 %", "SIM", "95 %", "undefined", title=title)
+    lines = ["| fusion | PCC | 95 % | SIM | 95 % |", "|---|---|---|---|---|"]
+    for name, scores in rows.items():
+        cells = [name]
+        for metric in ("pcc", "sim"):
+            mean, low, high = interval(scores[metric])
+            cells += [f"{mean:.3f}", f"{low:.3f} to {high:.3f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+        table.add_row(*cells, str(int(np.isnan(scores["pcc"]).sum())))
+    Console().print(table)
+    stem = title.replace(",", "").replace(" ", "_")
+    with replacing(out / f"{stem}.md") as file:
+        file.write("\n".join([*lines, ""]).encode())
+    with replacing(out / f"{stem}.npz") as file:
+        np.savez(
+            file, **{f"{name}/{metric}": values for name, scores in rows.items() for metric, values in scores.items()}
+        )
+
+
+def report_choices(out: Path, folds: tuple[np.ndarray, ...], grid: Scores) -> None:
+    """Prints k and alpha chosen in each fold, and draws the mean PCC over alpha for each k, on all training folds."""
+    import matplotlib.figure
+
+    for name in ("fem", "max", "mean", "add", "top"):
+        columns = np.array([fusion.split()[0] == name for fusion in FUSIONS])
+        chosen = [best_choice(grid["pcc"], others(folds, fold), columns) for fold in folds]
+        shown = sorted({f"k {KS[k]:g}, {FUSIONS[column]}" for k, column in chosen})
+        Console().print(f"{name}: chosen on the training folds: {'; '.join(shown)}", highlight=False)
+    figure = matplotlib.figure.Figure(figsize=(9, 3.5), layout="constrained")
+    means = np.nanmean(grid["pcc"], axis=0)
+    for axes, name in zip(figure.subplots(1, 2, sharey=True), ("add", "top"), strict=True):
+        columns = [i for i, fusion in enumerate(FUSIONS) if fusion.startswith(name)]
+        for k, row in zip(KS, means, strict=True):
+            axes.plot(ALPHAS, row[columns], marker=".", label=f"k = {k:g}")
+        axes.set(xlabel="alpha", ylabel="mean PCC", title=name)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].legend(frameon=False)
+    with replacing(out / "alpha.png") as file:
+        figure.savefig(file, format="png", dpi=120)

@@ -1,0 +1,28 @@
+from .base import Entry as Entry, take_sign as take_sign, to_maps as to_maps
+from .cam import (
+    eigen_cam as eigen_cam,
+    grad_cam as grad_cam,
+    grad_cam_pp as grad_cam_pp,
+    hires_cam as hires_cam,
+    layer_cam as layer_cam,
+    layer_gradients as layer_gradients,
+    xgrad_cam as xgrad_cam,
+)
+from .gradient import (
+    input_gradient as input_gradient,
+    integrated_gradients as integrated_gradients,
+    modified_gradient as modified_gradient,
+    noisy_gradients as noisy_gradients,
+)
+from .lrp import relevance as relevance
+from .mlfem import layer_stacks as layer_stacks
+from .perturbation import rise_mask as rise_mask, superpixels as superpixels, weighted_ridge as weighted_ridge
+from .registry import (
+    FAMILIES as FAMILIES,
+    METHODS as METHODS,
+    Method as Method,
+    accepted_options as accepted_options,
+    method as method,
+    methods as methods,
+)
+from .target import Target as Target, class_score as class_score, class_targets as class_targets

@@ -1,0 +1,89 @@
+"""The registry: every name that `explain(method=...)` accepts, by family.
+
+To add a method, write a function `maps(forward, *, option=default, ...)` in its family's file in `attribution/` and
+name it in that file's `METHODS`.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Hashable
+
+from jaxtyping import Array, Float
+
+from mlfem_jax.attribution import cam, gradient, learned as net, lrp, mlfem as multilayer, perturbation, reference
+from mlfem_jax.attribution.base import Entry
+from mlfem_jax.backbones import Forward
+
+FAMILIES: dict[str, dict[str, Entry]] = {
+    "FEM and MLFEM": multilayer.METHODS | net.METHODS,
+    "Class activation maps": cam.METHODS,
+    "Gradients and relevance": gradient.METHODS | lrp.METHODS,
+    "Perturbations": perturbation.METHODS,
+    "References": reference.METHODS,
+}
+METHODS: dict[str, Entry] = {name: method for family in FAMILIES.values() for name, method in family.items()}
+
+
+def methods() -> tuple[str, ...]:
+    """Names that `explain(method=...)` accepts.
+
+    Returns:
+        The names, family by family.
+
+    Example:
+        >>> methods()[:3]
+        ('fem', 'max', 'add')
+    """
+    return tuple(METHODS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A method with its options: a function of a `Forward`, equal to any other of the same name and options.
+
+    That equality is what lets a compiled batch be found again.
+    """
+
+    name: str
+    options: tuple[tuple[str, Hashable], ...]
+
+    def __call__(self, forward: Forward) -> Float[Array, "N H W"]:
+        """Importance maps (N, H, W)."""
+        return METHODS[self.name].maps(forward, **dict(self.options))
+
+
+def accepted_options(name: str) -> tuple[str, ...]:
+    """The options that a method accepts.
+
+    Raises:
+        ValueError: unknown name.
+
+    Example:
+        >>> accepted_options("fem")
+        ('layers', 'k')
+    """
+    if name not in METHODS:
+        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {name!r}")
+    maps = METHODS[name].maps
+    preset = getattr(maps, "keywords", {})
+    parameters = inspect.signature(maps).parameters.values()
+    return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in preset)
+
+
+def method(name: str, **options: Hashable) -> Method:
+    """A method with its options, checked.
+
+    Raises:
+        ValueError: unknown method, or an option that it does not accept; both list what is accepted.
+
+    Example:
+        >>> method("add", alpha=0.25) == method("add", alpha=0.25)
+        True
+    """
+    accepted = accepted_options(name)
+    unknown = sorted(set(options) - set(accepted))
+    if unknown:
+        raise ValueError(
+            f"method {name!r} has no option {', '.join(unknown)}; its options are {', '.join(accepted) or 'none'}"
+        )
+    return Method(name, tuple(sorted(options.items())))

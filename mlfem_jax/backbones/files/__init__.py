@@ -1,0 +1,1 @@
+"""Weight files of every format that is read, without executing what they hold."""

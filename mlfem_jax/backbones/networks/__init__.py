@@ -1,0 +1,1 @@
+"""The architectures that `load_backbone` knows, one file a family."""

@@ -1,0 +1,105 @@
+"""EfficientNet-Lite0: EfficientNet-B0 without squeeze-and-excitation, with ReLU6."""
+
+from collections import OrderedDict
+
+from flax import nnx
+from jaxtyping import Array, Float
+
+from mlfem_jax.backbones.base import Activations
+from mlfem_jax.backbones.hooks import PLAIN, Rules, Tap, no_tap
+from mlfem_jax.backbones.networks.batch_norm import Norm
+from mlfem_jax.backbones.networks.layers import Conv, Features, Linear, computed_once, mean_pool
+
+STAGES = (
+    # repeats, kernel size, stride, expansion, channels out
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+"""Source: Tan and Le, EfficientNet (2019), table 1; the stem and head stay at 32 and 1280 channels."""
+
+
+class InvertedResidual(nnx.Module):
+    """Expand by 1x1, filter each channel, project by 1x1 without an activation; a shortcut where shapes agree."""
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        *,
+        size: int,
+        stride: int,
+        expansion: int,
+        rngs,
+        norm: Norm | None = None,
+    ):
+        """`expansion` times `channels_in` channels are filtered."""
+        inner = channels_in * expansion
+        self.norm = norm
+        self.expand = Conv(channels_in, inner, 1, norm=norm, rngs=rngs) if expansion > 1 else None
+        self.depthwise = Conv(inner, inner, size, stride=stride, groups=inner, padding="same", norm=norm, rngs=rngs)
+        self.project = Conv(inner, channels_out, 1, norm=norm, rngs=rngs)
+        self.residual = stride == 1 and channels_in == channels_out
+
+    def __call__(
+        self, inputs: Features, name: str = "", *, tap: Tap = no_tap, rules: Rules = PLAIN
+    ) -> tuple[Features, Features]:
+        """The block's linear output, and the activation before its projection, called `name`."""
+        expanded = inputs if self.expand is None else rules.relu6(self.expand(inputs, rules.conv))
+
+        def filter(expanded):
+            return rules.relu6(self.depthwise(expanded, rules.conv))
+
+        filtered = computed_once(filter, expanded, norm=self.norm)
+        filtered = tap(name, filtered)
+        projected = self.project(filtered, rules.conv)
+        return rules.add(projected, inputs) if self.residual else projected, filtered
+
+
+class EfficientNetLite(nnx.Module):
+    """The activations are "blocks.0" to "blocks.15" and "head".
+
+    Its weights come from TensorFlow, so its padding is "same": padded symmetrically it still classifies, but its
+    activations lie some 20 pixels too far to the lower right by the last layer.
+
+    A block's own output is linear, so what stands for it is the ReLU6 behind its depthwise convolution, as FEM wants
+    features after a positive non-linearity.
+    """
+
+    def __init__(self, *, classes: int, rngs, norm: Norm | None = None):
+        """The network of 224x224 images."""
+        self.stem = Conv(3, 32, 3, stride=2, padding="same", norm=norm, rngs=rngs)
+        channels, self.blocks = 32, nnx.List()
+        for repeats, size, first_stride, expansion, width in STAGES:
+            for index in range(repeats):
+                stride = first_stride if index == 0 else 1
+                shape = {"size": size, "stride": stride, "expansion": expansion}
+                self.blocks.append(InvertedResidual(channels, width, **shape, norm=norm, rngs=rngs))
+                channels = width
+        self.head = Conv(channels, 1280, 1, norm=norm, rngs=rngs)
+        self.fc = Linear(1280, classes, rngs=rngs)
+
+    def __call__(
+        self, inputs: Features, *, tap: Tap = no_tap, rules: Rules = PLAIN
+    ) -> tuple[Float[Array, "N classes"], Activations]:
+        """(N, H, W, 3) to logits (N, classes) and the activations."""
+        features, activations = rules.relu6(self.stem(inputs, rules.first)), OrderedDict()
+        for index, block in enumerate(self.blocks):
+            name = f"blocks.{index}"
+            features, activations[name] = block(features, name, tap=tap, rules=rules)
+        head = activations["head"] = tap("head", rules.relu6(self.head(features, rules.conv)))
+        return self.fc(rules.average(mean_pool, head), rules.dense), activations
+
+
+def torch_names(path: str) -> tuple[str, str | None]:
+    """State-dict names of the convolution at `path` and of the batch norm behind it."""
+    outer = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1"), "fc": ("_fc", None)}
+    if path in outer:
+        return outer[path]
+    block, _, conv = path.rpartition(".")
+    norm = {"expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}[conv]
+    return f"_{block}._{conv}_conv", f"_{block}.{norm}"

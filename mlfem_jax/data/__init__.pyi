@@ -1,0 +1,21 @@
+from .batches import (
+    Batch as Batch,
+    batches_per_epoch as batches_per_epoch,
+    open_dataset as open_dataset,
+    read_batches as read_batches,
+    read_examples as read_examples,
+)
+from .example import ExampleFormat as ExampleFormat, make_example as make_example
+from .prepared.draw import preview as preview
+from .prepared.write import prepare as prepare
+from .releases.crowd import face_classes as face_classes
+from .releases.files import image_size as image_size
+from .split import (
+    Index as Index,
+    Source as Source,
+    fixation_totals as fixation_totals,
+    fold_positions as fold_positions,
+    k_folds as k_folds,
+    scan as scan,
+    split_positions as split_positions,
+)

@@ -1,0 +1,1 @@
+"""A release made into a prepared data set, and drawn."""

@@ -1,0 +1,173 @@
+"""`mlfem prepare`: a release on disk to a TFDS data set that is either whole or not there."""
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import tensorflow_datasets as tfds
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mlfem_jax.data.prepared.builder import VERSION, GazeBuilder
+from mlfem_jax.data.releases.records import Dataset
+from mlfem_jax.data.releases.registry import find_dataset
+
+
+def prepare(
+    name: tyro.conf.Positional[str],
+    source: Annotated[Path, tyro.conf.arg(name="from")],
+    to: Path,
+    sigma_px: float | None = None,
+) -> Path:
+    """The folder of the built data set; prints what is in it and what was clipped or left out.
+
+    It is built beside its final place and renamed into it, so an interrupted run leaves nothing that looks
+    whole, and what it left is removed by the next one. A data set that was built from the same files with the
+    same sigma is not built again; if either changed, it is built anew and then replaces the old one.
+
+    Args:
+        name: a data set of the registry: osie, crowd, cat2000, mexculture142, mit1003, toronto, folder, or
+            salicon/2015, salicon/2017, salicon/json.
+        source: the folder of the release, or the one that holds its `data` folder.
+        to: root of the built data sets.
+        sigma_px: standard deviation of the Gaussian on each fixation, in pixels; default: the data set's own.
+
+    Returns:
+        `to/name[/configuration]/version`, which `tfds.builder_from_directory` reads.
+
+    Raises:
+        FileNotFoundError: the release is not there; says what was looked for, with the expected tree.
+        ValueError: unknown name, sigma not positive, or damage in the release; names the file and the record.
+    """
+    dataset = find_dataset(name)
+    if sigma_px is not None and not sigma_px > 0:
+        raise ValueError(f"sigma_px: expected a positive number of pixels, found {sigma_px}")
+    sigma_px = dataset.sigma_px if sigma_px is None else sigma_px
+    source, final = Path(source), dataset_folder(name, to)
+    root = dataset.root(source)
+    revision = [dataset.revision] if dataset.revision else []
+    fingerprint = _fingerprint(root, final=final, settings=[name, VERSION, sigma_px, *revision])
+    metadata = _built(final)
+    if metadata is not None and metadata.get("fingerprint") == fingerprint:
+        note = f"{final}: already built from these files, nothing to do"
+        Console().print(note, markup=False, highlight=False, soft_wrap=True)
+    else:
+        metadata = _build(dataset, source, final, sigma_px=sigma_px, fingerprint=fingerprint)
+    print_summary(final, metadata)
+    return final
+
+
+def dataset_folder(name: str, to: Path) -> Path:
+    """Where `prepare` puts data set `name` below `to`.
+
+    Example:
+        >>> dataset_folder("salicon/2017", Path("built")).as_posix()
+        'built/salicon/2017/1.0.0'
+    """
+    return Path(to) / find_dataset(name).name / VERSION
+
+
+def print_summary(folder: Path, metadata: dict[str, Any]) -> None:
+    """Prints the counts of a built data set, and each kind of thing that was clipped or left out."""
+    counts, console = metadata["counts"], Console()
+    lines = [f"{metadata['name']} in {folder}"]
+    for split, images in counts["images"].items():
+        lines.append(f"  split {split}: {images} images, {counts['fixations'][split]} fixations")
+    observers = f"{counts['observers']} observers in {counts['viewings']} viewings"
+    lines.append(
+        f"  {observers if counts['observers'] else 'observers unknown'}, "
+        f"{counts['density_maps']} released density maps, {len(metadata['class_names'])} classes"
+    )
+    lines.append(f"  sigma {metadata['sigma_px']} px ({metadata['sigma_source']})")
+    for kind, found in metadata["problems"].items():
+        more = ", ..." if found["count"] > len(found["first"]) else ""
+        lines.append(f"  {kind}: {found['count']}, first in {', '.join(found['first'])}{more}")
+    if not metadata["problems"]:
+        lines.append("  nothing was clipped or left out")
+    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+
+
+def _build(dataset: Dataset, source: Path, final: Path, *, sigma_px: float | None, fingerprint: str) -> dict[str, Any]:
+    """Builds beside `final` and renames into it; returns the metadata."""
+    with _staging(final) as staging, _progress(dataset.name) as (on_listed, on_read):
+        builder = GazeBuilder(
+            dataset,
+            data_dir=staging / "new",
+            sigma_px=sigma_px,
+            metadata={"fingerprint": fingerprint},
+            on_listed=on_listed,
+            on_read=on_read,
+        )
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download that there is not
+            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=source))
+        if final.exists():
+            final.rename(staging / "old")
+        Path(builder.data_dir).rename(final)
+        return dict(builder.info.metadata)
+
+
+@contextlib.contextmanager
+def _staging(final: Path) -> Iterator[Path]:
+    """An empty folder on the same disk as `final`, locked while it is in use and removed afterwards."""
+    staging = _staging_folder(final)
+    staging.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        descriptor = os.open(staging, os.O_RDONLY)
+        stack.callback(os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"{final}: another `mlfem prepare` is writing it; wait for it to end") from error
+        for leftover in staging.iterdir():
+            shutil.rmtree(leftover)
+        stack.callback(shutil.rmtree, staging)
+        yield staging
+
+
+def _staging_folder(final: Path) -> Path:
+    return final.parent / f".incomplete-{final.name}"
+
+
+@contextlib.contextmanager
+def _progress(name: str):
+    """(on_listed, on_read) of a progress bar on stderr, in place of the bars of TFDS."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    tfds.disable_progress_bar()
+    try:
+        with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bar:
+            task = bar.add_task(f"{name}: listing", total=None)
+            yield (
+                lambda total: bar.update(task, total=total, description=f"{name}: reading images"),
+                lambda: bar.advance(task),
+            )
+    finally:
+        tfds.enable_progress_bar()
+
+
+def _built(final: Path) -> dict[str, Any] | None:
+    """The metadata of the data set at `final`; None where there is none, or one of its files is gone."""
+    if not (final / "metadata.json").is_file() or not (final / "dataset_info.json").is_file():
+        return None
+    splits = tfds.builder_from_directory(final).info.splits.values()
+    if not all(Path(path).is_file() for split in splits for path in split.filepaths):
+        return None
+    return json.loads((final / "metadata.json").read_text())
+
+
+def _fingerprint(root: Path, *, final: Path, settings: list[Any]) -> str:
+    """A hash of the settings, and of path, size and time of every file below `root` that is not our own."""
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    root, own = root.resolve(), {final.resolve(), _staging_folder(final).resolve()}
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and own.isdisjoint(path.parents):
+            stat = path.stat()
+            digest.update(f"{path.relative_to(root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""The releases, one file a data set."""

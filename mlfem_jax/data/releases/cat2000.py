@@ -1,0 +1,92 @@
+"""CAT2000: 20 categories of 1920x1080 frames, some of them padded with grey bars."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from mlfem_jax.data.releases.files import index_by_stem, load_mat, pixels
+from mlfem_jax.data.releases.records import ALL, Dataset, Problems, Release, gaze_from_points, read_example
+
+
+def read_cat2000(root: Path, problems: Problems) -> Release:
+    """The training set below `root`: Stimuli/<Category>/NNN.jpg and FIXATIONLOCS/<Category>/NNN.mat.
+
+    Fixations are binary maps, so observers and durations are unknown. The label is the category, by its
+    folder's name as released.
+    """
+    categories = sorted(path.name for path in (root / "Stimuli").iterdir() if path.is_dir() and path.name != "Output")
+    images, mats = {}, {}
+    for category in categories:
+        found = index_by_stem((root / "Stimuli" / category).iterdir())
+        images |= {f"{category}/{stem}": path for stem, path in found.items()}
+    for path in sorted((root / "FIXATIONLOCS").glob("*/*.mat")):
+        if path.parent.name != "Output":
+            mats[f"{path.parent.name}/{path.stem}"] = path
+    problems.add_all("images without gaze (left out)", images.keys() - mats.keys())
+    problems.add_all("gaze without an image (left out)", mats.keys() - images.keys())
+    untold = (path for path in (root.parent / "testSet" / "Stimuli").glob("*/*.jpg"))
+    problems.add_all("test images (left out: truth not released)", (f"{p.parent.name}/{p.stem}" for p in untold))
+
+    def read(id: str):
+        points = load_mat(mats[id], "fixLocs")
+        label = categories.index(id.split("/")[0])
+        example = read_example(
+            id,
+            images[id],
+            gaze_from_points(points),
+            frame=(int(points.shape[0]), int(points.shape[1])),
+            labels=(label,),
+            problems=problems,
+        )
+        if example is None:
+            return None
+        box = content_box(pixels(example.image, images[id], "RGB"))
+        return dataclasses.replace(example, content_box=box)
+
+    return Release({ALL: tuple(id for id in images if id in mats)}, read, tuple(categories))
+
+
+def content_box(image: UInt8[np.ndarray, "H W 3"], *, grey: int = 125, tolerance: int = 8) -> tuple[int, int, int, int]:
+    """The part of an image inside the grey bars that pad it to the frame.
+
+    A border row or column belongs to a bar if at least 99 % of its pixels are grey within the tolerance,
+    which covers the noise that JPEG leaves in a flat bar.
+
+    Args:
+        image: the decoded frame.
+        grey: level of the bars, in all three channels.
+        tolerance: largest distance from `grey` in any channel.
+
+    Returns:
+        (y0, x0, y1, x1), half-open; the whole frame where there are no bars, or nothing but grey.
+
+    Example:
+        >>> frame = np.full((4, 6, 3), 126, np.uint8)
+        >>> frame[:, 1:4] = 0
+        >>> content_box(frame)
+        (0, 1, 4, 4)
+    """
+    is_grey = (np.abs(image.astype(np.int16) - grey) <= tolerance).all(axis=-1)
+    rows = np.flatnonzero(is_grey.mean(axis=1) < 0.99)
+    columns = np.flatnonzero(is_grey.mean(axis=0) < 0.99)
+    if len(rows) == 0 or len(columns) == 0:
+        return (0, 0, image.shape[0], image.shape[1])
+    return (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+
+
+CAT2000 = Dataset(
+    name="cat2000",
+    read=read_cat2000,
+    layouts=(("Stimuli", "FIXATIONLOCS"),),
+    subfolders=("trainSet", "."),
+    tree="""\
+trainSet/
+  Stimuli/<Category>/NNN.jpg
+  FIXATIONLOCS/<Category>/NNN.mat
+testSet/Stimuli/<Category>/NNN.jpg   (optional: counted, no truth)""",
+    homepage="http://saliency.mit.edu/results_cat2000.html",
+    sigma_px=40.0,
+    sigma_source="about 0.94 degrees at 42.7 px/degree",
+)

@@ -1,0 +1,94 @@
+"""MexCulture142: 284 images of Mexican architecture in three styles."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from mlfem_jax.data.releases.files import index_by_stem
+from mlfem_jax.data.releases.records import ALL, Dataset, Gaze, Problems, Release, make_gaze, read_example
+
+STYLES = ("Prehispanic", "Colonial", "Modern")
+
+
+def read_mexculture(root: Path, problems: Problems) -> Release:
+    """The release below `root`: Images, Density Maps, Fixations.
+
+    The truth is the released density map, `SSS_XXX_YYY_GFDM_N_#.png` for the image `SSS_XXX_YYY_N_#.png`.
+    Only an image without one is read from its `..._GazeFix_N_#.txt`. The label is the architectural style.
+    """
+    images = index_by_stem((root / "Images").iterdir())
+    maps = _by_image(root / "Density Maps", "GFDM", ".png")
+    texts = _by_image(root / "Fixations", "GazeFix", ".txt")
+    gaze = maps.keys() | texts.keys()
+    problems.add_all("images without gaze (left out)", images.keys() - gaze)
+    problems.add_all("gaze without an image (left out)", gaze - images.keys())
+    ids = tuple(id for id in images if id in gaze)
+    problems.add_all("images of no known style (no label)", (id for id in ids if not _style(id)))
+
+    def read(id: str):
+        fixations = None if id in maps else read_gaze_text(texts[id])
+        return read_example(id, images[id], fixations, density=maps.get(id), labels=_style(id), problems=problems)
+
+    return Release({ALL: ids}, read, STYLES)
+
+
+def read_gaze_text(path: Path) -> Gaze:
+    """Fixations of one text file, taken as 0-based pixels.
+
+    The release does not document its columns, so only what cannot be misread is accepted: two numeric columns
+    (x, y), or a header line that names columns x and y (and duration); between them blanks, commas
+    or semicolons.
+
+    Raises:
+        ValueError: anything else; names the file, the line and what was found there.
+    """
+    lines = [
+        re.split(r"[\s,;]+", line.strip(" \t,;"))
+        for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        if line.strip()
+    ]
+    names, first = ["x", "y"], 1
+    if lines and not _is_number(lines[0][0]):
+        names, first, lines = [name.lower() for name in lines[0]], 2, lines[1:]
+    if not {"x", "y"} <= set(names):
+        raise ValueError(f"{path}: expected columns named x and y, found {', '.join(names)}")
+    for number, words in enumerate(lines, start=first):
+        if len(words) != len(names) or not all(map(_is_number, words)):
+            expected = f"{len(names)} numbers ({', '.join(names)})"
+            raise ValueError(f"{path}, row {number}: expected {expected}, found {' '.join(words)!r}")
+    table = np.array(lines, float).reshape(-1, len(names))
+    durations = table[:, names.index("duration")] if "duration" in names else None
+    return make_gaze([(-1, table[:, [names.index("y"), names.index("x")]], durations)])
+
+
+def _by_image(folder: Path, infix: str, suffix: str) -> dict[str, Path]:
+    """Files of `folder` by the stem of their image, which is their own without the infix."""
+    paths = sorted(folder.glob(f"*{suffix}")) if folder.is_dir() else []
+    return {path.stem.replace(f"_{infix}_", "_"): path for path in paths if f"_{infix}_" in path.stem}
+
+
+def _style(id: str) -> tuple[int, ...]:
+    return tuple(i for i, style in enumerate(STYLES) if id[:3].lower() == style[:3].lower())
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+MEXCULTURE142 = Dataset(
+    name="mexculture142",
+    read=read_mexculture,
+    layouts=(("Images", "Density Maps"), ("Images", "Fixations")),
+    tree="""\
+Images/SSS_XXX_YYY_N_#.png
+Density Maps/SSS_XXX_YYY_GFDM_N_#.png
+Fixations/SSS_XXX_YYY_GazeFix_N_#.txt   (read where an image has no density map)""",
+    homepage="https://www.labri.fr/projet/AIV/MexCulture142.php",
+    sigma_px=None,
+    sigma_source="pixels per degree are not documented; the released maps follow Wooding 2002",
+)

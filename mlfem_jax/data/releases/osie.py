@@ -1,0 +1,77 @@
+"""OSIE, and the MATLAB format of its fixations, which Saliency in Crowd and MIT1003 share."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from mlfem_jax.data.releases.files import column, field, index_by_stem, load_mat, structs, text
+from mlfem_jax.data.releases.records import ALL, Dataset, Gaze, Problems, Release, make_gaze, read_example
+
+
+def read_osie(root: Path, problems: Problems) -> Release:
+    """The release below `root`: stimuli/*.jpg and eye/fixations.mat."""
+    return read_fixations_mat(root / "stimuli", root / "eye" / "fixations.mat", problems)
+
+
+def read_fixations_mat(
+    stimuli: Path, mat: Path, problems: Problems, *, clutter: Mapping[str, int] | None = None
+) -> Release:
+    """Images and one MATLAB file of cells {img, subjects{fix_x, fix_y, fix_duration}}, in 1-based pixels.
+
+    An observer's index is their position among the subjects, the same on every image.
+
+    Args:
+        stimuli: folder of the images.
+        mat: the MATLAB file with the variable `fixations`.
+        problems: where images without gaze and gaze without an image are counted.
+        clutter: id to number of things; an image that is not in it is counted, and gets -1.
+
+    Raises:
+        ValueError: damage in the MATLAB file, or two records or two images of the same name.
+    """
+    images = index_by_stem(stimuli.iterdir())
+    records: dict[str, np.void] = {}
+    for i, record in enumerate(structs(load_mat(mat, "fixations"))):
+        where = f"{mat}, fixations{{{i + 1}}}"
+        id = Path(text(record, "img", where)).stem
+        if id in records:
+            raise ValueError(f"{where}: duplicate id {id!r}")
+        records[id] = record
+    problems.add_all("images without gaze (left out)", images.keys() - records.keys())
+    problems.add_all("gaze without an image (left out)", records.keys() - images.keys())
+    ids = tuple(id for id in images if id in records)
+    if clutter is not None:
+        problems.add_all("images without clutter labels (clutter -1)", set(ids) - clutter.keys())
+
+    def read(id: str):
+        gaze = _subjects(records[id], f"{mat}, image {id}")
+        return read_example(id, images[id], gaze, problems=problems, clutter=(clutter or {}).get(id, -1))
+
+    return Release({ALL: ids}, read)
+
+
+def _subjects(record: np.void, where: str) -> Gaze:
+    viewings = []
+    for i, subject in enumerate(structs(field(record, "subjects", where))):
+        here = f"{where}, subject {i + 1}"
+        x, y, ms = (column(subject, name, here) for name in ("fix_x", "fix_y", "fix_duration"))
+        if not len(x) == len(y) == len(ms):
+            raise ValueError(f"{here}: {len(x)} fix_x, {len(y)} fix_y, {len(ms)} fix_duration: expected as many")
+        viewings.append((i, np.stack([y, x], axis=1) - 1, ms))
+    return make_gaze(viewings)
+
+
+OSIE = Dataset(
+    name="osie",
+    read=read_osie,
+    layouts=(("stimuli", "eye/fixations.mat"),),
+    subfolders=("data", "."),
+    tree="""\
+data/
+  stimuli/*.jpg
+  eye/fixations.mat""",
+    homepage="https://github.com/NUS-VIP/predicting-human-gaze-beyond-pixels",
+    sigma_px=24.0,
+    sigma_source="one degree of visual angle in the experiment",
+)

@@ -1,0 +1,178 @@
+"""SALICON: the 2015 and 2017 releases (MATLAB), and the older JSON annotations."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from mlfem_jax.data.releases.coco import Objects, read_coco
+from mlfem_jax.data.releases.files import column, field, index_by_stem, load_json, load_mat, structs
+from mlfem_jax.data.releases.records import Dataset, Gaze, Problems, Release, make_gaze, read_example
+
+_STEM = re.compile(r"COCO_(train|val|test)2014_(\d{12})")
+
+
+def read_salicon(root: Path, problems: Problems) -> Release:
+    """The release below `root`: images, fixations/{train,val}/*.mat, maps where an image has no fixations.
+
+    Observers are anonymous: an index is the position among the workers of that one image. Labels and clutter
+    (the number of instances) come from COCO's instances_{train,val}2014.json where they are there.
+    """
+    images = index_by_stem((root / "images").rglob("*"))
+    split_of = {stem: match[1] for stem in images if (match := _STEM.fullmatch(stem))}
+    problems.add_all("images without a SALICON name (left out)", images.keys() - split_of.keys())
+    untold = {stem for stem, split in split_of.items() if split == "test"}
+    problems.add_all("test images (left out: truth not released)", untold)
+    mats = {path.stem: path for path in sorted((root / "fixations").glob("*/*.mat"))}
+    maps = index_by_stem((root / "maps").glob("*/*"))
+    problems.add_all("gaze without an image (left out)", (mats.keys() | maps.keys()) - images.keys())
+    truth = mats.keys() | maps.keys()
+    problems.add_all("images without gaze (left out)", split_of.keys() - untold - truth)
+    splits = {split: tuple(sorted(s for s in truth if split_of.get(s) == split)) for split in ("train", "val")}
+    class_names, objects = _objects(root, splits, problems)
+
+    def read(id: str):
+        gaze, frame = _workers(mats[id]) if id in mats else (None, None)
+        labels, instances = objects.get(int(id[-12:]), Objects((), -1))
+        return read_example(
+            id,
+            images[id],
+            gaze,
+            frame=frame,
+            density=maps.get(id),
+            labels=labels,
+            clutter=instances,
+            clip_all=True,
+            problems=problems,
+        )
+
+    return Release({split: ids for split, ids in splits.items() if ids}, read, class_names)
+
+
+def read_salicon_json(root: Path, problems: Problems) -> Release:
+    """The older release below `root`: annotations/fixations_*.json, COCO style, and images/**.
+
+    Fixations are [row, column], 1-based. An observer's index is the rank of their worker_id, the same on
+    every image of all files.
+    """
+    images = index_by_stem((root / "images").rglob("*"))
+    splits: dict[str, tuple[str, ...]] = {}
+    frames: dict[str, tuple[int, int]] = {}
+    viewings: dict[str, list] = {}
+    for path in sorted((root / "annotations").glob("fixations_*.json")):
+        listed, annotations = _read_annotations(path)
+        if duplicates := frames.keys() & listed.keys():
+            raise ValueError(f"{path}: duplicate id {min(duplicates)!r}, listed in another annotations file")
+        frames |= listed
+        viewings |= annotations
+        split = "val" if "_val" in path.stem else "train"
+        splits[split] = splits.get(split, ()) + tuple(id for id in listed if id in images)
+    problems.add_all("images without gaze (left out)", images.keys() - frames.keys())
+    problems.add_all("gaze without an image (left out)", frames.keys() - images.keys())
+    workers = {w: i for i, w in enumerate(sorted({w for seen in viewings.values() for w, _ in seen}))}
+
+    def read(id: str):
+        gaze = make_gaze((workers[worker], points - 1, None) for worker, points in viewings[id])
+        return read_example(id, images[id], gaze, frame=frames[id], clip_all=True, problems=problems)
+
+    return Release({split: ids for split, ids in splits.items() if ids}, read)
+
+
+def _workers(mat: Path) -> tuple[Gaze, tuple[int, int]]:
+    """Gaze and (height, width) of its frame, from the .mat of one image."""
+    viewings = []
+    for i, worker in enumerate(structs(load_mat(mat, "gaze"))):
+        where = f"{mat}, gaze({i + 1})"
+        points = field(worker, "fixations", where)
+        if points.size and (points.ndim != 2 or points.shape[1] != 2):
+            raise ValueError(f"{where}: expected fixations of shape (n, 2) as (x, y), found {points.shape}")
+        viewings.append((i, column(worker, "fixations", where).reshape(-1, 2)[:, ::-1] - 1, None))
+    resolution = load_mat(mat, "resolution").ravel()
+    if resolution.size != 2:
+        raise ValueError(f"{mat}: expected a resolution of (height, width), found {resolution}")
+    return make_gaze(viewings), (int(resolution[0]), int(resolution[1]))
+
+
+def _objects(
+    root: Path, splits: dict[str, tuple[str, ...]], problems: Problems
+) -> tuple[tuple[str, ...], dict[int, Objects]]:
+    """COCO class names and the objects of each image, from the annotations that are there."""
+    names: tuple[str, ...] = ()
+    objects: dict[int, Objects] = {}
+    for split, ids in splits.items():
+        name = f"instances_{split}2014.json"
+        path = next((p for p in (root / "annotations" / name, root / name) if p.is_file()), None)
+        if path is None:
+            problems.add(f"images without labels: no {name} in annotations/", split, len(ids))
+            continue
+        found, of_split = read_coco(path)
+        if names not in ((), found):
+            raise ValueError(f"{path}: other categories than in the annotations of the other split")
+        names = found
+        wanted = {int(id[-12:]): id for id in ids}
+        unlisted = (wanted[i] for i in wanted.keys() - of_split.keys())
+        problems.add_all(f"images without labels: {name} does not list them", unlisted)
+        objects |= {i: of_image for i, of_image in of_split.items() if i in wanted}
+    return names, objects
+
+
+def _read_annotations(
+    path: Path,
+) -> tuple[dict[str, tuple[int, int]], dict[str, list[tuple[int, np.ndarray]]]]:
+    """Of one file: image stem to (height, width), and to its (worker, (n, 2) as [row, col], 1-based)."""
+    content = load_json(path)
+    try:
+        stems = {image["id"]: Path(image["file_name"]).stem for image in content["images"]}
+        frames = {Path(i["file_name"]).stem: (i["height"], i["width"]) for i in content["images"]}
+        if len(frames) < len(content["images"]) or len(stems) < len(content["images"]):
+            raise ValueError(f"{path}: duplicate ids among its {len(content['images'])} images")
+        viewings: dict[str, list] = {stem: [] for stem in frames}
+        for annotation in content["annotations"]:
+            where = f"{path}, image {annotation['image_id']}, worker {annotation['worker_id']}"
+            points = _row_column(annotation["fixations"], where)
+            viewings[stems[annotation["image_id"]]].append((annotation["worker_id"], points))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a SALICON annotations file, {error!r} is missing") from error
+    return frames, viewings
+
+
+def _row_column(fixations: list, where: str) -> np.ndarray:
+    try:
+        return np.asarray(fixations, float).reshape(-1, 2)
+    except ValueError as error:
+        raise ValueError(f"{where}: expected fixations as [row, column] ({error})") from error
+
+
+_TREE = """\
+images/{train,val,test}/COCO_{split}2014_<12-digit id>.jpg   (or all of them flat in images/)
+fixations/{train,val}/<stem>.mat
+maps/{train,val}/<stem>.png                                  (optional)
+annotations/instances_{train,val}2014.json                   (optional: COCO labels)"""
+
+
+def _dataset(year: str, published: dict[str, tuple[int, int]]) -> Dataset:
+    return Dataset(
+        name=f"salicon/{year}",
+        read=read_salicon,
+        layouts=(("images", "fixations"), ("images", "maps")),
+        tree=_TREE,
+        homepage="http://salicon.net",
+        sigma_px=19.0,
+        sigma_source="the release's own density maps",
+        published=published,
+    )
+
+
+SALICON_2015 = _dataset("2015", {"train": (10_000, 3_171_533), "val": (5_000, 1_662_655)})
+SALICON_2017 = _dataset("2017", {"train": (10_000, 4_598_112), "val": (5_000, 2_576_914)})
+SALICON_JSON = Dataset(
+    name="salicon/json",
+    read=read_salicon_json,
+    layouts=(("images", "annotations"),),
+    tree="""\
+images/**/COCO_{train,val}2014_<12-digit id>.jpg
+annotations/fixations_{train,val}2014*.json""",
+    homepage="http://salicon.net",
+    sigma_px=19.0,
+    sigma_source="the release's own density maps",
+)

@@ -1,0 +1,127 @@
+"""Trained fusion networks on disk: parameters as safetensors, and beside them a JSON file with what they were made for.
+
+Those that ship are in `mlfem_jax/fusion/packaged/`.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlfem_jax.files import replacing
+from mlfem_jax.fusion import network as fusion_net
+from mlfem_jax.fusion.network import FusionNet
+
+PACKAGED = {
+    ("net", "efficientnet_lite0"): "net_efficientnet_lite0.safetensors",
+    ("unet", "efficientnet_lite0"): "unet_efficientnet_lite0.safetensors",
+}
+"""Files in `mlfem_jax/fusion/packaged/` by architecture and backbone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedFusion:
+    """A trained fusion network and what it was trained for.
+
+    Attributes:
+        net: its shape.
+        params: its parameters, NumPy arrays.
+        backbone: name of the network whose importance maps it reads.
+        layers: names of the layers, in order.
+        ks: values of k, for each layer.
+        provenance: command, data, seed, versions, scores: for people.
+    """
+
+    net: FusionNet
+    params: Any
+    backbone: str
+    layers: tuple[str, ...]
+    ks: tuple[float, ...]
+    provenance: Mapping[str, Any]
+
+
+def save_fusion(path: str | Path, trained: TrainedFusion) -> None:
+    """Writes `path` (.safetensors), and the same name with .json beside it.
+
+    Args:
+        path: the file to write; an existing one is replaced.
+        trained: what to write.
+    """
+    import safetensors.numpy
+
+    path = Path(path)
+    arrays = {name: np.ascontiguousarray(leaf, np.float32) for name, leaf in _flat(trained.params).items()}
+    described = {
+        "net": dataclasses.asdict(trained.net),
+        "backbone": trained.backbone,
+        "layers": trained.layers,
+        "ks": trained.ks,
+        "provenance": trained.provenance,
+    }
+    with replacing(path) as file:
+        file.write(safetensors.numpy.save(arrays))
+    with replacing(path.with_suffix(".json")) as file:
+        file.write((json.dumps(described, indent=1) + "\n").encode())
+
+
+def load_fusion(path: str | Path) -> TrainedFusion:
+    """What `save_fusion` wrote.
+
+    Args:
+        path: the .safetensors file; the JSON file must be beside it.
+
+    Raises:
+        FileNotFoundError: one of the two is not there.
+        ValueError: one of them is damaged, or the arrays are not those of the network described; names the file.
+    """
+    from mlfem_jax.backbones import check_weights, read_weights
+
+    path = Path(path)
+    about = path.with_suffix(".json")
+    if not about.is_file():
+        raise FileNotFoundError(f"{about}: no such file; it says what {path.name} was trained for")
+    try:
+        described = json.loads(about.read_bytes())
+        net = FusionNet(**described["net"])
+        layers, ks = tuple(described["layers"]), tuple(float(k) for k in described["ks"])
+        backbone, provenance = described["backbone"], described["provenance"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{about}: does not describe a fusion network ({error!r})") from error
+    if net.channels != len(layers) * len(ks):
+        raise ValueError(f"{about}: expected {len(layers)} layers times {len(ks)} k channels, found {net.channels}")
+    arrays = read_weights(path)
+    shapes = jax.eval_shape(lambda: fusion_net.init(net, jax.random.key(0)))
+    check_weights(arrays, {name: leaf.shape for name, leaf in _flat(shapes).items()}, source=path)
+    params = jax.tree_util.tree_map_with_path(lambda keys, _: arrays[_name(keys)], shapes)
+    return TrainedFusion(net, params, backbone, layers, ks, provenance)
+
+
+def packaged_fusion(architecture: str, backbone: str) -> Path:
+    """The file of a fusion network that ships with the library.
+
+    Raises:
+        ValueError: none was trained for that; lists what there is.
+
+    Example:
+        >>> packaged_fusion("unet", "efficientnet_lite0").name
+        'unet_efficientnet_lite0.safetensors'
+    """
+    if (architecture, backbone) not in PACKAGED:
+        there = ", ".join(f"{a!r} for {b}" for a, b in PACKAGED)
+        raise ValueError(
+            f"no fusion network {architecture!r} ships for the backbone {backbone!r}; there is {there}. Train one with "
+            "`python -m train.fusion` and pass its file as `weights`"
+        )
+    return Path(__file__).parent / "packaged" / PACKAGED[architecture, backbone]
+
+
+def _flat(params: Any) -> dict[str, Any]:
+    return {_name(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(params)}
+
+
+def _name(keys: tuple[Any, ...]) -> str:
+    return ".".join(str(key.key) for key in keys)

@@ -1,0 +1,283 @@
+"""Photographs in, a folder of pictures, maps and one page out: what `mlfem explain` and the demo do."""
+
+import dataclasses
+import functools
+import os
+import re
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich import progress
+from rich.console import Console
+from rich.text import Text
+
+from mlfem_jax import __version__, attribution
+from mlfem_jax.attribution import Method, accepted_options, layer_stacks
+from mlfem_jax.backbones import Forward, load_backbone, select_layers
+from mlfem_jax.compilation import keep_compiled
+from mlfem_jax.engine import BatchSize, map_batches
+from mlfem_jax.files import replacing
+from mlfem_jax.fusion import ALPHA, OPERATORS, fuse
+from mlfem_jax.gallery.find import find_photos
+from mlfem_jax.gallery.page import ExplainedPhoto, write_page
+from mlfem_jax.importance import fem, normalize
+from mlfem_jax.photos import ResizeRule, place_map, read_photo, resize_photo
+from mlfem_jax.plot import contact_sheet, overlay, write_png
+
+PANEL = (240, 190)
+"""Height and width in pixels that a panel of a contact sheet fits in."""
+
+
+def explain(
+    photos: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO...", help_behavior_hint="")],
+    /,
+    *,
+    out: Path = Path("explained"),
+    backbone: str = "efficientnet_lite0",
+    weights: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None,
+    method: str = "add",
+    k: float = 2.0,
+    alpha: float = ALPHA,
+    layers: str = "all",
+    batch_size: BatchSize = 16,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    resize: ResizeRule = "stretch",
+    map_size: Literal["photo", "input"] = "photo",
+    picture_px: int = 1600,
+    cache: str = "auto",
+) -> int:
+    """Explains photographs: shows where in each of them the network found what it says it sees.
+
+    Writes for each photograph an overlay, a sheet of all layers and fusions, and the importance map as a
+    NumPy file, and one index.html for all. A photograph that cannot be read is named on the standard error;
+    the others are still done, and the exit status is 1.
+
+    Args:
+        photos: files, folders (with their subfolders) and patterns.
+        out: folder to write to.
+        backbone: network, one of `mlfem backbones`.
+        weights: the network's weights: .safetensors, .pth, .npz, or an orbax folder; by default a package's.
+        method: one of `mlfem methods`.
+        k: standard deviations above a channel's mean that make an activation strong.
+        alpha: weight of the earlier layers in the fusions add and top, from 0 to 1.
+        layers: all, or names and numbers with commas (0,5,-1), or a slice (8: is the ninth and on).
+        batch_size: photographs that go through the network together; auto is as many as fit the device.
+        dtype: number type of the forward pass.
+        resize: how a photograph gets the network's input size; native keeps its own.
+        map_size: size of the written map: the photograph's own, or that of the network's input.
+        picture_px: longest side in pixels of the photograph and overlay pictures.
+        cache: folder for compiled programs; auto is the user's cache folder or MLFEM_CACHE, none is none.
+
+    Returns:
+        The exit status: 0, or 1 if any photograph could not be read.
+
+    Raises:
+        ValueError: a name or option that is not known, or no photograph given.
+        MemoryError: a batch does not fit the device; it says which size would.
+    """
+    paths = find_photos(photos)
+    if not paths:
+        raise ValueError("no photographs given: name files, folders or patterns")
+    keep_compiled(cache)
+    network = load_backbone(backbone, weights)
+    chosen = select_layers(network.layers, _parse_layers(layers))
+    options = {"layers": chosen, "k": k, "alpha": alpha}
+    bound = attribution.method(method, **{name: options[name] for name in accepted_options(method) if name in options})
+    look = functools.partial(
+        map_batches,
+        network,
+        function=_Look(bound, chosen, k, alpha),
+        batch_size=batch_size,
+        dtype=jnp.dtype(dtype),
+        resize=resize,
+    )
+    draw = functools.partial(
+        _draw,
+        out=out,
+        labels=network.labels,
+        method=method,
+        rule=resize,
+        map_size=map_size,
+        picture_px=picture_px,
+        settings=f"{backbone}, {method}, k {k:g}, alpha {alpha:g}",
+    )
+    explained, failures = _explain_all(paths, lambda images: look(images=images), draw)
+    settings = {"backbone": backbone, "method": method, "k": k, "alpha": alpha, "layers": layers}
+    settings |= {"resize": resize, "dtype": dtype, "mlfem_jax": __version__}
+    write_page(out / "index.html", explained, settings=settings, failures=failures)
+    for photo in explained:
+        print(f"{photo.name}: " + ", ".join(f"{label} {100 * p:.1f} %" for label, p in photo.top))
+    print(out / "index.html")
+    return 1 if failures else 0
+
+
+def _explain_all(
+    paths: Sequence[Path],
+    look: Callable[[Iterator[np.ndarray]], Iterator[Any]],
+    draw: Callable[..., ExplainedPhoto],
+) -> tuple[list[ExplainedPhoto], list[str]]:
+    """Reads ahead of the network and draws behind it; also gives a line for each unreadable photograph."""
+    failures: list[str] = []
+    seen: deque[tuple] = deque()
+    console = Console(stderr=True)
+    with ThreadPoolExecutor(os.cpu_count()) as pool, _progress(console) as bar:
+        task = bar.add_task("explaining", total=len(paths))
+
+        def images() -> Iterator[np.ndarray]:
+            for photo, *names in _ahead(pool, _read, zip(paths, _names(paths), strict=True)):
+                if isinstance(photo, ValueError):
+                    failures.append(str(photo))
+                    console.print(f"mlfem: {photo}", markup=False, highlight=False, soft_wrap=True)
+                    bar.advance(task)
+                else:
+                    seen.append((photo, *names))
+                    yield photo
+
+        explained = []
+        for photo in _ahead(pool, draw, ((*seen.popleft(), result) for result in look(images()))):
+            explained.append(photo)
+            bar.advance(task)
+    return explained, failures
+
+
+def _ahead(pool: Executor, function: Callable, items: Iterator[tuple], depth: int = 6) -> Iterator[Any]:
+    """`function` of each item's values, in order, with `depth` of them under way at a time."""
+    running: deque = deque()
+    for item in items:
+        running.append(pool.submit(function, *item))
+        if len(running) == depth:
+            yield running.popleft().result()
+    while running:
+        yield running.popleft().result()
+
+
+def _read(path: Path, names: tuple[str, str]) -> tuple[np.ndarray | ValueError, str, str]:
+    try:
+        return read_photo(path), *names
+    except ValueError as error:  # given to the caller, who reports it and goes on
+        return error, *names
+
+
+def _parse_layers(text: str) -> slice | list[int | str] | None:
+    """The layers of a command line: "all", a slice ("3:8"), or names and numbers with commas."""
+    if text == "all":
+        return None
+    if re.fullmatch(r"-?\d*:-?\d*", text):
+        return slice(*(int(end) if end else None for end in text.split(":")))
+    return [int(word) if re.fullmatch(r"-?\d+", word) else word for word in text.split(",") if word]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Look:
+    """All that is drawn of a batch, from one forward pass; equal settings share one compiled function."""
+
+    chosen: Method
+    layers: tuple[str, ...]
+    k: float
+    alpha: float
+
+    def __call__(self, forward: Forward) -> dict[str, Any]:
+        probabilities = jax.nn.softmax(forward.logits.astype(jnp.float32))
+        stacks = layer_stacks(forward, layers=self.layers, k=self.k)
+        maps = OrderedDict(
+            (operator, jax.vmap(functools.partial(fuse, operator=operator, alpha=self.alpha))(stacks))
+            for operator in OPERATORS
+        )
+        if self.chosen.name not in maps:
+            maps[self.chosen.name] = self.chosen(forward)
+            maps.move_to_end(self.chosen.name, last=False)
+        # The layers' maps keep their own resolution: it is all there is, and little to bring to the host.
+        layer_map = jax.vmap(lambda activation: normalize(fem(activation, k=self.k)))
+        return {
+            "top": jax.lax.top_k(probabilities, min(5, probabilities.shape[-1])),
+            "maps": maps,
+            "layers": OrderedDict((name, layer_map(forward.activations[name])) for name in self.layers),
+        }
+
+
+def _draw(
+    photo: np.ndarray,
+    shown: str,
+    stem: str,
+    result: dict[str, Any],
+    *,
+    out: Path,
+    labels: Sequence[str],
+    method: str,
+    rule: ResizeRule,
+    map_size: str,
+    picture_px: int,
+    settings: str,
+) -> ExplainedPhoto:
+    """Writes one photograph's four files."""
+    map = result["maps"][method]
+    top = tuple(
+        (labels[index] if labels else f"class {index}", float(probability))
+        for probability, index in zip(*result["top"], strict=True)
+    )
+    files = ExplainedPhoto(shown, f"{stem}.png", f"{stem}.overlay.png", f"{stem}.sheet.png", f"{stem}.npy", top)
+    size = _fit(photo.shape[:2], (picture_px, picture_px))
+    picture = resize_photo(photo, size)
+    write_png(out / files.photo, picture)
+    write_png(out / files.overlay, overlay(picture, place_map(map, size, rule=rule)))
+    title = f"{shown}\n{top[0][0]} {100 * top[0][1]:.1f} %   ·   {settings}"
+    write_png(out / files.sheet, _sheet(photo, result, rule, title))
+    with replacing(out / files.map) as file:
+        np.save(file, map if map_size == "input" else place_map(map, photo.shape[:2], rule=rule))
+    return files
+
+
+def _sheet(photo: np.ndarray, result: dict[str, Any], rule: ResizeRule, title: str) -> np.ndarray:
+    size = _fit(photo.shape[:2], PANEL)
+    place = functools.partial(place_map, shape=size, rule=rule)
+    layers = {f"{name}\n{map.shape[0]} x {map.shape[1]}": place(map) for name, map in result["layers"].items()}
+    maps = {name: place(map) for name, map in result["maps"].items()}
+    placed = {"Importance maps": maps, "Layers, first to last": layers}
+    return contact_sheet(resize_photo(photo, size), placed, title=title)
+
+
+def _fit(shape: tuple[int, int], into: tuple[int, int]) -> tuple[int, int]:
+    """The largest (height, width) of the same proportions that fits; never larger than `shape`."""
+    scale = min(1.0, *(limit / side for limit, side in zip(into, shape, strict=True)))
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+
+
+def _names(paths: Sequence[Path]) -> list[tuple[str, str]]:
+    """For each file, how to show it (from the folder all share) and a stem that no other has."""
+    absolute = [path.absolute() for path in paths]
+    shared = os.path.commonpath([path.parent for path in absolute])
+    names: dict[str, str] = {}
+    for path in absolute:
+        # A name need not be valid Unicode, and some file systems do not tell A from a.
+        readable = os.fsencode(path.stem).decode(errors="replace")[:60]
+        number, stem = 1, readable
+        while stem.casefold() in names:
+            number, stem = number + 1, f"{readable}-{number + 1}"
+        names[stem.casefold()] = stem
+    shown = [os.fsencode(path.relative_to(shared)).decode(errors="replace") for path in absolute]
+    return list(zip(shown, names.values(), strict=True))
+
+
+class _Rate(progress.ProgressColumn):
+    def render(self, task: progress.Task) -> Text:
+        return Text(f"{task.speed:.1f} photos/s" if task.speed else "")
+
+
+def _progress(console: Console) -> progress.Progress:
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        _Rate(),
+        progress.TimeRemainingColumn(),
+        console=console,
+        redirect_stdout=False,
+        disable=not console.is_terminal,
+    )

@@ -1,0 +1,16 @@
+from .density import (
+    count_density as count_density,
+    gaze_densities as gaze_densities,
+    gaze_density as gaze_density,
+    half_densities as half_densities,
+    observer_weights as observer_weights,
+    sigma_px_of as sigma_px_of,
+)
+from .frames import (
+    Box as Box,
+    FitRule as FitRule,
+    fit as fit,
+    move_box as move_box,
+    move_fixations as move_fixations,
+    scale_sigma as scale_sigma,
+)

@@ -1,0 +1,11 @@
+from .common import content as content, limits as limits
+from .density import kl_divergence as kl_divergence, pcc as pcc, similarity as similarity
+from .fixation import information_gain as information_gain, nss as nss
+from .roc import (
+    auc as auc,
+    auc_against_counts as auc_against_counts,
+    auc_judd as auc_judd,
+    auc_shuffled as auc_shuffled,
+    fixation_counts as fixation_counts,
+)
+from .transport import emd as emd

@@ -1,0 +1,16 @@
+from .chunks import (
+    chunk_size as chunk_size,
+    images_at_once as images_at_once,
+    map_chunks as map_chunks,
+    sum_chunks as sum_chunks,
+)
+from .devices import (
+    Devices as Devices,
+    batch_sharding as batch_sharding,
+    chosen_devices as chosen_devices,
+    over_shares as over_shares,
+    put_batch as put_batch,
+    replicate as replicate,
+    split as split,
+)
+from .processes import Processes as Processes, is_first as is_first, start as start

@@ -1,0 +1,81 @@
+"""Some at a time: a batch in cache-sized parts on a CPU, and many perturbed copies without the memory of all."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+
+
+def map_chunks(function: Callable[[Any], Any], items: Any, size: int) -> Any:
+    """`function` of each item of a pytree's leading axis, stacked; `size` items at a time, which bounds the memory."""
+    chunks, used = _chunks(items, size)
+    stacked = jax.lax.map(jax.vmap(function), chunks)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: used.sum()], stacked)
+
+
+def sum_chunks(function: Callable[[Any], Any], items: Any, size: int) -> Any:
+    """The sum over items of what `function` returns for each; `size` items at a time."""
+    chunks, used = _chunks(items, size)
+
+    def add(total, step):
+        chunk, used = step
+        values = jax.vmap(lambda item, used: _where(used, function(item)))(chunk, used)
+        return jax.tree.map(lambda total, value: total + value.sum(axis=0), total, values), None
+
+    shapes = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0, 0], chunks))
+    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+    return jax.lax.scan(add, zeros, (chunks, jnp.asarray(used)))[0]
+
+
+def _where(used: Bool[Array, ""], values: Any) -> Any:
+    return jax.tree.map(lambda value: jnp.where(used, value, jnp.zeros_like(value)), values)
+
+
+def _chunks(items: Any, size: int) -> tuple[Any, np.ndarray]:
+    """The leading axis cut into equal chunks of at most `size`, the last item repeated to fill; and which are real."""
+    count = jax.tree.leaves(items)[0].shape[0]
+    steps = -(-count // max(size, 1))
+    size = -(-count // steps)
+    index = np.arange(steps * size)
+    filled = jax.tree.map(lambda leaf: leaf[np.minimum(index, count - 1)].reshape(steps, size, *leaf.shape[1:]), items)
+    return filled, (index < count).reshape(steps, size)
+
+
+def chunk_size(images: int, internal_batch_size: int) -> int:
+    """How many perturbations of each of so many images fit in a forward pass of at most `internal_batch_size` images.
+
+    On a CPU fewer, see `images_at_once`.
+
+    Raises:
+        ValueError: `internal_batch_size` is less than 1.
+    """
+    if internal_batch_size < 1:
+        raise ValueError(f"internal_batch_size: expected at least 1, got {internal_batch_size}")
+    return max(images_at_once(internal_batch_size) // images, 1)
+
+
+def images_at_once(most: int) -> int:
+    """How many images a forward pass should hold: `most`, or on a CPU at most two a core.
+
+    Their activations then stay in the cache, which made the forward pass of EfficientNet-Lite0 1.7 times as fast as
+    with 64 at once.
+    """
+    return most if jax.default_backend() != "cpu" else max(1, min(most, 2 * (os.cpu_count() or 1)))
+
+
+def in_parts(function: Callable[[Any], Any], batch: Any) -> Any:
+    """function(batch), of a pytree whose leaves have the image first; in equal parts where `images_at_once` says so.
+
+    A batch that does not split into parts of one or two images a core is computed whole.
+    """
+    size = jax.tree.leaves(batch)[0].shape[0]
+    most = images_at_once(size)
+    part = next((part for part in range(most // 2 or 1, most + 1) if size % part == 0), size)
+    if part == size:
+        return function(batch)
+    split = jax.tree.map(lambda leaf: leaf.reshape(size // part, part, *leaf.shape[1:]), batch)
+    return jax.tree.map(lambda leaf: leaf.reshape(size, *leaf.shape[2:]), jax.lax.map(function, split))

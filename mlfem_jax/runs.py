@@ -1,0 +1,81 @@
+"""A folder that belongs to one run: its settings, and with what they were computed."""
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from mlfem_jax.files import replacing
+from mlfem_jax.parallel import is_first
+
+_FILE = "run.json"
+_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def claim(folder: str | Path, settings: Mapping[str, Any], *, resume: bool = True) -> None:
+    """Makes a folder that of a run, with `run.json` in it, or makes sure that it holds a run of the same settings.
+
+    Args:
+        folder: of the run, made if need be.
+        settings: all that decides the result, which `json` can write.
+        resume: go on with the run that the folder holds, if it has the same settings.
+
+    Raises:
+        FileExistsError: the folder holds a run and `resume` is False.
+        ValueError: it holds a run of other settings; names each that differs.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> claim(folder, {"seed": 1})
+        >>> read_settings(folder)
+        {'seed': 1}
+    """
+    path, settings = Path(folder) / _FILE, json.loads(json.dumps(settings))
+    if not path.exists():
+        if is_first():
+            with replacing(path) as file:
+                file.write(json.dumps({"settings": settings, **provenance()}, indent=1).encode())
+        return
+    if not resume:
+        raise FileExistsError(f"{folder}: holds a run already; choose another folder, or let it resume")
+    there = read_settings(folder)
+    names = [name for name in sorted({*there, *settings}) if there.get(name) != settings.get(name)]
+    if names:
+        lines = [f"  {name}: expected {there.get(name)!r}, got {settings.get(name)!r}" for name in names]
+        raise ValueError("\n".join([f"{folder}: holds a run of other settings; name another folder:", *lines]))
+
+
+def read_settings(folder: str | Path) -> dict[str, Any]:
+    """The settings of the run that a folder holds.
+
+    Raises:
+        FileNotFoundError: it holds none.
+    """
+    path = Path(folder) / _FILE
+    if not path.exists():
+        raise FileNotFoundError(f"{folder}: expected a run, with {_FILE}, got a folder without it")
+    return json.loads(path.read_bytes())["settings"]
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, commit and machine: what a result needs beside its config to be made again.
+
+    Example:
+        >>> sorted(provenance())
+        ['commit', 'devices', 'python', 'versions']
+    """
+    here = Path(__file__).parent
+    git = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    found = subprocess.run(git, capture_output=True, text=True, check=False)
+    return {
+        "commit": found.stdout.strip() if found.returncode == 0 else None,  # none where it was installed
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+        "devices": [device.device_kind for device in jax.local_devices()],
+    }

@@ -1,0 +1,75 @@
+"""What is scored, and how: the settings of a table of scores."""
+
+import ast
+import dataclasses
+from typing import Literal, TypeAlias
+
+from mlfem_jax.attribution import Method, method
+from mlfem_jax.scores.columns import metric_names
+
+Task: TypeAlias = Literal["single", "multi"]
+HUMANS = "humans"  # the row that is no method: one half of the observers as a map for the other half
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is scored, and how: all that decides the numbers, beside the network and the images. Hashable.
+
+    Attributes:
+        methods: (name in the table, method), in the order of the table.
+        metrics: names in `METRICS`.
+        sigma_px: standard deviation of the Gaussian on each fixation, in pixels of the photograph.
+        task: "single", a prediction is correct where the class of the highest logit is a label; "multi", where every
+            class present has a sigmoid above 0.5.
+        humans: whether one half of the observers is scored against the other, as if it were a method.
+        map_size: side in pixels of the small maps that are kept for the report; 0 keeps none.
+        dtype: of the forward pass.
+    """
+
+    methods: tuple[tuple[str, Method], ...]
+    metrics: tuple[str, ...]
+    sigma_px: float
+    task: Task = "single"
+    humans: bool = False
+    map_size: int = 0
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        """Checks the names and numbers."""
+        if metric_names(self.metrics) != self.metrics or len(set(self.rows)) < len(self.rows):
+            raise ValueError(f"methods and metrics must be named once, got {self.rows} and {self.metrics}")
+        if not self.methods:
+            raise ValueError("methods: expected at least one")
+        if not self.sigma_px > 0 or self.map_size < 0:
+            raise ValueError(f"sigma_px must be above 0, map_size not below, got {self.sigma_px} and {self.map_size}")
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Names of the rows of an image."""
+        return tuple(name for name, _ in self.methods) + ((HUMANS,) if self.humans else ())
+
+
+def parse_method(text: str) -> Method:
+    """A method and its options from the command line.
+
+    Args:
+        text: a name, or "name:option=value,option=value"; a value is a Python literal, or else taken as text.
+
+    Raises:
+        ValueError: unknown method or option, or no "=".
+
+    Example:
+        >>> parse_method("add:alpha=0.3").options
+        (('alpha', 0.3),)
+    """
+    name, _, rest = text.partition(":")
+    options = {}
+    for pair in filter(None, rest.split(",")):
+        option, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"method {text!r}: expected option=value after the colon, got {pair!r}")
+        try:
+            options[option] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[option] = value
+    return method(name, **options)

@@ -1,0 +1,258 @@
+"""Scores of explanation methods against human gaze, over a data set, in one pass.
+
+    mlfem score DATA OUT --methods grad_cam fem add:alpha=0.3 top centre --metrics pcc similarity nss
+
+DATA is what `mlfem prepare` wrote. OUT gets Parquet parts with one row for each (image, method). The forward pass is
+shared by all methods. A run that was killed goes on where it was; several processes each write their own parts.
+Then `mlfem report OUT --out REPORT`.
+"""
+
+import dataclasses
+import itertools
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+import tyro
+from jaxtyping import Int
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from mlfem_jax import __version__
+from mlfem_jax.attribution import methods
+from mlfem_jax.backbones import Backbone, load_backbone
+from mlfem_jax.data import (
+    ExampleFormat,
+    Index,
+    Source,
+    fixation_totals,
+    fold_positions,
+    open_dataset,
+    read_batches,
+    scan,
+)
+from mlfem_jax.gaze import FitRule
+from mlfem_jax.parallel import Processes, is_first, start
+from mlfem_jax.runs import claim, provenance
+from mlfem_jax.scores.batch import score_batches
+from mlfem_jax.scores.columns import metric_names
+from mlfem_jax.scores.plan import Plan, Task, parse_method
+from mlfem_jax.scores.rows import image_records
+from mlfem_jax.scores.table import part_ranges, read_scores, undefined_counts, unfinished, write_part
+
+_CHEAP_METRICS = ("pcc", "similarity", "kl_divergence", "nss", "auc_judd", "auc", "auc_shuffled", "information_gain")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Scores of explanation methods against human gaze, over a data set, in one pass.
+
+    Attributes:
+        directory: the folder of the prepared data set.
+        out: folder of the scores; one that holds some already is completed.
+        backbone: see `mlfem backbones`.
+        weights: a weight file. Default: the packaged weights.
+        methods: names, each with its options if need be: add:alpha=0.3; "all" is every method that there is.
+        metrics: names; "gaze", "model", "method" and "all" are all of a kind. Slow: "emd" (a solver on the host),
+            "insertion" and "deletion" (33 forwards each for a map), "stability" (the method 16 times), "randomization"
+            (the method once for each layer of the network).
+        task: what a correct prediction is: the best class is a label ("single"), or all classes present have a sigmoid
+            above 0.5 ("multi").
+        humans: score one half of the observers against the other too: the human ceiling.
+        sigma_px: of the Gaussian on each fixation, in pixels of the photograph. Default: the data set's own.
+        split: name of a split, or a slice of one: "full[:100]". Default: the only split.
+        fold: (i, k) scores fold i of k alone, counted from 0, of `mlfem_jax.data.split.k_folds`. Default: all.
+        rule: how a photograph gets to the network's input size.
+        batch_size: images in a forward pass.
+        part_size: images in a file.
+        dtype: of the forward pass.
+        map_size: side in pixels of the maps kept for the report; 0 keeps neither maps nor photographs.
+        photo_size: longer side in pixels of the photographs kept for the report.
+        workers: processes that read images; 0 is a thread.
+        distributed: one of several processes that the cluster has started together (Slurm, Cloud TPU, ...).
+        coordinator: HOST:PORT of the first of several processes, elsewhere.
+        process_index: which of several processes this is. Without a coordinator they share nothing but the folder.
+        process_count: how many processes share the work.
+    """
+
+    directory: tyro.conf.Positional[Path]
+    out: tyro.conf.Positional[Path]
+    backbone: str = "efficientnet_lite0"
+    weights: Path | None = None
+    methods: tuple[str, ...] = ("grad_cam", "fem", "add", "top", "centre")
+    metrics: tuple[str, ...] = _CHEAP_METRICS
+    task: Task = "single"
+    humans: bool = True
+    sigma_px: float | None = None
+    split: str | None = None
+    fold: tuple[int, int] | None = None
+    rule: FitRule = "stretch"
+    batch_size: int = 16
+    part_size: int = 256
+    dtype: str = "float32"
+    map_size: int = 56
+    photo_size: int = 224
+    workers: int = 0
+    distributed: bool = False
+    coordinator: str | None = None
+    process_index: int | None = None
+    process_count: int | None = None
+
+
+def score(config: Annotated[Config, tyro.conf.arg(name="")]) -> None:
+    """Scores explanation methods against human gaze, over a prepared data set, in one pass.
+
+    Args:
+        config: what is scored, and how.
+
+    Raises:
+        ValueError: what cannot be scored so, by name.
+        OSError: a file that is not there, or not readable.
+    """
+    if config.distributed or config.coordinator is not None:
+        start(Processes(config.distributed, config.coordinator, config.process_index, config.process_count))
+    source = open_dataset(config.directory, config.split)
+    backbone = load_backbone(config.backbone, config.weights)
+    score_records(config, source, dict(source.dataset_info.metadata), backbone)
+
+
+def score_records(config: Config, source: Source, dataset: Mapping[str, Any], backbone: Backbone) -> None:
+    """Scores the images that are left to do, and prints what is undefined.
+
+    Args:
+        config: `directory`, `split`, `backbone` and `weights` are not opened, only noted in the settings.
+        source: records of a prepared data set.
+        dataset: its metadata: "name", "sigma_px", "class_names".
+        backbone: the network.
+    """
+    plan = make_plan(config, dataset["sigma_px"])
+    index = scan(source)
+    positions = np.arange(len(source)) if config.fold is None else fold_positions(index.ids, config.fold)
+    looked = bool(index.fixation_counts[positions].any()) or any(source[i]["density"] for i in positions)
+    settings = _settings(config, plan, dataset, backbone, len(positions), looked)
+    claim(config.out, settings)
+    parts = part_ranges(len(positions), config.part_size)
+    own, processes = _process(config)
+    todo = unfinished(config.out, len(parts), process_index=own, process_count=processes)
+    places = [place for number in todo for place in parts[number]]
+    if places:
+        format = _format(config, index, positions, backbone, len(dataset["class_names"]))
+        batches = read_batches(
+            source,
+            format,
+            batch_size=config.batch_size,
+            positions=positions[places],
+            workers=config.workers,
+            process_index=0,  # the parts are this process's share
+            process_count=1,
+        )
+        scored = score_batches(backbone, batches, plan, fixation_totals(source, format))
+        records = image_records(scored, iter(places), plan, rule=config.rule, photo_size=config.photo_size)
+        records = iter(track(records, "images", total=len(places), console=Console(stderr=True)))
+        for number in todo:
+            images = list(itertools.islice(records, len(parts[number])))
+            rows = [row for own_rows, _ in images for row in own_rows]
+            pictures = [picture for _, picture in images if plan.map_size]
+            write_part(config.out, number, rows, pictures, metrics=plan.metrics, settings=settings)
+        next(records, None)  # ends the progress bar
+    _wait_for_others(config.out, len(parts))
+    if is_first() and any(config.out.glob("scores-*.parquet")):  # a process may have no part of its own
+        _print_undefined(config.out, plan)
+
+
+def _wait_for_others(folder: Path, parts: int) -> None:
+    """Says what other processes have not written yet; the first of those that JAX has joined waits for it."""
+    missing = len(unfinished(folder, parts))
+    if not missing or not is_first():
+        return
+    left = f"{folder}: {missing} of {parts} parts are missing, which other processes have to write"
+    restart = "if one has died, the same command goes on with what is missing"
+    if jax.process_count() == 1:
+        print(f"{left}; {restart}", file=sys.stderr)
+        return
+    print(f"{left}; waiting for them. A death ends this process too: {restart}", file=sys.stderr, flush=True)
+    while unfinished(folder, parts):
+        time.sleep(1)  # should a process die meanwhile, JAX ends this one
+
+
+def _format(
+    config: Config, index: Index, positions: Int[np.ndarray, " images"], backbone: Backbone, classes: int
+) -> ExampleFormat:
+    """What the images of the run look like to the network."""
+    return ExampleFormat(
+        backbone.input_size,
+        max(1, index.max_fixations),
+        rule=config.rule,
+        classes=classes,
+        density=bool((index.fixation_counts[positions] == 0).any()),
+    )
+
+
+def make_plan(config: Config, sigma_px: float | None) -> Plan:
+    """What the command line asks for; `sigma_px` is the data set's own."""
+    names = methods() if config.methods == ("all",) else config.methods
+    sigma_px = sigma_px if config.sigma_px is None else config.sigma_px
+    if sigma_px is None:
+        raise ValueError("sigma_px: the data set does not say it; give --sigma-px")
+    return Plan(
+        methods=tuple((name, parse_method(name)) for name in names),
+        metrics=metric_names(config.metrics),
+        sigma_px=float(sigma_px),
+        task=config.task,
+        humans=config.humans,
+        map_size=config.map_size,
+        dtype=config.dtype,
+    )
+
+
+def _process(config: Config) -> tuple[int, int]:
+    index = jax.process_index() if config.process_index is None else config.process_index
+    return index, jax.process_count() if config.process_count is None else config.process_count
+
+
+def _settings(
+    config: Config, plan: Plan, dataset: Mapping[str, Any], backbone: Backbone, images: int, gaze: bool
+) -> dict[str, Any]:
+    """All that decides the numbers, for the metadata of the table."""
+    return {
+        "dataset": dataset["name"],
+        "fingerprint": dataset.get("fingerprint"),
+        "split": config.split,
+        "fold": config.fold,
+        "images": images,
+        "gaze": gaze,
+        "backbone": backbone.name,
+        "weights": None if config.weights is None else str(config.weights),
+        "input_size": backbone.input_size,
+        "rule": config.rule,
+        "methods": {name: dict(method.options) for name, method in plan.methods},
+        "metrics": plan.metrics,
+        "rows": plan.rows,
+        "task": plan.task,
+        "sigma_px": plan.sigma_px,
+        "dtype": plan.dtype,
+        "map_size": plan.map_size,
+        "photo_size": config.photo_size,
+        "part_size": config.part_size,
+        "class_names": list(dataset["class_names"]),
+        "network_labels": list(backbone.labels),
+        "version": __version__,
+        "commit": provenance()["commit"],
+    }
+
+
+def _print_undefined(folder: Path, plan: Plan) -> None:
+    """How many rows there are, and how many values of each metric are undefined."""
+    table = read_scores(folder)
+    shown = Table("method", "images", "constant maps", *plan.metrics, title=f"{folder}: undefined values")
+    for counts in undefined_counts(table, plan.rows, plan.metrics):
+        shown.add_row(*map(str, counts.values()))
+    Console().print(shown)
+    unknown = table["correct"].null_count // len(plan.rows)
+    if unknown:
+        print(f"correct or wrong is unknown for {unknown} images: no labels, or of other classes than the network's")

@@ -1,0 +1,48 @@
+"""The page survives any file name: nothing is markup, every link leads to its file."""
+
+import html.parser
+import urllib.parse
+
+from mlfem_jax.gallery.page import ExplainedPhoto, write_page
+
+NASTY = """a "b" 'c' <script>alert(1)</script> & 100%? #é中.png"""
+
+
+class Links(html.parser.HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.tags, self.text = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.links += [value for name, value in attributes if name in ("src", "href")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def write(tmp_path, **fields):
+    files = {name: f"{name} {NASTY}" for name in ("photo", "overlay", "sheet", "map")}
+    photo = ExplainedPhoto(name=NASTY, **files, top=((NASTY, 0.512), ("cat", 0.25)))
+    write_page(tmp_path / "index.html", [photo], settings={"method": NASTY}, **fields)
+    return (tmp_path / "index.html").read_text(encoding="utf-8"), files
+
+
+def test_names_are_text_and_links_lead_to_the_files(tmp_path):
+    text, files = write(tmp_path, failures=[f"{NASTY}: empty"])
+    page = Links(text)
+    assert "script" not in page.tags
+    for shown in (NASTY, f"{NASTY}: empty", "51.2 %", "25.0 %"):
+        assert shown in page.text
+    assert {urllib.parse.unquote(link) for link in page.links} == set(files.values())
+
+
+def test_the_page_asks_nothing_of_the_network(tmp_path):
+    text, _ = write(tmp_path)
+    assert "//" not in text.replace("<!doctype html>", "")
+
+
+def test_failures_have_a_section_only_if_there_are_any(tmp_path):
+    assert "Not explained" not in write(tmp_path)[0]
+    assert "Not explained" in write(tmp_path, failures=["x.png: empty"])[0]

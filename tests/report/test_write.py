@@ -1,0 +1,198 @@
+import base64
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pyarrow", reason="needs pyarrow")
+pytest.importorskip("scipy", reason="needs SciPy")
+
+from PIL import Image
+
+from mlfem_jax.cli import main
+from mlfem_jax.report.write import Config, write_report
+from mlfem_jax.runs import claim
+from mlfem_jax.scores.table import write_part
+
+METHODS = ("grad_cam", "fem", "humans")
+METRICS = ("pcc", "kl_divergence", "insertion")
+NAN = float("nan")
+# PCC, KL and insertion of each image and method
+SCORES = [
+    [[0.1, 2.0, 0.5], [0.3, 1.0, 0.4], [0.9, 0.1, NAN]],
+    [[0.2, 2.0, 0.5], [0.2, 3.0, 0.6], [0.8, 0.2, NAN]],
+    [[NAN, NAN, NAN], [0.4, 1.5, 0.2], [0.7, 0.3, NAN]],
+    [[0.5, 1.0, 0.1], [0.1, 2.0, 0.3], [0.6, 0.4, NAN]],
+]
+
+
+def write_table(folder, scores=SCORES, map_size=2, **changed):
+    settings = {
+        "dataset": "by <hand>", "split": None, "fold": None, "images": len(scores), "gaze": True, "backbone": "tiny",
+        "weights": None, "input_size": [8, 8], "rule": "stretch", "sigma_px": 2.0, "task": "single", "metrics": METRICS,
+        "rows": METHODS, "map_size": map_size, "version": "0", "commit": None, "class_names": ["cat", "</script>dog"],
+        "network_labels": ["tabby", "poodle"],
+    } | changed  # fmt: skip
+    photo = io.BytesIO()
+    Image.new("RGB", (12, 8), (40, 90, 160)).save(photo, "JPEG")
+    small = bytes([0, 85, 170, 255])
+    claim(folder, settings)
+    settings = json.loads(json.dumps(settings))
+    half = len(scores) // 2
+    for number, places in enumerate((range(half), range(half, len(scores)))):
+        rows = [
+            {"position": i, "id": f"image{i}", "labels": [i % 2], "prediction": 0, "probability": 0.25,
+             "correct": i % 2 == 0, "clutter": 1 + i // 2 % 2, "method": method, "constant": np.isnan(own[0]),
+             "map": small if map_size else None, **dict(zip(METRICS, own, strict=True))}
+            for i in places
+            for method, own in zip(METHODS, scores[i], strict=True)
+        ]  # fmt: skip
+        pictures = [{"id": f"image{i}", "photo": photo.getvalue(), "gaze": small} for i in places]
+        write_part(folder, number, rows, pictures, metrics=METRICS, settings=settings)
+    return folder
+
+
+def rows_of(path, **wanted):
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    write_report(Config(write_table(folder / "scores"), folder / "report", resamples=99))
+    return folder / "report"
+
+
+def test_summary_by_hand(report):
+    (row,) = rows_of(report / "summary.csv", metric="pcc", method="grad_cam")
+    assert (row["count"], row["undefined"], row["constant_maps"]) == ("3", "1", "1")
+    assert float(row["mean"]) == pytest.approx(0.8 / 3, rel=1e-5) and float(row["median"]) == pytest.approx(0.2)
+    assert 0.1 <= float(row["low"]) <= float(row["mean"]) <= float(row["high"]) <= 0.5
+    (row,) = rows_of(report / "summary.csv", metric="insertion", method="humans")
+    assert (row["count"], row["mean"], row["undefined"]) == ("0", "nan", "4")
+
+
+def test_pairs_by_hand(report):
+    # Image 1 is a tie of PCC, grad_cam is undefined on image 2; a lower KL wins; humans take no part.
+    (row,) = rows_of(report / "pairs.csv", metric="pcc", method="fem")
+    assert (row["other"], row["wins"], row["losses"], row["images"]) == ("grad_cam", "1", "1", "3")
+    (row,) = rows_of(report / "pairs.csv", metric="kl_divergence", method="fem")
+    assert (row["wins"], row["losses"], row["images"]) == ("1", "2", "3")
+    assert len(rows_of(report / "pairs.csv")) == 6
+
+
+def test_groups_by_hand(report):
+    (row,) = rows_of(report / "correct.csv", metric="pcc", method="fem", correct="wrong")
+    assert (row["count"], float(row["mean"])) == ("2", pytest.approx(0.15))
+    (row,) = rows_of(report / "clutter.csv", metric="pcc", method="humans", clutter="2")
+    assert (row["count"], float(row["mean"])) == ("2", pytest.approx(0.65))
+
+
+def test_latex_marks_the_best_method(report):
+    lines = (report / "summary.tex").read_text().splitlines()
+    assert lines[2] == r" & PCC $\uparrow$ & KL $\downarrow$ & Insertion $\uparrow$ \\"
+    grad_cam, fem, humans = lines[4:7]
+    assert grad_cam.startswith(r"grad\_cam & \textbf{0.267} $\pm$ ") and r"\textbf{1.667}" in grad_cam
+    assert fem.startswith(r"fem & 0.250 $\pm$ ") and r"\textbf{0.375}" in fem
+    assert "textbf" not in humans and humans.endswith(r"& -- \\")
+
+
+def test_figures_are_there_in_both_forms(report):
+    names = {"wins", "distributions", "correct", "clutter", "plausibility_insertion"}
+    assert {path.stem for path in report.glob("*.png")} == {path.stem for path in report.glob("*.svg")} == names
+    assert all(np.ptp(np.asarray(Image.open(path).convert("L"))) > 200 for path in report.glob("*.png"))
+
+
+def test_the_scatter_names_only_what_it_draws(report):
+    texts = re.findall("<!-- (.*?) -->", (report / "plausibility_insertion.svg").read_text())
+    assert {"grad_cam", "fem", "human ceiling"} <= set(texts) and "humans" not in texts  # people have no insertion
+
+
+def test_the_page_is_whole_and_alone(report):
+    page = (report / "report.html").read_text()
+    assert "by &lt;hand&gt;" in page and "by <hand>" not in page
+    assert not re.findall(r"""(?:src|href)=["'](?!data:)""", page) and "http" not in page.replace("http-equiv", "")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page).group(1))
+    assert data["images"][1]["labels"] == ["</script>dog"] and data["images"][1]["prediction"] == "tabby (25%)"
+    assert data["images"][2]["scores"][0] == [None, None, None] and data["images"][0]["scores"][1] == [0.3, 1.0, 0.4]
+    lines = re.search(r'id="pictures">(.*?)</script>', page, re.DOTALL).group(1).split("\n")
+    assert len(lines) == 4
+    photo, gaze, *maps = (Image.open(io.BytesIO(base64.b64decode(file))) for file in lines[3].split(" "))
+    assert photo.size == (12, 8) and np.asarray(gaze).tolist() == [[0, 85], [170, 255]] and len(maps) == 3
+
+
+def test_a_table_without_maps_labels_or_clutter(tmp_path):
+    folder = write_table(tmp_path / "scores", map_size=0)
+    for path in folder.glob("pictures-*"):
+        path.unlink()
+    assert main(["report", str(folder), "--out", str(tmp_path / "report"), "--images", "2", "--resamples", "9"]) == 0
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert [image["id"] for image in json.loads(re.search(r'id="data">(.*?)</script>', page).group(1))["images"]] == [
+        "image0",
+        "image3",
+    ]
+
+
+def test_an_unfinished_table_is_refused(tmp_path, capsys):
+    folder = write_table(tmp_path / "scores")
+    (folder / "scores-00001.parquet").unlink()
+    assert main(["report", str(folder), "--out", str(tmp_path / "report")]) == 2
+    assert "has the scores of 2 of 4 images: run eval.score again" in capsys.readouterr().err
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "report")]) == 2
+    assert "no scores in" in capsys.readouterr().err
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def dump(page, profile, *options):
+    """The page after its script has run."""
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+               "--disable-background-networking", "--disable-component-update", "--disable-sync",
+               f"--user-data-dir={profile}", *options, "--dump-dom", page.as_uri()]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_the_page_works_in_a_browser(report, tmp_path):
+    script = """<script>addEventListener("load", () => {
+      const seen = [...document.querySelectorAll("#list button")].map(button => button.dataset.image);
+      const set = (id, value) => { at(id).value = value; at(id).oninput(); };
+      set("correct", "true");
+      const correct = order.slice();
+      set("correct", ""); set("least", "2");
+      const cluttered = order.slice();
+      set("least", ""); set("most", "1");
+      const bare = order.slice();
+      set("most", ""); set("metric", "1"); set("method", "1"); set("order", "-1"); set("opacity", "25");
+      set("class", "cat");
+      const cats = order.slice();
+      set("class", "");
+      setTimeout(() => {
+        const canvas = document.querySelector("#cards canvas");
+        const pixel = canvas.getContext("2d").getImageData(1, 1, 1, 1);
+        document.body.replaceChildren("RESULT" + JSON.stringify({seen, correct, cluttered, bare, cats, worst: order,
+          size: [canvas.width, canvas.height], opacity: getComputedStyle(canvas).opacity,
+          pixel: [...pixel.data], cards: document.querySelectorAll(".card").length}) + "END");
+      }, 300);
+    });</script></body>"""
+    page = tmp_path / "page.html"
+    page.write_text((report / "report.html").read_text().replace("</body>", script))
+    text = dump(page, tmp_path / "profile", "--virtual-time-budget=5000")
+    result = json.loads(re.search("RESULT(.*?)END", text, re.DOTALL).group(1))
+    assert result["seen"] == ["3", "1", "0", "2"]  # by PCC of grad_cam; the undefined one is last
+    assert (
+        result["correct"] == [0, 2]
+        and result["cluttered"] == [3, 2]
+        and result["bare"] == [1, 0]
+        and result["cats"] == [2, 0]
+    )
+    assert result["worst"] == [1, 3, 2, 0]  # KL of fem: 3, 2, 1.5, 1
+    assert result["size"] == [2, 2] and result["opacity"] == "0.25"
+    assert result["pixel"] == [252, 255, 164, 255]  # the top of matplotlib's inferno

@@ -1,0 +1,92 @@
+"""A tiny training run in a process of its own; prints each step's loss exactly.
+
+python run_tiny.py FUSION_OR_CLASSIFIER FOLDER DEVICES [PORT PROCESS_INDEX PROCESS_COUNT]
+"""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={sys.argv[3]}"
+sys.path.append(str(Path(__file__).parents[2]))
+
+import jax
+import numpy as np
+
+from mlfem_jax.backbones import registry
+from mlfem_jax.backbones.trainable import initial_weights, make_classifier
+from mlfem_jax.data.batches import read_batches, read_examples
+from mlfem_jax.data.example import ExampleFormat
+from mlfem_jax.fusion.network import FusionNet
+from mlfem_jax.parallel.devices import batch_sharding
+from mlfem_jax.parallel.processes import Processes, start
+from mlfem_jax.runs import claim
+from mlfem_jax.training.loop import train
+from tests.data.gaze_records import encode, make_record
+from tests.training.tiny_classifier import SIZE, TINY
+
+STEPS, EPOCHS, BATCH = 9, 3, 8
+
+
+def example(position):
+    """Maps and fixations, for the fusion."""
+    rng = np.random.default_rng(position)
+    return {
+        "maps": rng.uniform(size=(2, 16, 16)).astype(np.float32),
+        "fixations": rng.uniform(0, 15, (6, 2)).astype(np.float32),
+        "fixation_mask": np.arange(6) < position % 6,
+        "sigma_px": np.full(2, 2.0, np.float32),
+    }
+
+
+def fusion():
+    """(reader, state, step) of the fusion network."""
+    from mlfem_jax.training.fusion.step import Recipe, initial_state, make_step
+
+    net, recipe = FusionNet(2, architecture="net", shrink=1), Recipe(EPOCHS, batch_size=BATCH, learning_rate=1e-2)
+    count = jax.process_count()
+    own = {"batch_size": BATCH // count, "process_index": jax.process_index(), "process_count": count}
+    reading = read_examples(example, np.arange(20), seed=0, epochs=EPOCHS, **own)
+    return reading, initial_state(net, recipe, STEPS), make_step(net, recipe, STEPS, (16, 16))
+
+
+def classifier():
+    """(reader, state, step) of a classifier, augmentation and all."""
+    from mlfem_jax.training.classifier.recipe import Recipe
+    from mlfem_jax.training.classifier.step import batch_fields, initial_state, make_step
+
+    registry.ARCHITECTURES["tiny"] = TINY
+    network, recipe = make_classifier("tiny", 3), Recipe(epochs=EPOCHS, batch_size=BATCH, learning_rate=1e-2)
+    photos = np.random.default_rng(0).integers(0, 256, (26, 20, 24, 3), dtype=np.uint8)
+    source = [make_record(i, image=encode(photo), shape=(20, 24)) for i, photo in enumerate(photos)]
+    order = {"seed": 0, "epochs": EPOCHS, "remainder": "drop"}
+    format = ExampleFormat(SIZE, max_fixations=3, classes=3)
+    reading = read_batches(source, format, batch_size=BATCH // jax.process_count(), **order).map(batch_fields)
+    state = initial_state(network, recipe, STEPS, *initial_weights(network, weights="random"))
+    return reading, state, make_step(network, recipe, STEPS, "softmax")
+
+
+def main(kind, folder, devices, port=None, *processes):
+    if port is not None:
+        start(Processes(False, f"localhost:{port}", *map(int, processes), lost_after_s=5))
+    reading, state, step = {"fusion": fusion, "classifier": classifier}[kind]()
+    claim(folder, {"kind": kind})
+    state = train(
+        folder,
+        state,
+        iter(reading),
+        step,
+        steps=STEPS,
+        every=2,
+        validate=lambda state: {"score": float(state.step)},
+        score="score",
+        sharding=batch_sharding(BATCH),
+        on_loss=lambda step, loss: print(step, loss.hex(), flush=True),
+    )
+    result = state.average if kind == "fusion" else (state.params, state.statistics)
+    total = sum(float(np.abs(leaf).sum()) for leaf in jax.tree.leaves(result))
+    print("end", total.hex(), jax.device_count(), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

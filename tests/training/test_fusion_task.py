@@ -1,0 +1,86 @@
+"""The script from a prepared data set to weights that explain, cached and computed alike."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlfem_jax import explain, from_function
+from mlfem_jax.data.prepared.write import prepare
+from mlfem_jax.data.split import k_folds
+from mlfem_jax.training.fusion import task as fusion
+from mlfem_jax.training.fusion.step import Recipe
+from mlfem_jax.training.fusion.task import Config, training_parts
+from mlfem_jax.training.run import read_metrics
+
+
+def tiny_apply(params, inputs):
+    features = jax.nn.relu(inputs @ params)
+    return features.mean(axis=(1, 2)), {"first": features, "second": features[:, ::2, ::2]}
+
+
+@pytest.fixture(scope="module")
+def gaze(tmp_path_factory):
+    """A prepared data set of 12 photographs, looked at where they are bright."""
+    root = tmp_path_factory.mktemp("gaze")
+    (root / "images").mkdir()
+    rng, rows = np.random.default_rng(0), ["image,x,y,observer"]
+    for number in range(12):
+        pixels = rng.integers(0, 60, (24, 32, 3), dtype=np.uint8)
+        y, x = rng.integers(4, 20), rng.integers(4, 28)
+        pixels[y - 3 : y + 4, x - 3 : x + 4] = 255
+        Image.fromarray(pixels).save(root / "images" / f"photo{number}.png")
+        rows += [f"photo{number}.png,{x},{y},{observer}" for observer in range(2)]
+    (root / "fixations.csv").write_text("\n".join([*rows, ""]))
+    return prepare("folder", root, root / "built", sigma_px=3.0)
+
+
+@pytest.fixture
+def backbone(monkeypatch):
+    params = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
+    tiny = from_function(tiny_apply, params, input_size=(32, 32), name="tiny")
+    monkeypatch.setattr(fusion, "load_backbone", lambda name, weights: tiny)
+    return tiny
+
+
+def test_from_gaze_to_weights_that_explain(gaze, backbone, tmp_path):
+    recipe = Recipe(epochs=2, batch_size=4, learning_rate=1e-2)
+    config = Config(gaze, tmp_path / "a", architecture="net", validation=0.3, cache=tmp_path / "maps", recipe=recipe)
+    fusion.train_fusion(config)
+    rows = read_metrics(tmp_path / "a")
+    assert len(rows) == 2 and all(-1 <= row["pcc"] <= 1 and 0 <= row["sim"] <= 1 for row in rows)
+    about = json.loads((tmp_path / "a" / "fusion.json").read_text())
+    assert about["layers"] == ["first", "second"] and about["backbone"] == "tiny"
+    assert about["provenance"]["validation"]["pcc"] == max(row["pcc"] for row in rows)
+    photo = np.zeros((1, 32, 32, 3), np.uint8)
+    weights = str(tmp_path / "a" / "fusion.safetensors")
+    assert explain(backbone, photo, method="net", weights=weights).shape == (1, 32, 32)
+
+    fusion.train_fusion(config)  # nothing is left to do
+    assert read_metrics(tmp_path / "a") == rows
+    with pytest.raises(ValueError, match=r"another config:\n  recipe: .*'seed': 0.* there, .*'seed': 1.* asked for"):
+        fusion.train_fusion(dataclasses.replace(config, recipe=dataclasses.replace(recipe, seed=1)))
+
+    fusion.train_fusion(dataclasses.replace(config, out=tmp_path / "b", maps="computed"))
+    for cached, computed in zip(rows, read_metrics(tmp_path / "b"), strict=True):
+        assert cached["loss"] == pytest.approx(computed["loss"], rel=1e-2)  # kept as float16
+
+
+def test_a_split_that_leaves_nothing_is_named(gaze, backbone, tmp_path):
+    with pytest.raises(ValueError, match="leaves none to validation"):
+        fusion.train_fusion(Config(gaze, tmp_path, validation=1e-9, cache=tmp_path))
+
+
+@pytest.mark.parametrize("fold", [(0, 3), (2, 3)])
+def test_a_fold_is_held_out_of_training_and_of_validation(fold):
+    ids = [str(number) for number in range(60)]
+    config = Config(Path(), Path(), validation=0.3, fold=fold)
+    parts = training_parts(config, ids)
+    together = np.concatenate([parts["train"], parts["validation"], k_folds(ids, 3)[fold[0]]])
+    assert sorted(together) == list(range(60)) and min(map(len, parts.values())) > 4
+    with pytest.raises(ValueError, match="fold: expected 0 to 2 of 3, got 3"):
+        training_parts(dataclasses.replace(config, fold=(3, 3)), ids)
