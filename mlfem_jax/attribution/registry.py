@@ -71,7 +71,15 @@ def accepted_options(name: str) -> tuple[str, ...]:
 
 
 def method(name: str, **options: Hashable) -> Method:
-    """A method with its options, checked.
+    """A method with its options, as a function of a `Forward`: for `map_batches`, and for the tests of faithfulness.
+
+    Args:
+        name: one of `methods()`.
+        **options: those of the method; they have to be hashable, since a compiled batch is found again by them.
+
+    Returns:
+        A `Method`: called with a `Forward` over a batch it gives importance maps (N, H, W) in [0, 1]. Two of the same
+        name and options are equal.
 
     Raises:
         ValueError: unknown method, or an option that it does not accept; both list what is accepted.
