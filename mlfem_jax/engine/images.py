@@ -13,7 +13,7 @@ from jaxtyping import Array, Int
 
 from mlfem_jax.backbones import Backbone, Forward
 from mlfem_jax.engine.batch import forward_program, padded
-from mlfem_jax.engine.stream import BatchSize, check_batch_size, images_in_batch, stream
+from mlfem_jax.engine.stream import BatchSize, check_batch_size, images_in_batch, run_batches
 from mlfem_jax.parallel import chosen_devices
 from mlfem_jax.photos import resize_photo
 
@@ -68,7 +68,7 @@ def map_images(
         return images_in_batch(program, example, batch_size, most=count)
 
     batches = image_batches(images, size_of, backbone.input_size, rule=resize)
-    return stream(program, _with_targets(batches, targets))
+    return run_batches(program, _with_targets(batches, targets))
 
 
 def _with_targets(

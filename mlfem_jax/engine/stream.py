@@ -15,7 +15,7 @@ BatchSize = int | Literal["auto"]
 Note = TypeVar("Note")
 
 
-def stream(program: Program, batches: Iterable[tuple[Note, Any]]) -> Iterator[tuple[Note, Any]]:
+def run_batches(program: Program, batches: Iterable[tuple[Note, Any]]) -> Iterator[tuple[Note, Any]]:
     """The outputs of batch after batch; one is computed while the last is used.
 
     Args:
@@ -32,7 +32,7 @@ def stream(program: Program, batches: Iterable[tuple[Note, Any]]) -> Iterator[tu
     Example:
         >>> program = Program(lambda base, batch, power: base + batch**power, jnp.int32(1), 2, (jax.devices()[0],))
         >>> batches = [("a", np.arange(3)), ("b", np.ones(3, int))]
-        >>> [(name, outputs.tolist()) for name, outputs in stream(program, batches)]
+        >>> [(name, outputs.tolist()) for name, outputs in run_batches(program, batches)]
         [('a', [1, 2, 5]), ('b', [2, 2, 2])]
     """
     running: deque[tuple[Note, Callable[[], Any]]] = deque()

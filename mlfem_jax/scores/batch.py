@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Int8, Int32, Shaped, UIn
 from mlfem_jax.attribution import Method
 from mlfem_jax.backbones import Backbone, Forward, forward_pass
 from mlfem_jax.data import Batch, ExampleFormat, blank_example
-from mlfem_jax.engine import BatchSize, Program, images_in_batch, stream
+from mlfem_jax.engine import BatchSize, Program, images_in_batch, run_batches
 from mlfem_jax.gaze import count_density, gaze_density
 from mlfem_jax.metrics import content, fixation_counts, limits
 from mlfem_jax.parallel import chosen_devices, replicate
@@ -81,7 +81,7 @@ def score_batches(
         MemoryError: the memory of a device does not suffice for a batch; it says what that needs, and what would fit.
     """
     program = _program(backbone, plan, totals)
-    for batch, scores in stream(program, ((batch, _inputs(batch, plan)) for batch in batches)):
+    for batch, scores in run_batches(program, ((batch, _inputs(batch, plan)) for batch in batches)):
         yield batch, jax.device_get(scores)
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 
 from mlfem_jax.backbones import Backbone
 from mlfem_jax.data import ExampleFormat, Source, make_example, read_batches
-from mlfem_jax.engine import BatchSize, Program, images_in_batch, stream
+from mlfem_jax.engine import BatchSize, Program, images_in_batch, run_batches
 from mlfem_jax.files import replacing
 from mlfem_jax.fusion import MapRecipe, image_maps
 from mlfem_jax.gaze import fit, move_fixations, scale_sigma
@@ -83,7 +83,7 @@ def _map_batches(
     example = jax.ShapeDtypeStruct((1, *format.shape, 3), np.uint8)
     size = images_in_batch(program, example, batch_size, most=len(source))
     batches = read_batches(source, format, batch_size=size, process_index=0, process_count=1)
-    return stream(program, ((batch.mask, batch.images) for batch in batches))
+    return run_batches(program, ((batch.mask, batch.images) for batch in batches))
 
 
 def map_example(record: Any, maps: np.ndarray | None, format: ExampleFormat, sigma_px: float) -> Example:
