@@ -71,7 +71,7 @@ def forward_pass(
         >>> forward_pass(backbone, np.zeros((2, 4, 4, 3), np.uint8)).classes.shape
         (2, 1)
     """
-    inputs = backbone.preprocess(images).astype(_parameters_dtype(backbone) if dtype is None else dtype)
+    inputs = backbone.preprocess(jnp.asarray(images)).astype(_parameters_dtype(backbone) if dtype is None else dtype)
     logits, activations = backbone.apply(backbone.params, inputs)
     return Forward(backbone, inputs, logits, activations, targets)
 

@@ -23,7 +23,7 @@ def test_parts_change_nothing_and_leaves_may_be_empty(size):
 
 @pytest.mark.parametrize(("platform", "parts"), [("cpu", [4]), ("gpu", [16]), ("tpu", [16])])
 def test_only_the_devices_that_are_cpus_cut_a_batch(monkeypatch, platform, parts):
-    """Whatever JAX's default is: here it is a CPU of two cores."""
+    """Whatever JAX's default is: here it is a CPU, of which two images a core are computed at once."""
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     seen = []
 
