@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import chex
@@ -81,7 +81,7 @@ def score_batches(
         MemoryError: the memory of a device does not suffice for a batch; it says what that needs, and what would fit.
     """
     program = _program(backbone, plan, totals)
-    for batch, scores in run_batches(program, ((batch, _inputs(batch, plan)) for batch in batches)):
+    for batch, scores in run_batches(program, ((batch, _fields(batch, plan)) for batch in batches)):
         yield batch, jax.device_get(scores)
 
 
@@ -108,7 +108,7 @@ def score_batch_size(
         ValueError: a batch size below 1.
     """
     blank = Batch(**{name: value[None] for name, value in blank_example(format).items()})
-    return images_in_batch(_program(backbone, plan, totals), _inputs(blank, plan), batch_size, most=most)
+    return images_in_batch(_program(backbone, plan, totals), _fields(blank, plan), batch_size, most=most)
 
 
 def _program(backbone: Backbone, plan: Plan, totals: Int[np.ndarray, "H W"]) -> Program:
@@ -116,9 +116,9 @@ def _program(backbone: Backbone, plan: Plan, totals: Int[np.ndarray, "H W"]) -> 
     return Program(score_part, replicate((backbone.astype(plan.dtype), totals), devices), plan, devices)
 
 
-def _inputs(batch: Batch, plan: Plan) -> Inputs:
-    """Of NumPy arrays, until the stream puts them on the devices."""
-    fields: dict[str, Any] = {
+def _fields(batch: Batch, plan: Plan) -> dict[str, np.ndarray | None]:
+    """The fields of `Inputs`, on the host."""
+    return {
         "images": batch.images,
         "fixations": batch.fixations,
         "mask": batch.fixation_mask,
@@ -128,20 +128,19 @@ def _inputs(batch: Batch, plan: Plan) -> Inputs:
         "labels": batch.labels,
         "density": batch.density,
     }
-    return Inputs(**fields)
 
 
-def score_part(whole: tuple[Backbone, Int[Array, "H W"]], inputs: Inputs, plan: Plan) -> BatchScores:
+def score_part(whole: tuple[Backbone, Int[Array, "H W"]], fields: Mapping[str, Any], plan: Plan) -> BatchScores:
     """Every method and metric of some images from one forward pass.
 
     Where an image has no fixation, the released density stands in for the GFDM, if there is one.
 
     Args:
         whole: (the network, `totals` of `score_batches`).
-        inputs: of the images.
+        fields: of `Inputs`.
         plan: what is scored.
     """
-    backbone, totals = whole
+    (backbone, totals), inputs = whole, Inputs(**fields)
     forward = forward_pass(backbone, inputs.images, dtype=plan.dtype)
     gaze = jax.vmap(_gaze, in_axes=(0, 0, None))(inputs, inputs.mask, totals)
     if inputs.density is not None:
