@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import mlfem_jax as mlfem
+from mlfem_jax import faithfulness
 from mlfem_jax.attribution.registry import method
 from mlfem_jax.compilation import counted_compilations
 from tests.networks import brightness_network, photographs
@@ -73,3 +74,72 @@ def test_auto_runs_what_it_compiled_to_see_what_fits(batches):
     network = brightness_network()
     mlfem.explain(network, photographs(5), batch_size="auto")
     assert batches() == 1
+
+
+def test_nothing_is_compiled_between_batches():
+    with counted_compilations() as names:
+        rows = mlfem.map_batches(
+            brightness_network(), iter(photographs(11)), lambda forward: forward.logits, batch_size=4
+        )
+        next(rows)
+        first = len(names)
+        assert len(list(rows)) == 10  # the last of them from a batch that is filled up
+    assert len(names) == first == 1
+
+
+def test_scores_compile_one_function_for_a_data_set():
+    pytest.importorskip("grain", reason="needs Grain")
+    from mlfem_jax.data.batches import read_batches
+    from mlfem_jax.data.example import ExampleFormat
+    from mlfem_jax.scores.batch import score_batches
+    from mlfem_jax.scores.plan import Plan
+    from tests.scores.score_network import tiny_source
+
+    plan = Plan((("add", method("add")),), ("pcc", "nss"), sigma_px=2.0, humans=True, map_size=4)
+    network, totals = brightness_network(), np.zeros((8, 8), np.int32)
+    batches = read_batches(tiny_source(11), ExampleFormat((8, 8), 4, classes=3), batch_size=4)
+    with counted_compilations() as names:
+        scored = score_batches(network, batches, plan, totals)
+        next(scored)
+        first = len(names)
+        assert len(list(scored)) == 2
+        assert len(list(score_batches(network, batches, plan, totals))) == 3
+    assert len(names) == first
+    assert sum("run_batch" in name for name in names) == 1
+
+
+def test_cached_maps_compile_one_function_for_a_data_set(tmp_path):
+    pytest.importorskip("grain", reason="needs Grain")
+    from mlfem_jax.data.example import ExampleFormat, make_example
+    from mlfem_jax.fusion.inputs import MapRecipe, image_maps
+    from mlfem_jax.training.fusion.reading import cached_maps
+    from tests.scores.score_network import tiny_source
+
+    network, source, format = brightness_network(), tiny_source(11), ExampleFormat((8, 8), 4)
+    recipe, seen = MapRecipe(("fine", "coarse"), (1.0, 2.0), 2), []
+    with counted_compilations() as names:
+        batches = {"batch_size": 4, "on_batch": lambda images: seen.append((images, len(names)))}
+        maps = cached_maps(network, source, format, recipe, tmp_path, **batches)
+    assert [images for images, _ in seen] == [4, 4, 3]
+    assert seen[0][1] == seen[-1][1] == len(names) and sum("run_batch" in name for name in names) == 1
+    photos = np.stack([make_example(record, format)["images"] for record in source])
+    np.testing.assert_allclose(maps, image_maps(network, photos, recipe), atol=1e-3)  # kept as float16
+
+
+@pytest.mark.parametrize("name", ["insertion_curve", "deletion_auc", "confidence_change", "local_lipschitz",
+                                  "randomization_check"])  # fmt: skip
+def test_faithfulness_compiles_one_function_for_images_of_a_size(name):
+    network, key, fem = brightness_network(), jax.random.key(0), method("fem")
+    maps = np.random.default_rng(0).random((3, 8, 8), np.float32)
+
+    def score(image, map):
+        if name in ("local_lipschitz", "randomization_check"):
+            return getattr(faithfulness, name)(network, key, image, method=fem)
+        return getattr(faithfulness, name)(network, image, map)
+
+    with counted_compilations() as names:
+        score(photographs(1)[0], maps[0])
+        first = len(names)
+        for image, map in zip(photographs(2, seed=1), maps[1:], strict=True):
+            score(image, map)
+    assert 1 <= len(names) == first

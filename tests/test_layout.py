@@ -15,9 +15,9 @@ FLOORS = {
     1: {"compilation", "files", "gaze", "importance", "metrics", "parallel", "photos"},
     2: {"backbones", "data", "plot", "runs"},
     3: {"faithfulness", "fusion"},
-    4: {"attribution", "training"},
+    4: {"attribution"},
     5: {"engine"},
-    6: {"facade", "scores"},
+    6: {"facade", "scores", "training"},
     7: {"report"},
     8: {"cli", "gallery"},
 }

@@ -1,7 +1,7 @@
 """What an explanation method is, and what it gets to see."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import jax
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mlfem_jax.backbones import Forward
+from mlfem_jax.fusion import OPERATORS, fuse
 from mlfem_jax.importance import normalize as min_max, upsample
 
 
@@ -58,6 +59,28 @@ def to_maps(raw: Float[Array, "N h w"], size: tuple[int, int]) -> Float[Array, "
     """Raw maps upsampled to `size` and scaled to [0, 1], in float32; a constant or non-finite one becomes zeros."""
     maps = jax.vmap(lambda map: min_max(upsample(map, size)))(raw.astype(jnp.float32))
     return jnp.clip(maps, 0.0, 1.0)  # XLA may compute a map twice, for its minimum and for itself, an ulp apart
+
+
+def fuse_layers(
+    raw: Sequence[Float[Array, "N _h _w"]], size: tuple[int, int], *, operator: str, alpha: float, normalize: str
+) -> Float[Array, "N H W"]:
+    """One map of each image from the raw maps of its layers, which `to_maps` prepares; one layer's is its own.
+
+    Args:
+        raw: of each layer, first layer first.
+        size: (height, width) of the maps.
+        operator: see `fusion.fuse`.
+        alpha: see `fusion.fuse`.
+        normalize: see `fusion.fuse`.
+
+    Raises:
+        ValueError: unknown operator or normalisation, an alpha outside [0, 1].
+    """
+    if operator not in OPERATORS:
+        raise ValueError(f"fuse: expected one of {', '.join(OPERATORS)}, got {operator!r}")
+    # A list, not a stack: XLA then takes in layer after layer, and writes no full-size map but the fused one.
+    maps = [to_maps(map, size) for map in raw]
+    return jax.vmap(lambda layers: fuse(layers, operator=operator, alpha=alpha, normalize=normalize))(maps)
 
 
 def baseline_inputs(forward: Forward, baseline: str) -> Float[Array, "1 1 1 3"]:

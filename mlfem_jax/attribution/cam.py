@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mlfem_jax.attribution.base import Entry, take_sign, to_maps
+from mlfem_jax.attribution.base import Entry, fuse_layers, take_sign
 from mlfem_jax.attribution.target import class_score
 from mlfem_jax.backbones import Forward
-from mlfem_jax.fusion import ALPHA, OPERATORS, fuse as fuse_maps
+from mlfem_jax.fusion import ALPHA
 from mlfem_jax.importance import normalize as min_max, upsample
 from mlfem_jax.parallel import chunk_size, map_chunks
 
@@ -136,7 +136,9 @@ def gradient_cam_maps(
         jax.vmap(formula)(forward.activations[layer].astype(jnp.float32), gradient.astype(jnp.float32))
         for layer, gradient in gradients.items()
     ]
-    return _fused(forward, [take_sign(map, sign) for map in raw], fuse, alpha, normalize)
+    return fuse_layers(
+        [take_sign(map, sign) for map in raw], forward.size, operator=fuse, alpha=alpha, normalize=normalize
+    )
 
 
 def eigen_cam_maps(
@@ -150,7 +152,7 @@ def eigen_cam_maps(
     """`eigen_cam` of each image; it looks at no class. Arguments as for `gradient_cam_maps`."""
     layers = layers or tuple(forward.activations)[-1:]
     raw = [jax.vmap(eigen_cam)(forward.activations[layer].astype(jnp.float32)) for layer in layers]
-    return _fused(forward, raw, fuse, alpha, normalize)
+    return fuse_layers(raw, forward.size, operator=fuse, alpha=alpha, normalize=normalize)
 
 
 def score_cam_maps(
@@ -194,17 +196,13 @@ def score_cam_maps(
         return jnp.maximum(jnp.einsum("nhwc,cn->nhw", activation.astype(jnp.float32), weights), 0.0)
 
     layers = layers or tuple(forward.activations)[-1:]
-    return _fused(forward, [raw(forward.activations[layer]) for layer in layers], fuse, alpha, normalize)
-
-
-def _fused(
-    forward: Forward, raw: list[Float[Array, "N _h _w"]], fuse: str, alpha: float, normalize: str
-) -> Float[Array, "N H W"]:
-    """One map of each image from the raw maps of its layers; one layer's is its own."""
-    if fuse not in OPERATORS:
-        raise ValueError(f"fuse: expected one of {', '.join(OPERATORS)}, got {fuse!r}")
-    stacks = jnp.stack([to_maps(map, forward.size) for map in raw], axis=1)
-    return jax.vmap(lambda stack: fuse_maps(stack, operator=fuse, alpha=alpha, normalize=normalize))(stacks)
+    return fuse_layers(
+        [raw(forward.activations[layer]) for layer in layers],
+        forward.size,
+        operator=fuse,
+        alpha=alpha,
+        normalize=normalize,
+    )
 
 
 def _gradient_cam(formula: Formula, summary: str) -> Entry:

@@ -6,10 +6,10 @@ from collections import OrderedDict
 import jax
 from jaxtyping import Array, Float
 
-from mlfem_jax.attribution.base import Entry
+from mlfem_jax.attribution.base import Entry, fuse_layers
 from mlfem_jax.backbones import Activations, Forward
-from mlfem_jax.fusion import ALPHA, fuse
-from mlfem_jax.importance import importance_map, layer_maps
+from mlfem_jax.fusion import ALPHA
+from mlfem_jax.importance import fem, layer_maps
 
 
 def layer_stacks(forward: Forward, *, layers: tuple[str, ...] | None = None, k: float = 2.0) -> Float[Array, "N L H W"]:
@@ -34,14 +34,8 @@ def fused_maps(
     normalize: str = "end",
 ) -> Float[Array, "N H W"]:
     """MLFEM: the FEM maps of all `layers` fused by `operator`. Source: the paper, sections 2.2 and 2.3."""
-    size = forward.size
-
-    def fused(example):
-        # A list, not a stack: XLA then takes in layer after layer, and writes no full-size map but the fused one.
-        maps = [importance_map(activation, size, k=k) for activation in example.values()]
-        return fuse(maps, operator=operator, alpha=alpha, normalize=normalize)
-
-    return jax.vmap(fused)(_chosen(forward, layers))
+    raw = [jax.vmap(functools.partial(fem, k=k))(activation) for activation in _chosen(forward, layers).values()]
+    return fuse_layers(raw, forward.size, operator=operator, alpha=alpha, normalize=normalize)
 
 
 def _chosen(forward: Forward, layers: tuple[str, ...] | None) -> Activations:

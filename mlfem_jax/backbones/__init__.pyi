@@ -1,12 +1,18 @@
 from .adapters import from_function as from_function, from_linen as from_linen, from_nnx as from_nnx
 from .base import Activations as Activations, Backbone as Backbone
 from .files.read import check_weights as check_weights, read_weights as read_weights, save_weights as save_weights
-from .forward import Forward as Forward, Layers as Layers, select_layers as select_layers
+from .forward import (
+    Forward as Forward,
+    Layers as Layers,
+    forward_pass as forward_pass,
+    select_layers as select_layers,
+)
 from .hooks import Affine as Affine, Rules as Rules, Tap as Tap
 from .preprocess import (
     efficientnet_lite_preprocess as efficientnet_lite_preprocess,
     imagenet_preprocess as imagenet_preprocess,
     keras_preprocess as keras_preprocess,
+    unit_pixels as unit_pixels,
 )
 from .registry import ARCHITECTURES as ARCHITECTURES, backbone_names as backbone_names, load_backbone as load_backbone
 from .trainable import (

@@ -4,6 +4,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from mlfem_jax.backbones.base import Activations, Backbone
@@ -42,6 +46,40 @@ class Forward:
     def run(self, inputs: Float[Array, "N H W 3"], **hooks: Any) -> Float[Array, "N classes"]:
         """Logits of other inputs; `hooks` are the backbone's `tap` and `rules`."""
         return self.backbone.apply(self.backbone.params, inputs.astype(self.inputs.dtype), **hooks)[0]
+
+
+def forward_pass(
+    backbone: Backbone,
+    images: Array | np.ndarray,
+    targets: Int[Array, "N K"] | None = None,
+    *,
+    dtype: DTypeLike | None = None,
+) -> Forward:
+    """One forward pass over images: what every method, score and fusion is computed from.
+
+    Args:
+        backbone: the network.
+        images: (N, H, W, 3), uint8 or float in [0, 1].
+        targets: (N, K) classes to explain; None is the predicted one.
+        dtype: of the inputs, and so of the forward; None is that of the parameters.
+
+    Returns:
+        Inputs, logits and activations of the batch.
+
+    Example:
+        >>> backbone = from_function(lambda w, x: (x.sum((1, 2)) @ w, {"x": x}), jnp.eye(3), input_size=(4, 4))
+        >>> forward_pass(backbone, np.zeros((2, 4, 4, 3), np.uint8)).classes.shape
+        (2, 1)
+    """
+    inputs = backbone.preprocess(jnp.asarray(images)).astype(_parameters_dtype(backbone) if dtype is None else dtype)
+    logits, activations = backbone.apply(backbone.params, inputs)
+    return Forward(backbone, inputs, logits, activations, targets)
+
+
+def _parameters_dtype(backbone: Backbone) -> DTypeLike:
+    """float32 where there are no floats among them."""
+    dtypes = (leaf.dtype for leaf in jax.tree.leaves(backbone.params))
+    return next((dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)), jnp.float32)
 
 
 def select_layers(names: Sequence[str], layers: Layers) -> tuple[str, ...]:

@@ -5,8 +5,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 
-def _unit_range(images: Array | np.ndarray) -> Float[Array, "N H W 3"]:
-    """uint8 to float32 in [0, 1]; floats are taken to be there already."""
+def unit_pixels(images: Array | np.ndarray) -> Float[Array, "*N H W 3"]:
+    """Images, or one, as float32 in [0, 1]: uint8 over 255; floats are taken to be there already."""
     images = jnp.asarray(images)
     if images.dtype == jnp.uint8:
         return images.astype(jnp.float32) / 255
@@ -17,15 +17,15 @@ def imagenet_preprocess(images: Array | np.ndarray) -> Float[Array, "N H W 3"]:
     """Standardised with the mean and standard deviation of ImageNet's pixels, as torchvision's weights expect."""
     mean = jnp.array([0.485, 0.456, 0.406], jnp.float32)
     deviation = jnp.array([0.229, 0.224, 0.225], jnp.float32)
-    return (_unit_range(images) - mean[None, None, None]) / deviation[None, None, None]
+    return (unit_pixels(images) - mean[None, None, None]) / deviation[None, None, None]
 
 
 def efficientnet_lite_preprocess(images: Array | np.ndarray) -> Float[Array, "N H W 3"]:
     """(pixel - 127) / 128 of pixels in 0..255, as EfficientNet-Lite was trained."""
-    return (_unit_range(images) * 255 - 127) / 128
+    return (unit_pixels(images) * 255 - 127) / 128
 
 
 def keras_preprocess(images: Array | np.ndarray) -> Float[Array, "N H W 3"]:
     """Blue, green, red in 0..255 less ImageNet's mean pixel, as the first networks of `keras.applications` expect."""
     mean = jnp.array([103.939, 116.779, 123.68], jnp.float32)
-    return _unit_range(images)[..., ::-1] * 255 - mean[None, None, None]
+    return unit_pixels(images)[..., ::-1] * 255 - mean[None, None, None]

@@ -5,7 +5,11 @@ from .batches import (
     read_batches as read_batches,
     read_examples as read_examples,
 )
-from .example import ExampleFormat as ExampleFormat, make_example as make_example
+from .example import (
+    ExampleFormat as ExampleFormat,
+    blank_example as blank_example,
+    make_example as make_example,
+)
 from .prepared.draw import preview as preview
 from .prepared.write import prepare as prepare
 from .releases.crowd import face_classes as face_classes

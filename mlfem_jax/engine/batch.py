@@ -1,45 +1,73 @@
-"""One batch on one or many devices: the forward pass, and what is asked of it, in one compiled function."""
+"""One batch on one or many devices: whatever is asked of its images, in one compiled function."""
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
-from jaxtyping import Array
+import jax.numpy as jnp
+import numpy as np
 
-from mlfem_jax.backbones import Backbone, Forward
-from mlfem_jax.parallel import Devices, over_shares
+from mlfem_jax.backbones import Backbone, Forward, forward_pass
+from mlfem_jax.parallel import Devices, over_shares, replicate
+
+Function = Callable[[Any, Any, Any], Any]
+"""(what all images need, a pytree of arrays whose first axis is the image, settings) to a pytree likewise."""
 
 
-@functools.partial(jax.jit, static_argnames=("function", "dtype", "devices"))
-def run_batch(
-    backbone: Backbone,
-    images: Array,
-    targets: Array | None,
-    *,
-    function: Callable[[Forward], Any],
-    dtype: Any,
-    devices: Devices,
-) -> Any:
-    """`function` of the forward pass of a batch.
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What is computed of every batch, and where.
 
-    Args:
-        backbone: the network, its parameters on all devices, see `replicate`.
-        images: (N, H, W, 3), `split` over the devices, whose number divides N.
-        targets: (N, K) classes, split likewise; None is the predicted one.
-        function: from a `Forward` to a pytree of arrays whose first axis is the image. Each image counts for itself:
-            the batch is cut into the devices' shares, and those on a CPU into parts.
-        dtype: of the forward pass.
-        devices: one or several.
-
-    Returns:
-        What `function` returns, for the whole batch, split over the devices.
+    Attributes:
+        function: of (`whole`, a batch, `settings`). Each image counts for itself: the batch is cut into the devices'
+            shares, and those on a CPU into parts. It is compiled once for each shape of batch: pass the same function
+            object again, with equal settings, to use what was compiled.
+        whole: a pytree of what all images need, such as the backbone, on each of the devices.
+        settings: what else decides the result; part of what is compiled.
+        devices: those that a batch is split over.
     """
 
-    def run(backbone, part):
-        images, targets = part
-        inputs = backbone.preprocess(images).astype(dtype)
-        logits, activations = backbone.apply(backbone.params, inputs)
-        return function(Forward(backbone, inputs, logits, activations, targets))
+    function: Function
+    whole: Any
+    settings: Hashable
+    devices: Devices
 
-    return over_shares(run, devices)(backbone, (images, targets))
+
+@functools.partial(jax.jit, static_argnames=("function", "settings", "devices"))
+def run_batch(whole: Any, batch: Any, *, function: Function, settings: Hashable, devices: Devices) -> Any:
+    """What `function` returns for a batch, whose number of images the devices divide; split over them, as the batch.
+
+    Args:
+        whole: see `Program`.
+        batch: a pytree of arrays whose first axis is the image, `split` over the devices.
+        function: see `Program`.
+        settings: see `Program`.
+        devices: see `Program`.
+    """
+    return over_shares(lambda whole, part: function(whole, part, settings), devices)(whole, batch)
+
+
+def forward_program(backbone: Backbone, function: Callable[[Forward], Any], *, dtype: Any, devices: Devices) -> Program:
+    """The program of `function` of the forward pass of (images, targets), in `dtype`; see `forward_pass`."""
+    dtype = jnp.dtype(dtype)
+    return Program(_of_forward, replicate(backbone.astype(dtype), devices), (function, dtype), devices)
+
+
+def _of_forward(backbone: Backbone, batch: Any, settings: tuple[Callable[[Forward], Any], np.dtype]) -> Any:
+    images, targets = batch
+    function, dtype = settings
+    return function(forward_pass(backbone, images, targets, dtype=dtype))
+
+
+def padded(batch: Any, size: int) -> Any:
+    """A pytree of arrays, on the host or the device, filled up with zeros to `size` images."""
+
+    def filled(leaf):
+        if len(leaf) == size:
+            return leaf
+        module = jnp if isinstance(leaf, jax.Array) else np
+        return module.pad(leaf, [(0, size - len(leaf))] + [(0, 0)] * (leaf.ndim - 1))
+
+    return jax.tree.map(filled, batch)

@@ -1,5 +1,6 @@
-"""Images of any kind to batches of one size: what goes into `explain` and `map_batches`."""
+"""Images of any kind to batches of one size, and on into the stream: what `explain` and `map_batches` share."""
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -7,20 +8,85 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jax.typing import DTypeLike
+from jaxtyping import Array, Int
 
+from mlfem_jax.backbones import Backbone, Forward
+from mlfem_jax.engine.batch import forward_program, padded
+from mlfem_jax.engine.stream import BatchSize, check_batch_size, images_in_batch, run_batches
+from mlfem_jax.parallel import chosen_devices
 from mlfem_jax.photos import resize_photo
 
 Image = np.ndarray | Array
 Images = Image | Sequence[Image] | Iterator[Image]
-BatchSize = Callable[[tuple[int, ...], Any], int]
+SizeOf = Callable[[tuple[int, ...], Any], int]
 """(shape and dtype of an image) to the number of images in a batch."""
 
 
-def image_batches(
-    images: Images, size_of: BatchSize, size: tuple[int, int], *, rule: str
-) -> Iterator[tuple[Image, int]]:
-    """Batch after batch, all of one image size padded to one number of images.
+def map_images(
+    backbone: Backbone,
+    images: Images,
+    *,
+    function: Callable[[Forward], Any],
+    targets: Int[np.ndarray, "M K"] | None,
+    batch_size: BatchSize,
+    dtype: DTypeLike,
+    resize: str,
+    devices: Sequence[jax.Device] | None,
+) -> Iterator[tuple[int, Any]]:
+    """The outputs of batch after batch.
+
+    Args:
+        backbone: see `explain`.
+        images: see `explain`.
+        function: from a `Forward` to a pytree of arrays whose first axis is the image.
+        targets: from `class_targets`.
+        batch_size: see `explain`.
+        dtype: see `explain`.
+        resize: see `explain`.
+        devices: see `explain`.
+
+    Returns:
+        An iterator of (number of images, outputs of the padded batch).
+
+    Raises:
+        ValueError: see `explain`.
+        MemoryError: see `explain`.
+    """
+    check_batch_size(batch_size)
+    count = None if isinstance(images, Iterator) else len(images)
+    if count is not None and batch_size != "auto":
+        batch_size = min(batch_size, max(count, 1))
+    # No device without an image.
+    chosen = chosen_devices(devices)[: count if batch_size == "auto" else batch_size]
+    program = forward_program(backbone, function, dtype=dtype, devices=chosen)
+    classes = None if targets is None else jax.ShapeDtypeStruct((1, targets.shape[1]), jnp.int32)
+
+    @functools.cache
+    def size_of(shape: tuple[int, ...], image_dtype: Any) -> int:
+        example = (jax.ShapeDtypeStruct((1, *shape), image_dtype), classes)
+        return images_in_batch(program, example, batch_size, most=count)
+
+    batches = image_batches(images, size_of, backbone.input_size, rule=resize)
+    return run_batches(program, _with_targets(batches, targets))
+
+
+def _with_targets(
+    batches: Iterator[tuple[Image, int]], targets: Int[np.ndarray, "M K"] | None
+) -> Iterator[tuple[int, tuple[Image, np.ndarray | None]]]:
+    """(number of images, (images, their rows of the targets)), padded; a single row is for all images."""
+    start = 0
+    for images, size in batches:
+        count = len(images)
+        rows = targets
+        if targets is not None:
+            rows = np.repeat(targets, count, axis=0) if len(targets) == 1 else targets[start : start + count]
+        start += count
+        yield count, padded((images, rows), size)
+
+
+def image_batches(images: Images, size_of: SizeOf, size: tuple[int, int], *, rule: str) -> Iterator[tuple[Image, int]]:
+    """Batch after batch, each of images of one size.
 
     Args:
         images: see `explain`.
@@ -29,7 +95,8 @@ def image_batches(
         rule: how a photograph gets there, see `resize_photo`.
 
     Returns:
-        An iterator of (batch, how many of its images are real). Consecutive images of one size share a batch.
+        An iterator of (images, the number that `size_of` gave, which the last ones do not fill). Consecutive images of
+        one size share a batch.
 
     Raises:
         ValueError: an image of another shape, dtype or range, by number.
@@ -38,20 +105,13 @@ def image_batches(
         _check_image(images, "images", ndim=4)
         count = size_of(images.shape[1:], images.dtype)
         for start in range(0, len(images), count):
-            yield _padded(images[start : start + count], count)
+            yield images[start : start + count], count
         return
     ready = (_prepare(image, index, size, rule) for index, image in enumerate(images))
     for (shape, dtype), run in itertools.groupby(ready, key=lambda image: (image.shape, image.dtype)):
         count = size_of(shape, dtype)
         while group := list(itertools.islice(run, count)):
-            yield _padded(np.stack(group), count)
-
-
-def _padded(batch: Image, count: int) -> tuple[Image, int]:
-    if len(batch) == count:
-        return batch, count
-    module = jnp if isinstance(batch, jax.Array) else np
-    return module.pad(batch, [(0, count - len(batch))] + [(0, 0)] * 3), len(batch)
+            yield np.stack(group), count
 
 
 def _prepare(image: Image, index: int, size: tuple[int, int], rule: str) -> np.ndarray:

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 
 from mlfem_jax import attribution
 from mlfem_jax.backbones import Backbone, Forward
-from mlfem_jax.engine.batch import run_batch
-from mlfem_jax.parallel import Devices, chosen_devices, replicate, split
+from mlfem_jax.engine.batch import Program, forward_program, run_batch
+from mlfem_jax.parallel import Devices, chosen_devices, split
 
 USED_SHARE = 0.9
 """How much of an accelerator's free memory a batch may take: its allocator cannot use every gap."""
@@ -70,25 +70,40 @@ def batch_bytes(
     chosen = chosen_devices(devices)
     if batch_size < 1 or batch_size % len(chosen):
         raise ValueError(f"batch_size: expected a multiple of the {len(chosen)} devices, got {batch_size}")
-    height, width = size or backbone.input_size
-    shares = split(chosen)
-    layout = (
-        run_batch.lower(
-            replicate(backbone.astype(dtype), chosen),
-            jax.ShapeDtypeStruct((batch_size, height, width, 3), image_dtype, sharding=shares),
-            None if classes is None else jax.ShapeDtypeStruct((batch_size, classes), jnp.int32, sharding=shares),
-            function=attribution.method(method, **options) if isinstance(method, str) else method,
-            dtype=jnp.dtype(dtype),
-            devices=chosen,
-        )
-        .compile()
-        .memory_analysis()
+    function = attribution.method(method, **options) if isinstance(method, str) else method
+    images = jax.ShapeDtypeStruct((batch_size, *(size or backbone.input_size), 3), image_dtype)
+    targets = None if classes is None else jax.ShapeDtypeStruct((batch_size, classes), jnp.int32)
+    program = forward_program(backbone, function, dtype=dtype, devices=chosen)
+    return program_bytes(program, (images, targets), batch_size=batch_size)
+
+
+def program_bytes(program: Program, example: Any, *, batch_size: int) -> int:
+    """As `batch_bytes`, of anything that is computed of a batch.
+
+    Args:
+        program: what is computed.
+        example: a batch of any number of images, or its shapes and dtypes.
+        batch_size: images in a batch, of all devices together, whose number divides it.
+
+    Raises:
+        NotImplementedError: the platform's compiler does not tell.
+    """
+    devices, shares = program.devices, split(program.devices)
+
+    def layout_of(leaf):
+        dtype = jax.dtypes.canonicalize_dtype(leaf.dtype)
+        return jax.ShapeDtypeStruct((batch_size, *leaf.shape[1:]), dtype, sharding=shares)
+
+    batch = jax.tree.map(layout_of, example)
+    lowered = run_batch.lower(
+        program.whole, batch, function=program.function, settings=program.settings, devices=devices
     )
+    layout = lowered.compile().memory_analysis()
     if layout is None:
-        raise NotImplementedError(f"{chosen[0].platform} does not tell the memory of a function: give a batch size")
+        raise NotImplementedError(f"{devices[0].platform} does not tell the memory of a function: give a batch size")
     first = layout.argument_size_in_bytes + layout.output_size_in_bytes - layout.alias_size_in_bytes
-    pixels = batch_size // len(chosen) * height * width * 3
-    second = pixels * jnp.dtype(image_dtype).itemsize + layout.output_size_in_bytes
+    incoming = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(batch)) // len(devices)
+    second = incoming + layout.output_size_in_bytes
     return first + second + layout.temp_size_in_bytes + layout.generated_code_size_in_bytes
 
 
@@ -160,7 +175,7 @@ def fitting_share(needed: Callable[..., int], *, most: int, devices: Devices) ->
     """The images a device of the largest batch that fits, at least one: only trying tells that not even one fits.
 
     Args:
-        needed: `batch_bytes` with all its arguments but `batch_size`.
+        needed: `program_bytes` with all its arguments but `batch_size`.
         most: see `largest_batch`, in images a device.
         devices: those that the batch is split over.
     """
@@ -172,7 +187,7 @@ def exhaustion_explained(needed: Callable[..., int], *, batch_size: int, devices
     """Makes of a device's "out of memory" an error that says what the batch needs, and how large a batch would fit.
 
     Args:
-        needed: `batch_bytes` with all its arguments but `batch_size`.
+        needed: `program_bytes` with all its arguments but `batch_size`.
         batch_size: the images of the batch that is computed in the block.
         devices: those that it is split over.
 

@@ -2,23 +2,69 @@
 
 import functools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float32
 
 from mlfem_jax import attribution
 from mlfem_jax.attribution import METHODS, Target, class_targets
 from mlfem_jax.backbones import Backbone, Forward, Layers, select_layers
-from mlfem_jax.engine.images import Image, Images
-from mlfem_jax.engine.stream import BatchSize, map_images
+from mlfem_jax.engine.images import Image, Images, map_images
+from mlfem_jax.engine.stream import BatchSize
 from mlfem_jax.parallel import chosen_devices
-from mlfem_jax.photos import place_map
+from mlfem_jax.photos import ResizeRule, place_map
 
 
+# What comes back depends on the types of the arguments alone, never on the sizes of the images.
+# fmt: off
+@overload
+def explain(
+    backbone: Backbone, images: Image, *, method: str = ..., layers: Layers = ..., target: Target = ...,
+    batch_size: BatchSize = ..., dtype: DTypeLike = ..., resize: ResizeRule = ..., output: Literal["input"] = ...,
+    devices: Sequence[jax.Device] | None = ..., **options: Hashable,
+) -> Float32[Array, "N H W"]: ...
+@overload
+def explain(
+    backbone: Backbone, images: Image, *, method: str = ..., layers: Layers = ..., target: Target = ...,
+    batch_size: BatchSize = ..., dtype: DTypeLike = ..., resize: ResizeRule = ..., output: Literal["photo"],
+    devices: Sequence[jax.Device] | None = ..., **options: Hashable,
+) -> Float32[np.ndarray, "N H W"]: ...
+@overload
+def explain(
+    backbone: Backbone, images: Sequence[Image], *, method: str = ..., layers: Layers = ..., target: Target = ...,
+    batch_size: BatchSize = ..., dtype: DTypeLike = ..., resize: Literal["stretch", "crop"] = ...,
+    output: Literal["input"] = ..., devices: Sequence[jax.Device] | None = ..., **options: Hashable,
+) -> Float32[Array, "N H W"]: ...
+@overload
+def explain(
+    backbone: Backbone, images: Sequence[Image], *, method: str = ..., layers: Layers = ..., target: Target = ...,
+    batch_size: BatchSize = ..., dtype: DTypeLike = ..., resize: Literal["native"], output: Literal["input"] = ...,
+    devices: Sequence[jax.Device] | None = ..., **options: Hashable,
+) -> list[Float32[Array, "_H _W"]]: ...
+@overload
+def explain(
+    backbone: Backbone, images: Sequence[Image], *, method: str = ..., layers: Layers = ..., target: Target = ...,
+    batch_size: BatchSize = ..., dtype: DTypeLike = ..., resize: ResizeRule = ..., output: Literal["photo"],
+    devices: Sequence[jax.Device] | None = ..., **options: Hashable,
+) -> list[Float32[np.ndarray, "_H _W"]]: ...
+@overload
+def explain(
+    backbone: Backbone, images: Iterator[Image], *, method: str = ..., layers: Layers = ..., target: Target = ...,
+    batch_size: BatchSize = ..., dtype: DTypeLike = ..., resize: ResizeRule = ..., output: Literal["input"] = ...,
+    devices: Sequence[jax.Device] | None = ..., **options: Hashable,
+) -> Iterator[Float32[Array, "_H _W"]]: ...
+@overload
+def explain(
+    backbone: Backbone, images: Iterator[Image], *, method: str = ..., layers: Layers = ..., target: Target = ...,
+    batch_size: BatchSize = ..., dtype: DTypeLike = ..., resize: ResizeRule = ..., output: Literal["photo"],
+    devices: Sequence[jax.Device] | None = ..., **options: Hashable,
+) -> Iterator[Float32[np.ndarray, "_H _W"]]: ...
+# fmt: on
 def explain(
     backbone: Backbone,
     images: Images,
@@ -27,12 +73,12 @@ def explain(
     layers: Layers = None,
     target: Target = None,
     batch_size: BatchSize = 16,
-    dtype: Any = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
     resize: str = "stretch",
     output: str = "input",
     devices: Sequence[jax.Device] | None = None,
-    **options: Any,
-) -> Any:
+    **options: Hashable,
+) -> Image | list[Array] | list[np.ndarray] | Iterator[Image]:
     """What the network looked at in each image: importance maps in [0, 1].
 
     Images travel to the device as they are (uint8 is converted there), in batches of one size: the last one is padded,
@@ -60,9 +106,11 @@ def explain(
         **options: those of the method: `k`, `alpha`, `normalize`, ...
 
     Returns:
-        (N, H, W) float32 on the first of the devices, in the order of the images. A list of (H_i, W_i) where sizes
-        differ. For an iterator, an iterator of (H_i, W_i), lazy. A blank map (all zeros) means that the method found no
-        difference between positions, or that the network's activations were not finite.
+        For an array, (N, H, W) float32 on the first of the devices, in the order of the images. For a sequence the
+        same; but a list of (H_i, W_i) where each map keeps the size of its photograph: with `resize="native"` and with
+        `output="photo"`. For an iterator, an iterator of (H_i, W_i), lazy. With `output="photo"` they are NumPy arrays.
+        A blank map (all zeros) means that the method found no difference between positions, or that the network's
+        activations were not finite.
 
     Raises:
         ValueError: an unknown method, option, layer or class; images of another shape, dtype or range, by number; no
@@ -81,6 +129,8 @@ def explain(
     if target is not None and not METHODS[method].of_class:
         of_class = ", ".join(name for name, entry in METHODS.items() if entry.of_class)
         raise ValueError(f"target: {method!r} explains no particular class; those that do are {of_class}")
+    if output not in ("input", "photo"):
+        raise ValueError(f"output: expected 'input' or 'photo', got {output!r}")
     run = functools.partial(
         map_images,
         backbone,
@@ -91,19 +141,18 @@ def explain(
         resize=resize,
         devices=devices,
     )
-    if output not in ("input", "photo"):
-        raise ValueError(f"output: expected 'input' or 'photo', got {output!r}")
     first = chosen_devices(devices)[0]
     if isinstance(images, Iterator):
         return _lazy(run, images, output, resize, first)
     if len(images) == 0:
         raise ValueError("images: expected at least one image, got none")
+    alike = isinstance(images, np.ndarray | jax.Array)
     if output == "photo":
-        maps = (map for maps, count in run(images) for map in np.asarray(maps)[:count])
+        maps = (map for count, maps in run(images) for map in np.asarray(maps)[:count])
         placed = [place_map(map, np.shape(i)[:2], rule=resize) for map, i in zip(maps, images, strict=True)]
-        return np.stack(placed) if len({map.shape for map in placed}) == 1 else placed
-    batches = [jax.device_put(maps if count == len(maps) else maps[:count], first) for maps, count in run(images)]
-    if len({maps.shape[1:] for maps in batches}) > 1:
+        return np.stack(placed) if alike else placed
+    batches = [jax.device_put(maps if count == len(maps) else maps[:count], first) for count, maps in run(images)]
+    if resize == "native" and not alike:
         return [map for maps in batches for map in maps]
     return batches[0] if len(batches) == 1 else jnp.concatenate(batches)
 
@@ -115,7 +164,7 @@ def map_batches(
     *,
     target: Target = None,
     batch_size: BatchSize = 16,
-    dtype: Any = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
     resize: str = "stretch",
     devices: Sequence[jax.Device] | None = None,
 ) -> Iterator[Any]:
@@ -146,7 +195,7 @@ def map_batches(
         3
     """
     targets = class_targets(backbone, target, None if isinstance(images, Iterator) else len(images))
-    for outputs, count in map_images(
+    for count, outputs in map_images(
         backbone,
         images,
         function=function,
@@ -161,7 +210,7 @@ def map_batches(
 
 
 def _lazy(
-    run: Callable[[Images], Iterator[tuple[Array, int]]],
+    run: Callable[[Images], Iterator[tuple[int, Array]]],
     images: Iterator[Image],
     output: str,
     rule: str,
@@ -175,7 +224,7 @@ def _lazy(
             shapes.append(tuple(np.shape(image)[:2]))
             yield image
 
-    for maps, count in run(noting_shapes()):
+    for count, maps in run(noting_shapes()):
         ready = np.asarray(maps) if output == "photo" else jax.device_put(maps, device)
         for index in range(count):
             shape = shapes.popleft()

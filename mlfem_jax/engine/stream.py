@@ -1,96 +1,63 @@
-"""The loop over batches: padding, one compiled function, many devices, outputs of batch after batch."""
+"""The loop over batches: double buffer, padding, one compiled function, many devices, memory that is explained."""
 
 import functools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal, TypeVar
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from mlfem_jax.backbones import Backbone, Forward
-from mlfem_jax.engine.batch import run_batch
-from mlfem_jax.engine.images import Image, Images, image_batches
-from mlfem_jax.engine.memory import batch_bytes, exhaustion_explained, fitting_share, most_images
-from mlfem_jax.parallel import Devices, chosen_devices, replicate, split
+from mlfem_jax.engine.batch import Program, padded, run_batch
+from mlfem_jax.engine.memory import exhaustion_explained, fitting_share, most_images, program_bytes
+from mlfem_jax.parallel import split
 
 BatchSize = int | Literal["auto"]
+Note = TypeVar("Note")
 
 
-def map_images(
-    backbone: Backbone,
-    images: Images,
-    *,
-    function: Callable[[Forward], Any],
-    targets: np.ndarray | None,
-    batch_size: BatchSize,
-    dtype: Any,
-    resize: str,
-    devices: Sequence[jax.Device] | None,
-) -> Iterator[tuple[Any, int]]:
+def run_batches(program: Program, batches: Iterable[tuple[Note, Any]]) -> Iterator[tuple[Note, Any]]:
     """The outputs of batch after batch; one is computed while the last is used.
 
     Args:
-        backbone: see `explain`.
-        images: see `explain`.
-        function: from a `Forward` to a pytree of arrays whose first axis is the image.
-        targets: (N, K) classes of the images, (1, K) for all of them, or None.
-        batch_size: see `explain`.
-        dtype: see `explain`.
-        resize: see `explain`.
-        devices: see `explain`.
+        program: what is computed of each batch.
+        batches: (what the caller wants to know of the batch, a pytree of arrays whose first axis is the image), on the
+            host or the device. Where the devices do not divide the number of images, zeros fill the batch up.
 
     Returns:
-        An iterator of (outputs of a padded batch, how many of them are real).
+        An iterator of (what the caller wanted to know, outputs on the devices), padding included.
 
     Raises:
-        ValueError: see `explain`.
-        MemoryError: see `explain`.
+        MemoryError: the memory of a device does not suffice for a batch; it says what that needs, and what would fit.
+
+    Example:
+        >>> program = Program(lambda base, batch, power: base + batch**power, jnp.int32(1), 2, (jax.devices()[0],))
+        >>> batches = [("a", np.arange(3)), ("b", np.ones(3, int))]
+        >>> [(name, outputs.tolist()) for name, outputs in run_batches(program, batches)]
+        [('a', [1, 2, 5]), ('b', [2, 2, 2])]
     """
-    chosen, most = _devices_and_share(images, batch_size, devices)
-    dtype = jnp.dtype(dtype)
-    backbone = replicate(backbone.astype(dtype), chosen)
-    classes = None if targets is None else targets.shape[1]
-    needed = functools.partial(batch_bytes, backbone, function, dtype=dtype, devices=chosen, classes=classes)
-
-    @functools.cache
-    def images_in_batch(shape: tuple[int, ...], image_dtype: Any) -> int:
-        if batch_size != "auto":
-            return most * len(chosen)
-        of_size = functools.partial(needed, size=shape[:2], image_dtype=image_dtype)
-        return fitting_share(of_size, most=most, devices=chosen) * len(chosen)
-
-    running: deque[tuple[Callable[[], Any], int]] = deque()
-    start = 0
-    for batch, count in image_batches(images, images_in_batch, backbone.input_size, rule=resize):
-        rows = None if targets is None else _rows(targets, start, count, len(batch))
-        start += count
-        finish = _start(backbone, batch, rows, function=function, dtype=dtype, devices=chosen, needed=needed)
-        running.append((finish, count))
+    running: deque[tuple[Note, Callable[[], Any]]] = deque()
+    for note, batch in batches:
+        running.append((note, _start(program, batch)))
         if len(running) == 2:
-            finish, count = running.popleft()
-            yield finish(), count
-    for finish, count in running:
-        yield finish(), count
+            note, finish = running.popleft()
+            yield note, finish()
+    for note, finish in running:
+        yield note, finish()
 
 
-def _start(
-    backbone: Backbone,
-    batch: Image,
-    targets: np.ndarray | None,
-    *,
-    function: Callable[[Forward], Any],
-    dtype: Any,
-    devices: Devices,
-    needed: Callable[..., int],
-) -> Callable[[], Any]:
+def _start(program: Program, batch: Any) -> Callable[[], Any]:
     """Starts computing a batch; what it returns waits for the outputs. Either may find that memory does not suffice."""
-    of_batch = functools.partial(needed, size=batch.shape[1:3], image_dtype=batch.dtype)
-    explained = functools.partial(exhaustion_explained, of_batch, batch_size=len(batch), devices=devices)
+    devices, count = program.devices, len(jax.tree.leaves(batch)[0])
+    size = -(-count // len(devices)) * len(devices)
+    # Of the batch itself nothing is kept: the host may forget it as soon as the devices have it.
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), batch)
+    needed = functools.partial(program_bytes, program, shapes)
+    explained = functools.partial(exhaustion_explained, needed, batch_size=size, devices=devices)
     with explained():
-        arrays = jax.device_put((batch, targets), split(devices))
-        outputs = run_batch(backbone, *arrays, function=function, dtype=dtype, devices=devices)
+        arrays = jax.device_put(padded(batch, size), split(devices))
+        outputs = run_batch(
+            program.whole, arrays, function=program.function, settings=program.settings, devices=devices
+        )
 
     def finish() -> Any:
         with explained():
@@ -99,22 +66,32 @@ def _start(
     return finish
 
 
-def _devices_and_share(
-    images: Images, batch_size: BatchSize, devices: Sequence[jax.Device] | None
-) -> tuple[Devices, int]:
-    """The devices that have something to do, and how many images of a batch each of them gets at most."""
+def images_in_batch(program: Program, example: Any, batch_size: BatchSize, *, most: int | None = None) -> int:
+    """The number of images that a batch should hold: a multiple of the devices.
+
+    Args:
+        program: what is computed of a batch.
+        example: a batch of any number of images, or its shapes and dtypes.
+        batch_size: what was asked for, which is rounded up; or "auto", what fits the devices' memory.
+        most: how many images there are, where that is known.
+
+    Raises:
+        ValueError: a batch size below 1.
+    """
+    check_batch_size(batch_size)
+    devices = program.devices
+    if batch_size != "auto":
+        return -(-batch_size // len(devices)) * len(devices)
+    share = most_images(devices) if most is None else min(most_images(devices), -(-most // len(devices)))
+    needed = functools.partial(program_bytes, program, example)
+    return fitting_share(needed, most=share, devices=devices) * len(devices)
+
+
+def check_batch_size(batch_size: BatchSize) -> None:
+    """Refuses an empty batch.
+
+    Raises:
+        ValueError: a batch size below 1.
+    """
     if batch_size != "auto" and batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-    chosen = chosen_devices(devices)
-    most = most_images(chosen) * len(chosen) if batch_size == "auto" else batch_size
-    if not isinstance(images, Iterator):
-        most = min(most, len(images))
-    chosen = chosen[:most]
-    return chosen, -(-most // len(chosen))
-
-
-def _rows(targets: np.ndarray, start: int, count: int, size: int) -> np.ndarray:
-    """The targets of one batch, padded as its images are; a single row is for all images."""
-    if len(targets) == 1:
-        return np.repeat(targets, size, axis=0)
-    return np.pad(targets[start : start + count], [(0, size - count), (0, 0)])

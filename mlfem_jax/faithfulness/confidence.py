@@ -6,18 +6,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float32
 
-from mlfem_jax.backbones import Backbone
+from mlfem_jax.backbones import Backbone, forward_pass, unit_pixels
 from mlfem_jax.faithfulness.baseline import BaselineName, baseline_image
-from mlfem_jax.faithfulness.forward import (
+from mlfem_jax.faithfulness.common import (
     Image,
     Map,
     Output,
     Target,
     confidences,
     defined,
-    forward,
     same_size,
-    unit_pixels,
 )
 from mlfem_jax.importance import normalize
 
@@ -70,7 +68,7 @@ def confidence_change(
     image = unit_pixels(image)
     keep = normalize(jnp.asarray(map, jnp.float32))[..., None]
     kept = keep * image + (1 - keep) * baseline_image(image, baseline, blur_sigma_px=blur_sigma_px)
-    logits = forward(backbone, jnp.stack([image, kept])).logits
+    logits = forward_pass(backbone, jnp.stack([image, kept])).logits
     before, after = confidences(logits, logits[0].argmax() if target is None else target, output=output)
     drop = jnp.maximum(before - after, 0.0) / jnp.where(before > 0, before, 1.0)
     drop, increase = jnp.where(defined(map), jnp.stack([drop, (after > before).astype(jnp.float32)]), jnp.nan)

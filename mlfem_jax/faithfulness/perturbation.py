@@ -7,20 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32, Int32
 
-from mlfem_jax.backbones import Backbone
+from mlfem_jax.backbones import Backbone, forward_pass, unit_pixels
 from mlfem_jax.faithfulness.baseline import BaselineName, baseline_image
-from mlfem_jax.faithfulness.forward import (
+from mlfem_jax.faithfulness.common import (
     Image,
     Map,
     Output,
     Target,
     confidences,
     defined,
-    forward,
     same_size,
-    unit_pixels,
 )
-from mlfem_jax.parallel import images_at_once
+from mlfem_jax.parallel import images_at_once, over_chunks
 
 _STATIC = ("steps", "baseline", "blur_sigma_px", "output", "seed", "batch_size")
 
@@ -78,19 +76,16 @@ def insertion_curve(
     same_size(image, map)
     image = unit_pixels(image)
     if target is None:
-        target = forward(backbone, image[None]).logits[0].argmax()
+        target = forward_pass(backbone, image[None]).logits[0].argmax()
     substitute = baseline_image(image, baseline, blur_sigma_px=blur_sigma_px)
     ranks, shown = _ranks(map, seed), _shown(map, steps)
 
     def score(counts):
         there = (ranks[None] < counts[:, None, None])[..., None]
         images = jnp.where(there, image[None], substitute[None])
-        return confidences(forward(backbone, images).logits, target, output=output)
+        return confidences(forward_pass(backbone, images).logits, target, output=output)
 
-    batches = -(-len(shown) // images_at_once(batch_size))
-    size = -(-len(shown) // batches)
-    padded = jnp.asarray(np.pad(shown, (0, batches * size - len(shown)))).reshape(batches, size)
-    curve = jax.lax.map(score, padded).ravel()[: len(shown)]
+    curve = over_chunks(score, jnp.asarray(shown), images_at_once(batch_size))
     return jnp.where(defined(map), curve, jnp.nan)
 
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax.extend import core
 from jaxtyping import Array, Float32, Shaped
 
-from mlfem_jax.backbones import Backbone
-from mlfem_jax.faithfulness.forward import Image, Method, forward, unit_pixels
+from mlfem_jax.backbones import Backbone, forward_pass, unit_pixels
+from mlfem_jax.faithfulness.common import Image, Method
 from mlfem_jax.metrics import pcc
 
 Source: TypeAlias = frozenset[int] | None
@@ -84,7 +84,7 @@ def randomization_check(backbone: Backbone, key: Array, image: Image, *, method:
     def map_without(count):
         mixed = [jnp.where(count >= turn[i], redrawn[i], leaf) if i in turn else leaf for i, leaf in enumerate(leaves)]
         params = jax.tree.unflatten(structure, mixed)
-        return method(forward(dataclasses.replace(backbone, params=params), pixels))[0].astype(jnp.float32)
+        return method(forward_pass(dataclasses.replace(backbone, params=params), pixels))[0].astype(jnp.float32)
 
     maps = jax.lax.map(map_without, jnp.arange(len(layers) + 1))
     ranks = jax.vmap(_ranks)(maps)

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float32
 
-from mlfem_jax.backbones import Backbone
-from mlfem_jax.faithfulness.forward import Image, Method, defined, forward, unit_pixels
-from mlfem_jax.parallel import images_at_once
+from mlfem_jax.backbones import Backbone, forward_pass, unit_pixels
+from mlfem_jax.faithfulness.common import Image, Method, defined
+from mlfem_jax.parallel import images_at_once, over_chunks
 
 
 @functools.partial(jax.jit, static_argnames=("method", "draws", "radius", "batch_size"))
@@ -58,18 +58,14 @@ def local_lipschitz(
     if draws < 1 or not radius > 0:
         raise ValueError(f"draws and radius: expected numbers above 0, got {draws} and {radius}")
     image = unit_pixels(image)
-    map = method(forward(backbone, image[None]))[0].astype(jnp.float32)
+    map = method(forward_pass(backbone, image[None]))[0].astype(jnp.float32)
 
     def ratios(keys):
         noise = jax.vmap(lambda key: jax.random.uniform(key, image.shape, minval=-radius, maxval=radius))(keys)
         near = jnp.clip(image[None] + noise, 0.0, 1.0)
-        changes = method(forward(backbone, near)).astype(jnp.float32) - map[None]
+        changes = method(forward_pass(backbone, near)).astype(jnp.float32) - map[None]
         moved = jnp.sqrt(jnp.square(near - image[None]).sum(axis=(1, 2, 3)))
         return jnp.sqrt(jnp.square(changes).sum(axis=(1, 2))) / moved
 
-    batches = -(-draws // images_at_once(batch_size))
-    size = -(-draws // batches)
-    keys = jax.random.split(key, draws)
-    # The last batch is filled up with draws that were made already.
-    keys = keys[jnp.arange(batches * size) % draws].reshape(batches, size)
-    return jnp.where(defined(map), jax.lax.map(ratios, keys).max(), jnp.nan)
+    changes = over_chunks(ratios, jax.random.split(key, draws), images_at_once(batch_size))
+    return jnp.where(defined(map), changes.max(), jnp.nan)

@@ -6,9 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from mlfem_jax.backbones import Backbone
+from mlfem_jax.backbones import Backbone, forward_pass
 from mlfem_jax.importance import fem, normalize
 
 
@@ -71,10 +72,8 @@ def default_maps(
     return MapRecipe(layers, ks or (-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0), shrink or 8)
 
 
-def image_maps(backbone: Backbone, images: Array, recipe: MapRecipe) -> Float[Array, "N C h w"]:
+def image_maps(backbone: Backbone, images: Array | np.ndarray, recipe: MapRecipe) -> Float[Array, "N C h w"]:
     """Stacks of a batch of images (N, H, W, 3), already at the size of the network's input."""
-    inputs = backbone.preprocess(images)
-    _, height, width, _ = inputs.shape
-    _, activations = backbone.apply(backbone.params, inputs)
-    size = recipe.size((height, width))
-    return jax.vmap(lambda example: map_stack(example, size, layers=recipe.layers, ks=recipe.ks))(activations)
+    forward = forward_pass(backbone, images)
+    size = recipe.size(forward.size)
+    return jax.vmap(lambda example: map_stack(example, size, layers=recipe.layers, ks=recipe.ks))(forward.activations)

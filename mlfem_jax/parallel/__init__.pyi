@@ -2,6 +2,7 @@ from .chunks import (
     chunk_size as chunk_size,
     images_at_once as images_at_once,
     map_chunks as map_chunks,
+    over_chunks as over_chunks,
     sum_chunks as sum_chunks,
 )
 from .devices import (

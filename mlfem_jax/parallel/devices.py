@@ -61,7 +61,7 @@ def over_shares(function: Callable[[Any, Any], Any], devices: Devices) -> Callab
     """
 
     def of_share(whole, share):
-        return in_parts(functools.partial(function, whole), share)
+        return in_parts(functools.partial(function, whole), share, platform=devices[0].platform)
 
     if len(devices) == 1:
         return of_share

@@ -1,28 +1,31 @@
 """One batch of photographs and gaze to one row of scores for each (image, method), in one compiled function."""
 
+import dataclasses
 import functools
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int, Int8, Int32, Shaped, UInt8
 
 from mlfem_jax.attribution import Method
-from mlfem_jax.backbones import Backbone, Forward
-from mlfem_jax.data import Batch
+from mlfem_jax.backbones import Backbone, Forward, forward_pass
+from mlfem_jax.data import Batch, ExampleFormat, blank_example
+from mlfem_jax.engine import BatchSize, Program, images_in_batch, run_batches
 from mlfem_jax.gaze import count_density, gaze_density
 from mlfem_jax.metrics import content, fixation_counts, limits
-from mlfem_jax.parallel import Devices, chosen_devices, over_shares, replicate, split
-from mlfem_jax.scores.columns import METRICS, Gaze
+from mlfem_jax.parallel import chosen_devices, replicate
+from mlfem_jax.scores.columns import METRICS, Gaze, Metric
 from mlfem_jax.scores.plan import Plan, Task
 
 Arrays: TypeAlias = Array | np.ndarray
 
 
-class BatchScores(NamedTuple):
+@chex.dataclass(frozen=True, mappable_dataclass=False)
+class BatchScores:
     """The rows of a batch.
 
     Attributes:
@@ -44,7 +47,8 @@ class BatchScores(NamedTuple):
     gaze: UInt8[Arrays, "N s s"]
 
 
-class Inputs(NamedTuple):
+@chex.dataclass(frozen=True, mappable_dataclass=False)
+class Inputs:
     """What is scored of a batch: fields of `Batch`, but for `sigma_px`, of the GFDM along (y, x) in the frame."""
 
     images: UInt8[Array, "N H W 3"]
@@ -62,7 +66,7 @@ def score_batches(
 ) -> Iterator[tuple[Batch, BatchScores]]:
     """The scores of batch after batch, as NumPy arrays; one is computed while the last is used.
 
-    A batch is split over all devices of this process where its size allows, which changes no score.
+    A batch is split over all devices of this process, which changes no score.
 
     Args:
         backbone: the network; batches must have its `input_size`.
@@ -72,129 +76,169 @@ def score_batches(
 
     Returns:
         An iterator of (batch, scores), padding included.
+
+    Raises:
+        MemoryError: the memory of a device does not suffice for a batch; it says what that needs, and what would fit.
     """
-    devices = chosen_devices(None)
-    whole = replicate((backbone.astype(plan.dtype), totals), devices)
-    running: deque[tuple[Batch, BatchScores]] = deque()
-    for batch in batches:
-        if len(batch.images) % len(devices):
-            devices = devices[:1]
-            whole = replicate(whole, devices)
-        running.append((batch, score_batch(*whole, _inputs(batch, plan, devices), plan=plan, devices=devices)))
-        if len(running) == 2:
-            batch, scores = running.popleft()
-            yield batch, jax.device_get(scores)
-    for batch, scores in running:
+    program = _program(backbone, plan, totals)
+    for batch, scores in run_batches(program, ((batch, _fields(batch, plan)) for batch in batches)):
         yield batch, jax.device_get(scores)
 
 
-def _inputs(batch: Batch, plan: Plan, devices: Devices) -> Inputs:
-    gaze = (batch.fixations, batch.fixation_mask, batch.observers, plan.sigma_px * batch.scale, batch.content_box)
-    return Inputs(*jax.device_put((batch.images, *gaze, batch.labels, batch.density), split(devices)))
+def score_batch_size(
+    backbone: Backbone,
+    format: ExampleFormat,
+    plan: Plan,
+    totals: Int[np.ndarray, "H W"],
+    *,
+    batch_size: BatchSize,
+    most: int,
+) -> int:
+    """The number of images in a batch: what was asked for, or for "auto" what fits the devices' memory.
+
+    Args:
+        backbone: the network.
+        format: of the examples that will be read.
+        plan: what is scored.
+        totals: see `score_batches`.
+        batch_size: what was asked for; rounded up to a multiple of the devices.
+        most: how many images there are.
+
+    Raises:
+        ValueError: a batch size below 1.
+    """
+    blank = Batch(**{name: value[None] for name, value in blank_example(format).items()})
+    return images_in_batch(_program(backbone, plan, totals), _fields(blank, plan), batch_size, most=most)
 
 
-@functools.partial(jax.jit, static_argnames=("plan", "devices"))
-def score_batch(
-    backbone: Backbone, totals: Int[Array, "H W"], inputs: Inputs, *, plan: Plan, devices: Devices
-) -> BatchScores:
-    """Every method and metric of a batch from one forward pass.
+def _program(backbone: Backbone, plan: Plan, totals: Int[np.ndarray, "H W"]) -> Program:
+    devices = chosen_devices(None)
+    return Program(score_part, replicate((backbone.astype(plan.dtype), totals), devices), plan, devices)
+
+
+def _fields(batch: Batch, plan: Plan) -> dict[str, np.ndarray | None]:
+    """The fields of `Inputs`, on the host."""
+    return {
+        "images": batch.images,
+        "fixations": batch.fixations,
+        "mask": batch.fixation_mask,
+        "observers": batch.observers,
+        "sigma_px": plan.sigma_px * batch.scale,
+        "content_box": batch.content_box,
+        "labels": batch.labels,
+        "density": batch.density,
+    }
+
+
+def score_part(whole: tuple[Backbone, Int[Array, "H W"]], fields: Mapping[str, Any], plan: Plan) -> BatchScores:
+    """Every method and metric of some images from one forward pass.
 
     Where an image has no fixation, the released density stands in for the GFDM, if there is one.
 
     Args:
-        backbone: the network, on all devices.
-        totals: see `score_batches`; on all devices.
-        inputs: of the batch, split over the devices.
+        whole: (the network, `totals` of `score_batches`).
+        fields: of `Inputs`.
         plan: what is scored.
-        devices: one or several.
     """
-
-    def scores(whole, part):
-        backbone, totals = whole
-        return _score_part(backbone, totals, part, plan)
-
-    return over_shares(scores, devices)((backbone, totals), inputs)
-
-
-def _score_part(backbone: Backbone, totals: Array, inputs: Inputs, plan: Plan) -> BatchScores:
-    images = backbone.preprocess(inputs.images).astype(plan.dtype)
-    logits, activations = backbone.apply(backbone.params, images)
-    forward = Forward(backbone, images, logits, activations)
+    (backbone, totals), inputs = whole, Inputs(**fields)
+    forward = forward_pass(backbone, inputs.images, dtype=plan.dtype)
     gaze = jax.vmap(_gaze, in_axes=(0, 0, None))(inputs, inputs.mask, totals)
     if inputs.density is not None:
         looked = inputs.mask.any(axis=1)[:, None, None]
-        gaze = gaze._replace(density=jnp.where(looked, gaze.density, inputs.density))
-    maps = jnp.stack([method(forward) for _, method in plan.methods], axis=1)
-    scores = _scores(maps, gaze, inputs.images, forward, plan, [method for _, method in plan.methods])
+        gaze = dataclasses.replace(gaze, density=jnp.where(looked, gaze.density, inputs.density))
+    made_by = [method for _, method in plan.methods]
+    maps = jnp.stack([method(forward) for method in made_by], axis=1)
+    scores = _scores(plan, _Scored(maps=maps, gaze=gaze, images=inputs.images, forward=forward, methods=made_by))
     if plan.humans:
-        human = _human_scores(inputs, gaze, totals, forward, plan)
-        maps, scores = (jnp.concatenate(pair, axis=1) for pair in zip((maps, scores), human, strict=True))
-    inside = jax.vmap(functools.partial(content, images.shape[1:3]))(inputs.content_box)
+        people = _people(inputs, gaze, totals, forward)
+        maps = jnp.concatenate([maps, people.maps], axis=1)
+        scores = jnp.concatenate([scores, _scores(plan, people)], axis=1)
+    inside = jax.vmap(functools.partial(content, forward.size))(inputs.content_box)
     defined = jax.vmap(jax.vmap(lambda map, inside: limits(map, inside)[2], (0, None)))(maps, inside)
     softmax_or_sigmoid = jax.nn.softmax if plan.task == "single" else jax.nn.sigmoid
     return BatchScores(
-        logits.argmax(axis=1).astype(jnp.int32),
-        softmax_or_sigmoid(logits.astype(jnp.float32)).max(axis=1),
-        _correct(logits, inputs.labels, plan.task),
-        scores,
-        ~defined,
-        _small(maps, plan.map_size),
-        _small(gaze.density, plan.map_size),
+        prediction=forward.logits.argmax(axis=1).astype(jnp.int32),
+        probability=softmax_or_sigmoid(forward.logits.astype(jnp.float32)).max(axis=1),
+        correct=_correct(forward.logits, inputs.labels, plan.task),
+        scores=scores,
+        constant=~defined,
+        maps=_small(maps, plan.map_size),
+        gaze=_small(gaze.density, plan.map_size),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scored:
+    """Maps, and all that any metric compares them with.
+
+    Attributes:
+        maps: (N, rows, H, W).
+        gaze: of each image.
+        images: (N, H, W, 3) as they were read.
+        forward: of the images.
+        methods: that made the rows; None stands for people.
+    """
+
+    maps: Float[Array, "N rows H W"]
+    gaze: Gaze
+    images: Array
+    forward: Forward
+    methods: Sequence[Method | None]
 
 
 def _gaze(inputs: Inputs, mask: Bool[Array, " n"], totals: Int[Array, "H W"]) -> Gaze:
     """The gaze on one image, by the fixations of `mask`."""
     fixations, shape = inputs.fixations, (inputs.images.shape[0], inputs.images.shape[1])
-    density = gaze_density(fixations, shape, sigma_px=inputs.sigma_px, mask=mask)
     others = totals - fixation_counts(fixations, shape, mask=mask)
-    prior = count_density(others, sigma_px=inputs.sigma_px)
-    return Gaze(density, fixations, mask, inputs.content_box, others, prior)
+    return Gaze(
+        density=gaze_density(fixations, shape, sigma_px=inputs.sigma_px, mask=mask),
+        fixations=fixations,
+        mask=mask,
+        content_box=inputs.content_box,
+        others=others,
+        prior=count_density(others, sigma_px=inputs.sigma_px),
+    )
 
 
-def _human_scores(inputs: Inputs, gaze: Gaze, totals: Array, forward: Forward, plan: Plan) -> tuple[Array, Array]:
-    """(maps (N, 1, H, W), scores (N, 1, metrics)) of the even observers against the odd ones."""
+def _people(inputs: Inputs, gaze: Gaze, totals: Array, forward: Forward) -> _Scored:
+    """The even observers as a map for the odd ones."""
     known = inputs.mask & (inputs.observers >= 0)
     even, odd = (
         jax.vmap(_gaze, in_axes=(0, 0, None))(inputs, known & (inputs.observers % 2 == half), totals) for half in (0, 1)
     )
     # The other images' fixations are those of all observers.
-    truth = odd._replace(others=gaze.others, prior=gaze.prior)
-    maps = even.density[:, None]
-    return maps, _scores(maps, truth, inputs.images, forward, plan, [None])
+    truth = dataclasses.replace(odd, others=gaze.others, prior=gaze.prior)
+    return _Scored(even.density[:, None], truth, inputs.images, forward, [None])
 
 
-def _scores(
-    maps: Float[Array, "N rows H W"],
-    gaze: Gaze,
-    images: Array,
-    forward: Forward,
-    plan: Plan,
-    methods: Sequence[Method | None],
-) -> Float[Array, "N rows metrics"]:
-    """Every metric of every map; `methods` made them, None stands for people."""
-    chosen = [METRICS[name] for name in plan.metrics]
-    kinds = {"gaze": _against_gaze, "model": _against_model, "method": _against_method}
-    functions = {metric.function: metric.against for metric in chosen}  # two columns may be parts of one result
-    found = {
-        function: kinds[against](function, maps, gaze, images, forward, plan, methods)
-        for function, against in functions.items()
-    }
-    columns = [
-        found[metric.function] if metric.part is None else found[metric.function][metric.part] for metric in chosen
-    ]
+def _scores(plan: Plan, scored: _Scored) -> Float[Array, "N rows metrics"]:
+    """Every metric of every map."""
+    found: dict[Callable, Any] = {}  # two columns may be parts of one result
+    columns = []
+    for metric in (METRICS[name] for name in plan.metrics):
+        if metric.function not in found:
+            found[metric.function] = _against(metric, scored, plan.task)
+        value = found[metric.function]
+        columns.append(value if metric.part is None else value[metric.part])
     return jnp.stack(columns, axis=2)
 
 
-def _against_gaze(function, maps, gaze, images, forward, plan, methods):
-    del images, forward, plan, methods
-    return jax.vmap(jax.vmap(function, (0, None)))(maps, gaze)
+def _against(metric: Metric, scored: _Scored, task: Task) -> Any:
+    """The metric's result, or results, (N, rows)."""
+    match metric.against:
+        case "gaze":
+            return jax.vmap(jax.vmap(metric.function, (0, None)))(scored.maps, scored.gaze)
+        case "model":
+            output = "softmax" if task == "single" else "sigmoid"
+            return _against_model(metric.function, scored.maps, scored.images, scored.forward, output)
+        case "method":
+            rows = [_against_method(metric.function, method, scored.images, scored.forward.backbone)
+                    for method in scored.methods]  # fmt: skip
+            return jnp.stack(rows, axis=1)
 
 
-def _against_model(function, maps, gaze, images, forward, plan, methods):
+def _against_model(function: Callable, maps: Array, images: Array, forward: Forward, output: str) -> Any:
     """One map after the other: each is a batch of perturbed copies already."""
-    del gaze, methods
-    output = "softmax" if plan.task == "single" else "sigmoid"
 
     def score(place):
         image, row = place
@@ -205,14 +249,12 @@ def _against_model(function, maps, gaze, images, forward, plan, methods):
     return jax.tree.map(lambda leaf: leaf.reshape(maps.shape[:2]), jax.lax.map(score, places))
 
 
-def _against_method(function, maps, gaze, images, forward, plan, methods):
-    del gaze, plan
-    key, unknown = jax.random.key(0), jnp.full(len(maps), jnp.nan)
-
-    def scores(method):
-        return jax.lax.map(lambda image: function(forward.backbone, key, image, method=method), images)
-
-    return jnp.stack([unknown if method is None else scores(method) for method in methods], axis=1)
+def _against_method(function: Callable, method: Method | None, images: Array, backbone: Backbone) -> Array:
+    """The score of a method for each image; people cannot be asked for other maps: NaN."""
+    if method is None:
+        return jnp.full(len(images), jnp.nan)
+    key = jax.random.key(0)
+    return jax.lax.map(lambda image: function(backbone, key, image, method=method), images)
 
 
 def _correct(logits: Array, labels: Array, task: Task) -> Array:

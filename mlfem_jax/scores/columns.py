@@ -2,14 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal
 
+import chex
 from jaxtyping import Array, Bool, Float, Int
 
 from mlfem_jax import faithfulness, metrics
 
 
-class Gaze(NamedTuple):
+@chex.dataclass(frozen=True, mappable_dataclass=False)
+class Gaze:
     """What a map is compared with; all fields of one image, or with a leading axis of a batch.
 
     Attributes:

@@ -36,10 +36,11 @@ from mlfem_jax.data import (
     read_batches,
     scan,
 )
+from mlfem_jax.engine import BatchSize
 from mlfem_jax.gaze import FitRule
 from mlfem_jax.parallel import Processes, is_first, start
 from mlfem_jax.runs import claim, provenance
-from mlfem_jax.scores.batch import score_batches
+from mlfem_jax.scores.batch import score_batch_size, score_batches
 from mlfem_jax.scores.columns import metric_names
 from mlfem_jax.scores.plan import Plan, Task, parse_method
 from mlfem_jax.scores.rows import image_records
@@ -68,7 +69,7 @@ class Config:
         split: name of a split, or a slice of one: "full[:100]". Default: the only split.
         fold: (i, k) scores fold i of k alone, counted from 0, of `mlfem_jax.data.split.k_folds`. Default: all.
         rule: how a photograph gets to the network's input size.
-        batch_size: images in a forward pass.
+        batch_size: images in a forward pass; auto is as many as fit the devices.
         part_size: images in a file.
         dtype: of the forward pass.
         map_size: side in pixels of the maps kept for the report; 0 keeps neither maps nor photographs.
@@ -92,7 +93,7 @@ class Config:
     split: str | None = None
     fold: tuple[int, int] | None = None
     rule: FitRule = "stretch"
-    batch_size: int = 16
+    batch_size: BatchSize = 16
     part_size: int = 256
     dtype: str = "float32"
     map_size: int = 56
@@ -142,16 +143,18 @@ def score_records(config: Config, source: Source, dataset: Mapping[str, Any], ba
     places = [place for number in todo for place in parts[number]]
     if places:
         format = _format(config, index, positions, backbone, len(dataset["class_names"]))
+        totals = fixation_totals(source, format)
+        size = score_batch_size(backbone, format, plan, totals, batch_size=config.batch_size, most=len(places))
         batches = read_batches(
             source,
             format,
-            batch_size=config.batch_size,
+            batch_size=size,
             positions=positions[places],
             workers=config.workers,
             process_index=0,  # the parts are this process's share
             process_count=1,
         )
-        scored = score_batches(backbone, batches, plan, fixation_totals(source, format))
+        scored = score_batches(backbone, batches, plan, totals)
         records = image_records(scored, iter(places), plan, rule=config.rule, photo_size=config.photo_size)
         records = iter(track(records, "images", total=len(places), console=Console(stderr=True)))
         for number in todo:

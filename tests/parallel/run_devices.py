@@ -14,7 +14,9 @@ import numpy as np
 import mlfem_jax as mlfem
 from mlfem_jax.backbones.hooks import no_tap
 from mlfem_jax.backbones.networks.layers import convolve
+from mlfem_jax.engine.batch import forward_program
 from mlfem_jax.engine.memory import batch_bytes
+from mlfem_jax.engine.stream import run_batches
 
 OPTIONS = {
     "add": {"alpha": 0.3},
@@ -63,6 +65,10 @@ def main():
     assert many < one, (many, one)
     few = mlfem.explain(backbone, images[:3], method="fem", batch_size="auto")
     np.testing.assert_allclose(few, mlfem.explain(backbone, images, method="fem", devices=devices[:1])[:3], atol=1e-6)
+    program = forward_program(backbone, logits, dtype="float32", devices=tuple(devices))
+    ((name, filled),) = run_batches(program, [("three", (images[:3], None))])
+    assert name == "three" and len(filled) == 8  # one for each device
+    np.testing.assert_allclose(filled[:3], rows[:3], rtol=1e-5)
     print("all equal")
 
 

@@ -19,6 +19,7 @@ from mlfem_jax import attribution, faithfulness
 from mlfem_jax.cli import main
 from mlfem_jax.data.batches import read_batches
 from mlfem_jax.data.example import ExampleFormat
+from mlfem_jax.engine import memory, stream
 from mlfem_jax.engine.run import explain
 from mlfem_jax.runs import read_settings
 from mlfem_jax.scores.run import score_records
@@ -173,6 +174,23 @@ def test_neither_batches_nor_parts_change_scores(whole, network, tmp_path):
     same_rows(whole[1], rows)
 
 
+def test_auto_takes_what_fits_and_changes_no_score(whole, network, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(memory, "largest_batch", lambda bytes_of, most, limit: asked.append((bytes_of(1), most)) or 4)
+    same_rows(whole[1], scored_rows(tmp_path, network, batch_size="auto"))
+    ((bytes, most),) = asked
+    assert most == 12 and bytes > 8 * 8 * 3
+
+
+def test_out_of_memory_is_explained(network, tmp_path, monkeypatch):
+    def exhausted(*arguments, **options):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 7 bytes.")
+
+    monkeypatch.setattr(stream, "run_batch", exhausted)
+    with pytest.raises(MemoryError, match=r"batch_size: 3 images need .* GiB of the memory of"):
+        scored_rows(tmp_path, network)
+
+
 def test_a_killed_run_goes_on_where_it_was(whole, tmp_path):
     killed = separately(tmp_path, 9, 0, 1, 3)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -279,5 +297,5 @@ def test_bad_settings_are_named(options, message, tmp_path, network):
 
 
 def test_a_missing_data_set_is_one_line(tmp_path, capsys):
-    assert main(["score", str(tmp_path), str(tmp_path / "out")]) == 2
+    assert main(["score", str(tmp_path), str(tmp_path / "out"), "--batch-size", "auto"]) == 2
     assert "mlfem score: no prepared data set in" in capsys.readouterr().err

@@ -14,7 +14,7 @@ import mlfem_jax as mlfem
 from mlfem_jax.attribution import layer_stacks, method
 from mlfem_jax.backbones import Backbone, Forward
 from mlfem_jax.data import Batch
-from mlfem_jax.engine import run_batch
+from mlfem_jax.engine import forward_program, run_batch
 from mlfem_jax.fusion import PACKAGED
 from mlfem_jax.parallel import chosen_devices, replicate, split
 from mlfem_jax.scores import Plan, score_batches
@@ -108,8 +108,9 @@ def traffic(backbone: Backbone, config: "Config") -> list[dict[str, Any]]:
     image = jax.ShapeDtypeStruct((1, *backbone.input_size, 3), jnp.uint8)
 
     def moved(function: Callable[[Forward], Any]) -> float:
+        program = forward_program(backbone, function, dtype=config.dtype, devices=devices)
         lowered = run_batch.lower(
-            backbone, image, None, function=function, dtype=jnp.dtype(config.dtype), devices=devices
+            program.whole, (image, None), function=program.function, settings=program.settings, devices=devices
         )
         return (lowered.compile().cost_analysis() or {}).get("bytes accessed", np.nan) / 1e6
 
@@ -155,10 +156,10 @@ def _bare(backbone: Backbone, images: jax.Array, batch_size: int, dtype: str) ->
 def _on_device(backbone: Backbone, images: jax.Array, batch_size: int, function: Callable, dtype: str) -> Call:
     """`function` of every batch, its results left on the devices and dropped but for the last."""
     devices = chosen_devices(None)
-    backbone = replicate(backbone, devices)
-    run = functools.partial(run_batch, backbone, targets=None, function=function, dtype=jnp.dtype(dtype))
+    program = forward_program(backbone, function, dtype=dtype, devices=devices)
+    run = functools.partial(run_batch, function=program.function, settings=program.settings, devices=devices)
     parts = [jax.device_put(part, split(devices)) for part in _parts(images, batch_size)]
-    return Call(lambda: _last(lambda: (run(part, devices=devices) for part in parts)), len(images), batch_size)
+    return Call(lambda: _last(lambda: (run(program.whole, (part, None)) for part in parts)), len(images), batch_size)
 
 
 def _parts(images: jax.Array, batch_size: int) -> list[jax.Array]:

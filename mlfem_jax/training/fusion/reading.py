@@ -8,27 +8,25 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from mlfem_jax.backbones import Backbone
 from mlfem_jax.data import ExampleFormat, Source, make_example, read_batches
+from mlfem_jax.engine import BatchSize, Program, images_in_batch, run_batches
 from mlfem_jax.files import replacing
 from mlfem_jax.fusion import MapRecipe, image_maps
 from mlfem_jax.gaze import fit, move_fixations, scale_sigma
-from mlfem_jax.parallel import is_first
+from mlfem_jax.parallel import chosen_devices, is_first, replicate
 
 Example = dict[str, np.ndarray]
 
 _MAPS = 2  # to be raised when `map_stack` gives other maps, so that none of an older version is read
-
-
-_image_maps = jax.jit(image_maps, static_argnames="recipe")
 
 
 def cached_maps(
@@ -38,7 +36,7 @@ def cached_maps(
     recipe: MapRecipe,
     folder: str | Path,
     *,
-    batch_size: int = 16,
+    batch_size: BatchSize = 16,
     on_batch: Callable[[int], None] = lambda images: None,
 ) -> Float[np.ndarray, "N C h w"]:
     """The stacks of all images of a data set, from a file that is written where it is not there yet.
@@ -52,11 +50,15 @@ def cached_maps(
         format: the frame that the photographs are resized into.
         recipe: which maps.
         folder: where files are kept, one for each backbone (its weights included), recipe and data set.
-        batch_size: images in a forward pass.
+        batch_size: images in a forward pass, over all devices of this process; "auto" is what fits their memory.
         on_batch: told how many images each batch had.
 
     Returns:
         (N, C, h, w) float16, read from the file as it is needed.
+
+    Raises:
+        ValueError: a batch size below 1.
+        MemoryError: the memory of a device does not suffice for a batch.
     """
     path = Path(folder) / f"maps_{_fingerprint(backbone, source, format, recipe)}.npy"
     if is_first() and not path.exists():
@@ -64,14 +66,24 @@ def cached_maps(
         with replacing(path) as file:
             header = {"descr": "<f2", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
-            reading = read_batches(source, format, batch_size=batch_size, process_index=0, process_count=1)
-            for batch in reading:
-                maps = _image_maps(backbone, batch.images, recipe)
-                file.write(np.asarray(maps)[batch.mask].astype("<f2").tobytes())
-                on_batch(int(batch.mask.sum()))
+            for mask, maps in _map_batches(backbone, source, format, recipe, batch_size):
+                file.write(np.asarray(maps)[: len(mask)][mask].astype("<f2").tobytes())
+                on_batch(int(mask.sum()))
     while not path.exists():
         time.sleep(1)  # the first process writes it; should that die, JAX ends this one
     return np.load(path, mmap_mode="r")
+
+
+def _map_batches(
+    backbone: Backbone, source: Source, format: ExampleFormat, recipe: MapRecipe, batch_size: BatchSize
+) -> Iterator[tuple[Bool[np.ndarray, " N"], Float[jax.Array, "M C h w"]]]:
+    """(which images are real, their maps, padded to what the devices divide) of batch after batch."""
+    devices = chosen_devices(None)
+    program = Program(image_maps, replicate(backbone, devices), recipe, devices)
+    example = jax.ShapeDtypeStruct((1, *format.shape, 3), np.uint8)
+    size = images_in_batch(program, example, batch_size, most=len(source))
+    batches = read_batches(source, format, batch_size=size, process_index=0, process_count=1)
+    return run_batches(program, ((batch.mask, batch.images) for batch in batches))
 
 
 def map_example(record: Any, maps: np.ndarray | None, format: ExampleFormat, sigma_px: float) -> Example:

@@ -1,4 +1,4 @@
-"""The network as the faithfulness tests see it: pixels in, confidences or maps out."""
+"""What the faithfulness tests share: what they take, what the network says of a class, which maps have a score."""
 
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int, Num, UInt8
 
-from mlfem_jax.backbones import Backbone, Forward
+from mlfem_jax.backbones import Forward
 
 Arrays: TypeAlias = Array | np.ndarray
 Image: TypeAlias = Float[Arrays, "H W 3"] | UInt8[Arrays, "H W 3"]
@@ -18,21 +18,6 @@ Output: TypeAlias = Literal["softmax", "sigmoid", "logit"]
 Method: TypeAlias = Callable[[Forward], Any]
 
 _OUTPUTS = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid, "logit": lambda logits: logits}
-
-
-def unit_pixels(image: Image) -> Float32[Array, "H W 3"]:
-    """The image as float32 in [0, 1]."""
-    if image.dtype == jnp.uint8:
-        return jnp.asarray(image).astype(jnp.float32) / 255
-    return jnp.asarray(image, jnp.float32)
-
-
-def forward(backbone: Backbone, images: Float[Array, "N H W 3"]) -> Forward:
-    """One forward pass of pixels in [0, 1], in the dtype of the parameters."""
-    floats = [leaf.dtype for leaf in jax.tree.leaves(backbone.params) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    inputs = backbone.preprocess(images).astype(floats[0] if floats else jnp.float32)
-    logits, activations = backbone.apply(backbone.params, inputs)
-    return Forward(backbone, inputs, logits, activations)
 
 
 def confidences(
