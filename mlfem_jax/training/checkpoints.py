@@ -50,9 +50,14 @@ def open_checkpoints(folder: str | Path, like: Any) -> Iterator[ocp.CheckpointMa
         (partial / "checkpoint.json").write_text(json.dumps(manifest, indent=1))
         _sync(partial)
 
-    best = checkpoint_managers.BestN(get_metric_fn=lambda found: found["score"], n=1)
+
+    def score(found: Any) -> float:
+        return found["score"]
+
+    best = checkpoint_managers.BestN(get_metric_fn=score, n=1)
     options = ocp.CheckpointManagerOptions(
         preservation_policy=checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(1), best]),
+        best_fn=score,  # the policy overrides it, but without it orbax does not write the scores
         step_name_format=ocp.path.step.standard_name_format(step_prefix="step", step_format_fixed_length=8),
         cleanup_tmp_directories=True,
         async_options=ocp.options.AsyncOptions(post_finalization_callback=seal),
