@@ -50,7 +50,6 @@ def open_checkpoints(folder: str | Path, like: Any) -> Iterator[ocp.CheckpointMa
         (partial / "checkpoint.json").write_text(json.dumps(manifest, indent=1))
         _sync(partial)
 
-
     def score(found: Any) -> float:
         return found["score"]
 
