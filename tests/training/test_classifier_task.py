@@ -114,7 +114,7 @@ def test_one_class_is_refused_by_name_and_the_corrected_command_works(tmp_path):
     (tmp_path / "fixations.csv").write_text("\n".join(["image,x,y,observer", *rows, ""]))
     (tmp_path / "labels.csv").write_text("\n".join(["image,label", *(f"p{number}.png,red" for number in range(4)), ""]))
     built = prepare("folder", tmp_path, tmp_path / "built", sigma_px=3.0)
-    with pytest.raises(ValueError, match="expected at least 2 classes to tell apart, got red$"):
+    with pytest.raises(ValueError, match=r"expected at least 2 classes to tell apart, got red$"):
         classifier.train_classifier(Config(built, tmp_path / "out", "tiny", "random", validation=0.0))
     assert not (tmp_path / "out").exists()
 

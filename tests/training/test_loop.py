@@ -19,7 +19,7 @@ def slow_step(state, batch):
 def test_the_next_step_is_enqueued_before_the_last_one_ends(tmp_path):
     state, sharding = jnp.eye(512), batch_sharding(1, jax.devices()[:1])
     examples = read_examples(lambda position: {"x": np.float32(position)}, np.arange(4), batch_size=1)
-    warm = {"x": jax.device_put(np.zeros(1, np.float32), sharding[0]), "mask": jax.device_put([True], sharding[0])}
+    warm = {"x": jax.device_put(np.zeros(1, np.float32), sharding[0]), "mask": jax.device_put(np.ones(1, bool), sharding[0])}
     jax.block_until_ready(slow_step(jax.device_put(state, sharding[1]), warm))
     losses, finished = [], []
 
