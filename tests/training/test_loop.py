@@ -12,14 +12,17 @@ from mlfem_jax.training.loop import train
 @jax.jit
 def slow_step(state, batch):
     """Some tenths of a second on one core."""
-    state = jax.lax.fori_loop(0, 40, lambda _, values: jnp.sin(values @ values), state + batch["x"].sum())
-    return state, state.mean()
+    values = jax.lax.fori_loop(0, 40, lambda _, values: jnp.sin(values @ values), state["x"] + batch["x"].sum())
+    return {"x": values}, values.mean()
 
 
 def test_the_next_step_is_enqueued_before_the_last_one_ends(tmp_path):
-    state, sharding = jnp.eye(512), batch_sharding(1, jax.devices()[:1])
+    state, sharding = {"x": jnp.eye(512)}, batch_sharding(1, jax.devices()[:1])
     examples = read_examples(lambda position: {"x": np.float32(position)}, np.arange(4), batch_size=1)
-    warm = {"x": jax.device_put(np.zeros(1, np.float32), sharding[0]), "mask": jax.device_put(np.ones(1, bool), sharding[0])}
+    warm = {
+        "x": jax.device_put(np.zeros(1, np.float32), sharding[0]),
+        "mask": jax.device_put(np.ones(1, bool), sharding[0]),
+    }
     jax.block_until_ready(slow_step(jax.device_put(state, sharding[1]), warm))
     losses, finished = [], []
 

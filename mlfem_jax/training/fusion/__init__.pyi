@@ -6,6 +6,7 @@ from .step import (
     gfdms as gfdms,
     initial_state as initial_state,
     make_scores as make_scores,
+    make_step as make_step,
     score_maps as score_maps,
 )
 from .task import Config as Config, train_fusion as train_fusion
