@@ -36,19 +36,34 @@ def claim(folder: str | Path, settings: Mapping[str, Any], *, resume: bool = Tru
         >>> read_settings(folder)
         {'seed': 1}
     """
-    path, settings = Path(folder) / _FILE, json.loads(json.dumps(settings))
-    if not path.exists():
-        if is_first():
-            with replacing(path) as file:
-                file.write(json.dumps({"settings": settings, **provenance()}, indent=1).encode())
+    check_claim(folder, settings, resume=resume)
+    path = Path(folder) / _FILE
+    if is_first() and not path.exists():
+        with replacing(path) as file:
+            file.write(json.dumps({"settings": _as_json(settings), **provenance()}, indent=1).encode())
+
+
+def check_claim(folder: str | Path, settings: Mapping[str, Any], *, resume: bool = True) -> None:
+    """Makes sure that `claim` may have the folder, and leaves it as it is: for before the inputs are looked at.
+
+    Args:
+        folder: of the run.
+        settings: as for `claim`.
+        resume: as for `claim`.
+
+    Raises:
+        FileExistsError: as `claim`.
+        ValueError: as `claim`.
+    """
+    if not (Path(folder) / _FILE).exists():
         return
     if not resume:
         raise FileExistsError(f"{folder}: holds a run already; choose another folder, or let it resume")
-    there = read_settings(folder)
+    there, settings = read_settings(folder), _as_json(settings)
     names = [name for name in sorted({*there, *settings}) if there.get(name) != settings.get(name)]
     if names:
-        lines = [f"  {name}: expected {there.get(name)!r}, got {settings.get(name)!r}" for name in names]
-        raise ValueError("\n".join([f"{folder}: holds a run of other settings; name another folder:", *lines]))
+        unlike = [f"{name}: expected {there.get(name)!r}, got {settings.get(name)!r}" for name in names]
+        raise ValueError(f"{folder}: holds a run of other settings; name another folder ({'; '.join(unlike)})")
 
 
 def read_settings(folder: str | Path) -> dict[str, Any]:
@@ -79,3 +94,8 @@ def provenance() -> dict[str, Any]:
         "python": platform.python_version(),
         "devices": [device.device_kind for device in jax.local_devices()],
     }
+
+
+def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """As they come back from the file: lists for tuples."""
+    return json.loads(json.dumps(settings))

@@ -2,8 +2,9 @@
 
     python -m eval.benchmarks.resume_cost
 
-prints for each architecture the bytes of a checkpoint, and the median seconds of writing one and of going on: reading
-it, with every hash checked, and bringing the reader to its place in the middle of the run.
+prints for each architecture the bytes of a checkpoint, and the median seconds that a training waits until one begins to
+be written (`begin_s`), until it is whole (`write_s`), and of going on (`resume_s`): reading it, every hash checked, and
+bringing the reader to its place in the middle of the run.
 """
 
 import dataclasses
@@ -23,9 +24,9 @@ from jaxtyping import Array
 
 from mlfem_jax.backbones import load_backbone
 from mlfem_jax.data import read_examples
-from mlfem_jax.fusion import FusionNet, default_maps
-from mlfem_jax.training import restore_checkpoint, save_checkpoint
-from mlfem_jax.training.fusion import Recipe, TrainState, initial_state
+from mlfem_jax.fusion import FusionNet, default_maps, make_net
+from mlfem_jax.training import TrainState, open_checkpoints, restore_checkpoint, save_checkpoint
+from mlfem_jax.training.fusion import Recipe, initial_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,7 @@ def main(config: Config) -> None:
     """Prints a line for each architecture."""
     layers = load_backbone(config.backbone, "random").layers
     for architecture in config.architectures:
-        net = FusionNet(default_maps(architecture, layers).channels, architecture)
+        net = make_net(architecture, channels=default_maps(architecture, layers).channels)
         costs = {"architecture": architecture} | measure(net, config)
         print("  ".join(f"{name} {value}" for name, value in costs.items()), flush=True)
 
@@ -67,16 +68,22 @@ def measure(net: FusionNet, config: Config) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
 
         def go_on() -> None:
-            _, position = restore_checkpoint(name, config.repeats, state)
             again = iter(read())
-            again.set_state(position)
+            restore_checkpoint(name, config.repeats, state, again)
             next(again)
 
         steps = iter(range(1, config.repeats + 1))
-        write_s = _median_s(lambda: save_checkpoint(name, next(steps), state, reader.get_state()), config.repeats)
-        resume_s = _median_s(go_on, config.repeats)
+        with open_checkpoints(name, state) as manager:
+
+            def begin() -> None:
+                step = next(steps)
+                save_checkpoint(manager, step, state, reader, score=step)
+
+            begin_s, write_s = _median_s(begin, config.repeats, after=manager.wait_until_finished)
+        resume_s, _ = _median_s(go_on, config.repeats)
         size = sum(path.stat().st_size for path in Path(name).rglob("*") if path.is_file())
-    return {"bytes": f"{size:,}", "write_s": f"{write_s:.2f}", "resume_s": f"{resume_s:.2f}"}
+    seconds = {"begin_s": begin_s, "write_s": write_s, "resume_s": resume_s}
+    return {"bytes": f"{size:,}"} | {name: f"{value:.2f}" for name, value in seconds.items()}
 
 
 def _as_if_trained(state: TrainState) -> TrainState:
@@ -94,13 +101,17 @@ def _nothing(position: int) -> dict[str, np.ndarray]:
     return {"position": np.array(position)}
 
 
-def _median_s(call: Callable[[], Any], repeats: int) -> float:
+def _median_s(call: Callable[[], Any], repeats: int, *, after: Callable[[], Any] = lambda: None) -> tuple[float, float]:
+    """Seconds of a call, and of the call and what comes after it."""
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
         call()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+        returned = time.perf_counter()
+        after()
+        seconds.append((returned - start, time.perf_counter() - start))
+    alone, together = zip(*seconds, strict=True)
+    return statistics.median(alone), statistics.median(together)
 
 
 if __name__ == "__main__":

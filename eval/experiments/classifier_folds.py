@@ -94,7 +94,7 @@ def main(config: Config) -> None:
         str(seed): joined([held_out(config, config.training(seed, fold)) for fold in range(config.folds)])
         for seed in config.seeds
     }
-    classes = classifier.prepare(config.training(config.seeds[0], 0)).class_names
+    classes = classifier.open_data(config.training(config.seeds[0], 0)).class_names
     print(write_results(config.out, runs, classes, config.methods, resamples=config.resamples))
 
 
@@ -106,20 +106,20 @@ def held_out(config: Config, training: classifier.Config) -> Held:
         shutil.rmtree(training.out / "checkpoints")  # the network is there: 100 MB a training for nothing
     if not classified.exists() or not list(scored.glob("scores-*.parquet")):
         backbone = load_backbone(config.backbone, network)
-        task = classifier.prepare(training)
-        classify(classified, backbone, training, task)
+        data = classifier.open_data(training)
+        classify(classified, backbone, training, data)
         options = {"methods": config.methods, "metrics": config.metrics, "humans": False, "map_size": 0}
         asked = scoring.Config(config.directory, scored, config.backbone, network, fold=training.fold, **options)
-        scoring.score_records(asked, task.source, dict(task.source.dataset_info.metadata), backbone)
+        scoring.score_records(asked, data.source, dict(data.source.dataset_info.metadata), backbone)
     return read_held(classified, scored)
 
 
-def classify(path: Path, backbone: Backbone, training: classifier.Config, task: classifier.Task) -> None:
+def classify(path: Path, backbone: Backbone, training: classifier.Config, data: classifier.Data) -> None:
     """Writes ids, labels and probabilities of the images that were held out."""
     fold, k = training.fold or (0, 2)
-    ids = scan(task.source).ids
+    ids = scan(data.source).ids
     positions = k_folds(ids, k)[fold]
-    task = dataclasses.replace(task, parts={"held out": positions})
+    data = dataclasses.replace(data, parts={"held out": positions})
 
     @jax.jit
     def probabilities(params: Any, images: jax.Array) -> jax.Array:
@@ -127,7 +127,7 @@ def classify(path: Path, backbone: Backbone, training: classifier.Config, task: 
         return jax.nn.softmax(logits)
 
     labels, values = [], []
-    for batch in classifier.read(training, task, "held out", backbone.input_size, batch_size=16):
+    for batch in classifier.read(training, data, "held out", backbone.input_size, batch_size=16):
         labels.append(batch["labels"][batch["mask"]])
         values.append(np.asarray(probabilities(backbone.params, batch["images"]))[batch["mask"]])
     with replacing(path) as file:

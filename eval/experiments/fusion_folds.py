@@ -29,7 +29,8 @@ from eval.experiments.fusion_tables import ALPHAS, KS, Scores, algebra_rows, gat
 from mlfem_jax.backbones import Backbone, load_backbone
 from mlfem_jax.data import ExampleFormat, k_folds, open_dataset, read_examples, scan
 from mlfem_jax.files import replacing
-from mlfem_jax.fusion import FusionNet, MapRecipe, default_maps, fuse, map_stack
+from mlfem_jax.fusion import FusionNet, MapRecipe, default_maps, fuse, make_net, map_stack
+from mlfem_jax.training import real_examples
 from mlfem_jax.training.fusion import (
     Recipe,
     cached_inputs,
@@ -38,7 +39,6 @@ from mlfem_jax.training.fusion import (
     gfdms,
     make_scores,
     map_example,
-    score_all,
     score_maps,
 )
 
@@ -161,7 +161,7 @@ def algebra(backbone: Backbone, data: Data) -> Scores:
             of_k.append(jax.vmap(jax.vmap(score_maps, (0, None)))(maps, truth))
         return {**jax.tree.map(lambda *values: jnp.stack(values, axis=1), *of_k), "mask": batch["mask"]}
 
-    return score_all(map(score, data.read(None, batch_size=8)))
+    return real_examples(map(score, data.read(None, batch_size=8)))
 
 
 def centre_scores(home: Data, folds: tuple[np.ndarray, ...], sets: list[Data]) -> list[Scores]:
@@ -201,7 +201,8 @@ def trained(
     recipe = dataclasses.replace(config.recipe, seed=seed)
     architecture = "net" if name == "net" else "unet"
     wanted = default_maps(architecture, backbone.layers, shrink=config.net_shrink if name == "net" else None)
-    net = FusionNet(wanted.channels, architecture, wanted.shrink, position=name.endswith("position"))
+    fields = {"position": True} if name.endswith("position") else {}
+    net = make_net(architecture, channels=wanted.channels, shrink=wanted.shrink, **fields)
     stacks = [cached_maps(backbone, data.source, data.format, wanted, config.out / "maps") for data in sets]
     results: list[list[Scores]] = [[] for _ in sets]
     for number, fold in enumerate(folds):
@@ -218,7 +219,7 @@ def trained(
             for data, maps in zip(sets, stacks, strict=True):
                 seen = fold if data is home else None
                 read = data.read(maps, seen, batch_size=25)
-                found = score_all(score(state.average, batch) for batch in read)
+                found = real_examples(score(state.beside, batch) for batch in read)
                 flat |= {f"{data.name}_{metric}": values for metric, values in found.items()}
             Console().print(f"{mark}: {seconds:.0f} s, PCC {flat[f'{home.name}_pcc'].mean():.4f}", highlight=False)
             return flat

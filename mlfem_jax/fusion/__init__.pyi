@@ -6,7 +6,14 @@ from .inputs import (
     map_stack as map_stack,
 )
 from .modules import mean_pool as mean_pool
-from .network import FusionNet as FusionNet, paper_net as paper_net, predict as predict
+from .network import (
+    ARCHITECTURES as ARCHITECTURES,
+    FusionNet as FusionNet,
+    PaperNet as PaperNet,
+    UNet as UNet,
+    make_net as make_net,
+    predict as predict,
+)
 from .stored import (
     PACKAGED as PACKAGED,
     TrainedFusion as TrainedFusion,

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mlfem_jax.backbones import Backbone, forward_pass
+from mlfem_jax.fusion.network import ARCHITECTURES
 from mlfem_jax.importance import fem, normalize
 
 
@@ -60,16 +61,14 @@ def default_maps(
 ) -> MapRecipe:
     """The maps that an architecture reads where nothing else is said.
 
-    "net": the paper's, k = 2 at full size. "unet": nine values of k at an eighth of the size; chosen on training images
-    of OSIE, where fewer, more, and leaving out the first layers gave less.
+    "net": the paper's, k = 2 at full size. "unet": nine values of k at an eighth of the size.
 
     Example:
         >>> default_maps("net", ("first", "second"), shrink=4)
         MapRecipe(layers=('first', 'second'), ks=(2.0,), shrink=4)
     """
-    if architecture == "net":
-        return MapRecipe(layers, ks or (2.0,), shrink or 1)
-    return MapRecipe(layers, ks or (-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0), shrink or 8)
+    net = ARCHITECTURES[architecture]
+    return MapRecipe(layers, ks or net.ks, shrink or net.shrink)
 
 
 def image_maps(backbone: Backbone, images: Array | np.ndarray, recipe: MapRecipe) -> Float[Array, "N C h w"]:

@@ -1,4 +1,4 @@
-"""The layers of the fusion networks, in Flax NNX; `fusion_net.py` splits them into a pure function and parameters."""
+"""The layers of the fusion networks, in Flax NNX; `network.py` splits them into a pure function and parameters."""
 
 import itertools
 
@@ -43,8 +43,8 @@ class Block(nnx.Module):
         return jax.nn.relu(normed * self.scale[...][None, None, None] + self.shift[...][None, None, None])
 
 
-class PaperNet(nnx.Module):
-    """See `mlfem_jax.fusion.network.paper_net`."""
+class PaperLayers(nnx.Module):
+    """Of `mlfem_jax.fusion.network.PaperNet`."""
 
     def __init__(self, depth: int, rngs: nnx.Rngs):
         """`depth` maps go in."""
@@ -58,13 +58,13 @@ class PaperNet(nnx.Module):
         return self.weights(jax.nn.relu(self.convs[2](features)))[..., 0]
 
 
-class UNet(nnx.Module):
+class UNetLayers(nnx.Module):
     """A gain for each map, blocks down to the coarsest level and up again, and a blurred softmax."""
 
     def __init__(
         self, channels: int, *, width: int, levels: int, position: bool, dropout: float, blur: float, rngs: nnx.Rngs
     ):
-        """As `mlfem_jax.fusion.network.FusionNet`; `blur` is a sigma in pixels of the finest level."""
+        """As `mlfem_jax.fusion.network.UNet`; `blur` is a sigma in pixels of the finest level."""
         self.position, self.dropout, self.blur = position, dropout, blur
         widths = [width * (level + 1) for level in range(levels)]
         entering = [channels + 2 * position, *widths[:-1]]

@@ -13,8 +13,7 @@ import jax
 import numpy as np
 
 from mlfem_jax.files import replacing
-from mlfem_jax.fusion import network as fusion_net
-from mlfem_jax.fusion.network import FusionNet
+from mlfem_jax.fusion.network import ArrayTree, FusionNet, make_net
 
 PACKAGED = {
     ("net", "efficientnet_lite0"): "net_efficientnet_lite0.safetensors",
@@ -37,7 +36,7 @@ class TrainedFusion:
     """
 
     net: FusionNet
-    params: Any
+    params: ArrayTree
     backbone: str
     layers: tuple[str, ...]
     ks: tuple[float, ...]
@@ -56,7 +55,7 @@ def save_fusion(path: str | Path, trained: TrainedFusion) -> None:
     path = Path(path)
     arrays = {name: np.ascontiguousarray(leaf, np.float32) for name, leaf in _flat(trained.params).items()}
     described = {
-        "net": dataclasses.asdict(trained.net),
+        "net": {"architecture": trained.net.architecture, **dataclasses.asdict(trained.net)},
         "backbone": trained.backbone,
         "layers": trained.layers,
         "ks": trained.ks,
@@ -86,7 +85,7 @@ def load_fusion(path: str | Path) -> TrainedFusion:
         raise FileNotFoundError(f"{about}: no such file; it says what {path.name} was trained for")
     try:
         described = json.loads(about.read_bytes())
-        net = FusionNet(**described["net"])
+        net = make_net(**described["net"])
         layers, ks = tuple(described["layers"]), tuple(float(k) for k in described["ks"])
         backbone, provenance = described["backbone"], described["provenance"]
     except (KeyError, TypeError, ValueError) as error:
@@ -94,7 +93,7 @@ def load_fusion(path: str | Path) -> TrainedFusion:
     if net.channels != len(layers) * len(ks):
         raise ValueError(f"{about}: expected {len(layers)} layers times {len(ks)} k channels, found {net.channels}")
     arrays = read_weights(path)
-    shapes = jax.eval_shape(lambda: fusion_net.init(net, jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0)))
     check_weights(arrays, {name: leaf.shape for name, leaf in _flat(shapes).items()}, source=path)
     params = jax.tree_util.tree_map_with_path(lambda keys, _: arrays[_name(keys)], shapes)
     return TrainedFusion(net, params, backbone, layers, ks, provenance)
@@ -119,7 +118,7 @@ def packaged_fusion(architecture: str, backbone: str) -> Path:
     return Path(__file__).parent / "packaged" / PACKAGED[architecture, backbone]
 
 
-def _flat(params: Any) -> dict[str, Any]:
+def _flat(params: ArrayTree) -> dict[str, Any]:
     return {_name(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(params)}
 
 

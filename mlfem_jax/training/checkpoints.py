@@ -1,57 +1,95 @@
-"""Checkpoints of a training run: a pytree of arrays by orbax, and the reader's position, whole or not there.
+"""Checkpoints of a training run, by orbax: the state and the reader's position, whole or not there.
 
-A checkpoint is a folder `step_00000120` that holds the arrays, `position.json`, and `checkpoint.json` with the hash of
-every file. It is written beside its place and renamed into it, so a process killed at any moment leaves either the
-checkpoint or nothing; and one that was cut or changed later is refused by name.
+A checkpoint is a folder `step_00000120` with `state`, `reader` and `checkpoint.json`, the hash of every file. Orbax
+writes it in the background, beside its place, and renames it; the hashes are the last that is written before the
+rename, so a process killed at any moment leaves either the checkpoint or nothing. They are there because orbax restores
+a byte that was changed later in silence.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import re
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grain
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
 
 from mlfem_jax.files import own_checkpointer
 
 _KIND = "mlfem_jax training checkpoint"
 _NAME = re.compile(r"step_(\d{8})")
+_UNSEALED = ("checkpoint.json", "_CHECKPOINT_METADATA", "commit_success.txt")  # orbax writes the last two later
+_UNFINISHED = "step_*.orbax-checkpoint-tmp*"
 
 
-def save_checkpoint(folder: str | Path, step: int, state: Any, position: Any, *, keep: tuple[int, ...] = ()) -> Path:
-    """The folder of the checkpoint just written; older ones are removed, but for the steps in `keep`.
+@contextlib.contextmanager
+def open_checkpoints(folder: str | Path, like: Any) -> Iterator[ocp.CheckpointManager]:
+    """Orbax's manager of a run's checkpoints, which keeps the newest and the best; the last is whole when it closes.
+
+    What a killed process left half written is removed. All processes of a run open, save and close together.
 
     Args:
-        folder: of the run's checkpoints.
+        folder: of the run's checkpoints, made if need be.
+        like: a pytree of the structure, shapes and dtypes of the states to come.
+
+    Returns:
+        A context manager that gives it, for `save_checkpoint`.
+    """
+    folder, arrays = Path(folder).absolute(), _described(like)
+
+    def seal() -> None:
+        (partial,) = folder.glob(_UNFINISHED)
+        manifest = {"kind": _KIND, "arrays": arrays, "sha256": _hashes(partial)}
+        (partial / "checkpoint.json").write_text(json.dumps(manifest, indent=1))
+        _sync(partial)
+
+    def score(found: Any) -> float:
+        return found["score"]
+
+    best = checkpoint_managers.BestN(get_metric_fn=score, n=1)
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(1), best]),
+        best_fn=score,  # the policy overrides it, but without it orbax does not write the scores
+        step_name_format=ocp.path.step.standard_name_format(step_prefix="step", step_format_fixed_length=8),
+        cleanup_tmp_directories=True,
+        async_options=ocp.options.AsyncOptions(post_finalization_callback=seal),
+    )
+    manager = ocp.CheckpointManager(folder, options=options)
+    try:
+        yield manager
+        manager.wait_until_finished()
+    finally:
+        manager.close()
+
+
+def save_checkpoint(
+    manager: ocp.CheckpointManager, step: int, state: Any, reader: grain.DatasetIterator, *, score: float
+) -> None:
+    """Begins to write a checkpoint; returns once the state is copied, which may then change.
+
+    Waits for the one before. Older ones are removed when this one is whole, but for the best.
+
+    Args:
+        manager: from `open_checkpoints`.
         step: number of training steps done.
-        state: a pytree of arrays: parameters, optimiser, random key data, whatever the loop carries.
-        position: of the reader, which `json` can write.
-        keep: steps of older checkpoints that stay.
+        state: a pytree of arrays: parameters, optimizer, random key data, whatever the loop carries.
+        reader: the iterator over batches, whose position is kept.
+        score: of which more is better; of two that are equal the newer one is the best.
 
     Raises:
         FileExistsError: there is a checkpoint of that step already.
     """
-    folder = Path(folder).absolute()
-    final, partial = folder / f"step_{step:08d}", folder / f".step_{step:08d}.part"
-    if final.exists():
-        raise FileExistsError(f"{final}: there is a checkpoint of that step already")
-    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
-    partial.mkdir(parents=True)
-    with own_checkpointer() as checkpointer:
-        checkpointer.save(partial / "state", jax.tree.map(np.asarray, jax.device_get(state)))
-    (partial / "position.json").write_text(json.dumps(_jsonable(position)))
-    manifest = {"kind": _KIND, "step": step, "arrays": _described(state), "sha256": _hashes(partial)}
-    (partial / "checkpoint.json").write_text(json.dumps(manifest, indent=1))
-    _sync(partial)
-    os.replace(partial, final)
-    for other in checkpoint_steps(folder):
-        if other != step and other not in keep:
-            shutil.rmtree(folder / f"step_{other:08d}")
-    return final
+    if step in manager.all_steps():
+        raise FileExistsError(f"{manager.directory}: there is a checkpoint of step {step} already")
+    content = ocp.args.Composite(state=ocp.args.StandardSave(state), reader=grain.checkpoint.CheckpointSave(reader))
+    manager.save(step, args=content, metrics={"score": float(score)})
 
 
 def checkpoint_steps(folder: str | Path) -> tuple[int, ...]:
@@ -66,16 +104,17 @@ def checkpoint_steps(folder: str | Path) -> tuple[int, ...]:
     return tuple(sorted(int(name[1]) for name in names if name))
 
 
-def restore_checkpoint(folder: str | Path, step: int, like: Any) -> tuple[Any, Any]:
-    """The state and the reader's position of a checkpoint.
+def restore_checkpoint(folder: str | Path, step: int, like: Any, reader: grain.DatasetIterator | None = None) -> Any:
+    """The state of a checkpoint; and brings the reader to its position.
 
     Args:
         folder: of the run's checkpoints.
         step: which one.
         like: a pytree of the structure, shapes and dtypes that are expected; arrays or `jax.ShapeDtypeStruct`.
+        reader: an iterator over the same batches, which is moved. Default: none.
 
     Returns:
-        (state as NumPy arrays in the structure of `like`, position).
+        NumPy arrays in the structure of `like`.
 
     Raises:
         ValueError: names the checkpoint, if it is truncated or changed, was not written by `save_checkpoint`, or holds
@@ -90,7 +129,17 @@ def restore_checkpoint(folder: str | Path, step: int, like: Any) -> tuple[Any, A
     abstract = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
     with own_checkpointer() as checkpointer:
         state = checkpointer.restore(place / "state", abstract)
-    return state, json.loads((place / "position.json").read_text())
+    if reader is not None:
+        _move(reader, place / "reader")
+    return state
+
+
+def _move(reader: grain.DatasetIterator, place: Path) -> None:
+    own = place / f"process_{jax.process_index()}-of-{jax.process_count()}.json"
+    if own.exists():
+        grain.checkpoint.CheckpointHandler().restore(place, reader)  # pyrefly: ignore[bad-argument-type]
+    else:  # written by another number of processes; each reads its share of every batch, so all are at the same one
+        reader.set_state(json.loads(min(place.glob("process_*.json")).read_text()))
 
 
 def _manifest(place: Path) -> dict[str, Any]:
@@ -115,8 +164,8 @@ def _described(tree: Any) -> dict[str, str]:
 
 
 def _hashes(place: Path) -> dict[str, str]:
-    files = sorted(path for path in place.rglob("*") if path.is_file() and path.name != "checkpoint.json")
-    return {str(path.relative_to(place)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    names = (str(path.relative_to(place)) for path in sorted(place.rglob("*")) if path.is_file())
+    return {name: hashlib.sha256((place / name).read_bytes()).hexdigest() for name in names if name not in _UNSEALED}
 
 
 def _sync(place: Path) -> None:
@@ -125,10 +174,3 @@ def _sync(place: Path) -> None:
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-
-
-def _jsonable(position: Any) -> Any:
-    """Grain gives NumPy integers among its counters."""
-    if isinstance(position, dict):
-        return {name: _jsonable(value) for name, value in position.items()}
-    return position.item() if isinstance(position, np.generic) else position

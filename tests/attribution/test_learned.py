@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections import OrderedDict
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,10 +12,10 @@ import pytest
 
 from mlfem_jax import explain, from_function, layer_maps, methods
 from mlfem_jax.fusion.inputs import map_stack
-from mlfem_jax.fusion.network import FusionNet, init, predict
+from mlfem_jax.fusion.network import PaperNet, predict
 from mlfem_jax.fusion.stored import PACKAGED, TrainedFusion, load_fusion, packaged_fusion, save_fusion
 
-NET = FusionNet(4, architecture="net", shrink=1)
+NET = PaperNet(4)
 
 
 def tiny_apply(params, inputs):
@@ -32,7 +33,7 @@ def backbone():
 @pytest.fixture
 def trained(tmp_path):
     """(what was saved, its file)."""
-    params = init(NET, jax.random.key(0))
+    params = NET.init(jax.random.key(0))
     made = TrainedFusion(NET, params, "tiny", ("first", "second"), (1.0, 2.0), {"seed": 0})
     save_fusion(tmp_path / "fusion.safetensors", made)
     return made, tmp_path / "fusion.safetensors"
@@ -47,7 +48,7 @@ def test_weights_come_back_as_they_were(trained):
     found = load_fusion(path)
     assert dataclasses.replace(found, params=None) == dataclasses.replace(made, params=None)
     assert jax.tree.structure(found.params) == jax.tree.structure(made.params)
-    jax.tree.map(np.testing.assert_array_equal, found.params, jax.device_get(made.params))
+    chex.assert_trees_all_equal(found.params, jax.device_get(made.params), strict=True)
 
 
 def test_net_fuses_every_k_of_every_layer(backbone, trained):

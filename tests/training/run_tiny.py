@@ -17,7 +17,7 @@ from mlfem_jax.backbones import registry
 from mlfem_jax.backbones.trainable import initial_weights, make_classifier
 from mlfem_jax.data.batches import read_batches, read_examples
 from mlfem_jax.data.example import ExampleFormat
-from mlfem_jax.fusion.network import FusionNet
+from mlfem_jax.fusion.network import PaperNet
 from mlfem_jax.parallel.devices import batch_sharding
 from mlfem_jax.parallel.processes import Processes, start
 from mlfem_jax.runs import claim
@@ -43,7 +43,7 @@ def fusion():
     """(reader, state, step) of the fusion network."""
     from mlfem_jax.training.fusion.step import Recipe, initial_state, make_step
 
-    net, recipe = FusionNet(2, architecture="net", shrink=1), Recipe(EPOCHS, batch_size=BATCH, learning_rate=1e-2)
+    net, recipe = PaperNet(2), Recipe(EPOCHS, batch_size=BATCH, learning_rate=1e-2)
     count = jax.process_count()
     own = {"batch_size": BATCH // count, "process_index": jax.process_index(), "process_count": count}
     reading = read_examples(example, np.arange(20), seed=0, epochs=EPOCHS, **own)
@@ -81,9 +81,9 @@ def main(kind, folder, devices, port=None, *processes):
         validate=lambda state: {"score": float(state.step)},
         score="score",
         sharding=batch_sharding(BATCH),
-        on_loss=lambda step, loss: print(step, loss.hex(), flush=True),
+        on_loss=lambda step, loss: print(step, float(loss).hex(), flush=True),
     )
-    result = state.average if kind == "fusion" else (state.params, state.statistics)
+    result = state.beside if kind == "fusion" else (state.params, state.beside)
     total = sum(float(np.abs(leaf).sum()) for leaf in jax.tree.leaves(result))
     print("end", total.hex(), jax.device_count(), flush=True)
 

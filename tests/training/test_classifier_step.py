@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -129,7 +130,7 @@ def test_ten_steps_and_the_first_gradient_are_torchs(classifier, weights):
         state, value = step(state, batch_of(photos))
         losses.append(float(value))
     np.testing.assert_allclose(losses, golden["losses"], rtol=1e-4)
-    after = torch_state_dict(classifier, state.params, state.statistics)
+    after = torch_state_dict(classifier, state.params, state.beside)
     for name, values in after.items():
         tolerance = 1e-5 if "running" in name else 1e-3  # Adam divides small gradients by themselves
         np.testing.assert_allclose(values, golden[f"after/{name}"], rtol=tolerance, atol=tolerance, err_msg=name)
@@ -137,22 +138,22 @@ def test_ten_steps_and_the_first_gradient_are_torchs(classifier, weights):
 
 def test_the_folded_network_gives_the_logits_of_the_trained_one(classifier, after_two, tmp_path):
     state = after_two
-    save_classifier(tmp_path / "w", classifier, state.params, state.statistics, labels=list("abcd"), notes={})
+    save_classifier(tmp_path / "w", classifier, state.params, state.beside, labels=list("abcd"), notes={})
     folded = load_backbone("tiny", tmp_path / "w")
     assert folded.labels == ("a", "b", "c", "d")
     inputs = jnp.asarray(synthetic_inputs((3, 16, 16, 3)))
-    expected, unchanged = classifier.apply(state.params, state.statistics, inputs, running=True)
+    expected, unchanged = classifier.apply(state.params, state.beside, inputs, running=True)
     np.testing.assert_allclose(folded.apply(folded.params, inputs)[0], expected, atol=1e-4)
-    jax.tree.map(np.testing.assert_array_equal, unchanged, state.statistics)
+    chex.assert_trees_all_equal(unchanged, state.beside, strict=True)
 
 
 def test_a_frozen_network_trains_its_head_alone(classifier, weights):
     state = trained(classifier, weights, Recipe(batch_size=BATCH, freeze=True, augmentation=NO_AUGMENTATION))
-    jax.tree.map(np.testing.assert_array_equal, state.statistics, weights[1])
+    chex.assert_trees_all_equal(state.beside, weights[1], strict=True)
     before, after = weights[0], state.params
     assert np.abs(after["fc"]["kernel"] - before["fc"]["kernel"]).max() > 0
     for name in before.keys() - {"fc"}:
-        jax.tree.map(np.testing.assert_array_equal, after[name], before[name])
+        chex.assert_trees_all_equal(after[name], before[name], strict=True)
 
 
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(classifier, weights):
@@ -161,13 +162,13 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(classifier, weights):
         Recipe(batch_size=BATCH, freeze=True, accumulate=parts, augmentation=NO_AUGMENTATION) for parts in (1, 3)
     ]
     whole, parts = (trained(classifier, weights, recipe).params["fc"] for recipe in recipes)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), whole, parts)
+    chex.assert_trees_all_close(whole, parts, rtol=1e-5, atol=1e-6)
 
 
 def test_bfloat16_keeps_parameters_and_statistics_in_float32(classifier, weights, after_two):
     rough = trained(classifier, weights, dataclasses.replace(RECIPE, dtype="bfloat16"))
-    assert {leaf.dtype for leaf in jax.tree.leaves((rough.params, rough.statistics))} == {jnp.dtype("float32")}
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.03), after_two.statistics, rough.statistics)
+    assert {leaf.dtype for leaf in jax.tree.leaves((rough.params, rough.beside))} == {jnp.dtype("float32")}
+    chex.assert_trees_all_close(after_two.beside, rough.beside, rtol=1e-7, atol=0.03)
 
 
 def test_a_head_for_other_classes_is_new_and_the_rest_is_the_files(tmp_path):

@@ -100,10 +100,38 @@ def test_validation_chooses_and_is_written(data, tmp_path, capsys):
     assert about["validation"]["top_1"] == max(row["top_1"] for row in read_metrics(tmp_path / "a"))
     held = np.sum(about["validation"]["confusion"])
     assert f"{24 - held} train, {held} validation" in " ".join(capsys.readouterr().out.split())
-    with pytest.raises(ValueError, match=r"another config:\n  loss: None there, 'sigmoid' asked for"):
+    with pytest.raises(ValueError, match=r"other settings.*\(loss: expected None, got 'sigmoid'\)$"):
         classifier.train_classifier(dataclasses.replace(config, loss="sigmoid"))
     with pytest.raises(ValueError, match="fold: expected 0 to 2 of 3, got 3"):
         classifier.train_classifier(dataclasses.replace(config, out=tmp_path / "b", fold=(3, 3)))
+
+
+def test_one_class_is_refused_by_name_and_the_corrected_command_works(tmp_path):
+    (tmp_path / "images").mkdir()
+    for number in range(4):
+        Image.new("RGB", (24, 24), (40 * number, 0, 0)).save(tmp_path / "images" / f"p{number}.png")
+    rows = [f"p{number}.png,{5 + number},5,0" for number in range(4)]
+    (tmp_path / "fixations.csv").write_text("\n".join(["image,x,y,observer", *rows, ""]))
+    (tmp_path / "labels.csv").write_text("\n".join(["image,label", *(f"p{number}.png,red" for number in range(4)), ""]))
+    built = prepare("folder", tmp_path, tmp_path / "built", sigma_px=3.0)
+    with pytest.raises(ValueError, match=r"expected at least 2 classes to tell apart, got red$"):
+        classifier.train_classifier(Config(built, tmp_path / "out", "tiny", "random", validation=0.0))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"recipe": dataclasses.replace(RECIPE, batch_size=64)}, "batch_size: expected at most the 24 examples"),
+        ({"weights": "nowhere.pth"}, "nowhere.pth"),
+        ({"fold": (3, 3)}, "fold: expected 0 to 2 of 3, got 3"),
+    ],
+)
+def test_a_fault_of_the_inputs_leaves_no_run(data, tmp_path, change, message):
+    config = Config(data, tmp_path / "out", "tiny", "random", validation=0.0, recipe=RECIPE)
+    with pytest.raises((ValueError, OSError), match=message):
+        classifier.train_classifier(dataclasses.replace(config, **change))
+    assert not (tmp_path / "out").exists()
 
 
 def test_cross_validation_scores_every_image_by_a_network_that_has_not_seen_it(data, tmp_path, capsys):

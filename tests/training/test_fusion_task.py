@@ -14,8 +14,9 @@ from mlfem_jax.data.prepared.write import prepare
 from mlfem_jax.data.split import k_folds
 from mlfem_jax.training.fusion import task as fusion
 from mlfem_jax.training.fusion.step import Recipe
-from mlfem_jax.training.fusion.task import Config, training_parts
+from mlfem_jax.training.fusion.task import Config
 from mlfem_jax.training.run import read_metrics
+from mlfem_jax.training.task import training_parts
 
 
 def tiny_apply(params, inputs):
@@ -62,7 +63,7 @@ def test_from_gaze_to_weights_that_explain(gaze, backbone, tmp_path):
 
     fusion.train_fusion(config)  # nothing is left to do
     assert read_metrics(tmp_path / "a") == rows
-    with pytest.raises(ValueError, match=r"another config:\n  recipe: .*'seed': 0.* there, .*'seed': 1.* asked for"):
+    with pytest.raises(ValueError, match=r"other settings.*recipe: expected .*'seed': 0.*, got .*'seed': 1[^\n]*$"):
         fusion.train_fusion(dataclasses.replace(config, recipe=dataclasses.replace(recipe, seed=1)))
 
     fusion.train_fusion(dataclasses.replace(config, out=tmp_path / "b", maps="computed"))
@@ -72,7 +73,8 @@ def test_from_gaze_to_weights_that_explain(gaze, backbone, tmp_path):
 
 def test_a_split_that_leaves_nothing_is_named(gaze, backbone, tmp_path):
     with pytest.raises(ValueError, match="leaves none to validation"):
-        fusion.train_fusion(Config(gaze, tmp_path, validation=1e-9, cache=tmp_path))
+        fusion.train_fusion(Config(gaze, tmp_path / "out", validation=1e-9, cache=tmp_path))
+    assert not (tmp_path / "out").exists()  # so the corrected command works
 
 
 @pytest.mark.parametrize("fold", [(0, 3), (2, 3)])

@@ -114,7 +114,7 @@ def test_metrics_and_curves(whole):
     assert [row["step"] for row in rows] == [2, 4, 6, 8, 9]
     assert [loss for row in rows for loss in row["losses"]] == [float.fromhex(v) for v in losses(lines).values()]
     assert plot_curves(folder).read_bytes().startswith(b"\x89PNG")
-    assert json.loads((folder / "config.json").read_text())["versions"]["jax"]
+    assert json.loads((folder / "run.json").read_text())["versions"]["jax"]
 
 
 def test_training_learns(whole):
@@ -125,7 +125,7 @@ def test_training_learns(whole):
 def test_another_config_is_an_error_that_shows_the_difference(tmp_path):
     claim(tmp_path, {"seed": 0, "layers": ("a", "b")})
     claim(tmp_path, {"seed": 0, "layers": ("a", "b")})
-    with pytest.raises(ValueError, match=r"another config:\n  seed: 0 there, 1 asked for$"):
+    with pytest.raises(ValueError, match=r"other settings.*\(seed: expected 0, got 1\)$"):
         claim(tmp_path, {"seed": 1, "layers": ("a", "b")})
     with pytest.raises(FileExistsError, match="holds a run already"):
         claim(tmp_path, {"seed": 0, "layers": ("a", "b")}, resume=False)

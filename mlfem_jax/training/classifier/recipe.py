@@ -1,4 +1,4 @@
-"""How a classifier is trained: the recipe, its losses and its optimiser."""
+"""How a classifier is trained: the recipe, its losses and its optimizer."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from mlfem_jax.training.classifier.augmentation import Augmentation
+from mlfem_jax.training.step import adamw
 
 Loss: TypeAlias = Literal["softmax", "sigmoid"]
 
@@ -114,11 +115,15 @@ def classification_losses(
 
 
 def optimizer(recipe: Recipe, steps: int, head: str) -> optax.GradientTransformation:
-    """AdamW on clipped gradients, its rate warmed up and then falling along a cosine; of the head alone if frozen."""
-    warmup = round(recipe.warmup * steps)
-    rate = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, warmup, max(warmup + 1, steps))
-    clip = optax.clip_by_global_norm(recipe.clip) if recipe.clip else optax.identity()
-    rule = optax.chain(clip, optax.adamw(rate, weight_decay=recipe.weight_decay, mask=_kernels))
+    """The recipe's AdamW, weight decay on kernels alone; of the head alone if the rest is frozen."""
+    rule = adamw(
+        steps,
+        learning_rate=recipe.learning_rate,
+        warmup_steps=round(recipe.warmup * steps),
+        weight_decay=recipe.weight_decay,
+        clip=recipe.clip,
+        decayed=_kernels,
+    )
     if not recipe.freeze:
         return rule
 

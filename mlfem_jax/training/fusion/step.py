@@ -1,27 +1,24 @@
-"""Training a fusion network: the step, the evaluation, and the state that both carry. Pure functions; no files.
-
-The loop that keeps checkpoints is in `training.py`, the script in `train/fusion.py`.
-"""
+"""Training a fusion network: the loss of a step, and the evaluation. Pure functions; no files."""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float
 
 from mlfem_jax.data import batches_per_epoch
-from mlfem_jax.fusion import FusionNet, mean_pool, network as fusion_net
+from mlfem_jax.fusion import FusionNet, mean_pool, predict
 from mlfem_jax.gaze import gaze_densities
-from mlfem_jax.metrics import pcc
+from mlfem_jax.metrics import pcc, similarity
+from mlfem_jax.training import step as steps_of
+from mlfem_jax.training.step import Batch, TrainState, adamw
 
-Batch = Mapping[str, Any]
-Inputs = Callable[[Batch], Float[Array, "N C h w"]]
+Inputs: TypeAlias = Callable[[Batch], Float[Array, "N C h w"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,40 +57,17 @@ class Recipe:
             raise ValueError(f"averaging: expected a decay in [0, 1), got {self.averaging}")
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["params", "average", "optimizer", "step", "key"], meta_fields=[]
-)
-@dataclasses.dataclass(frozen=True)
-class TrainState:
-    """All that a step changes, and the random key: what a checkpoint holds.
-
-    Attributes:
-        params: of the network.
-        average: their moving average.
-        optimizer: state of the optimiser.
-        step: steps done, int32.
-        key: data of the random key; each step derives its own from it and `step`.
-    """
-
-    params: Any
-    average: Any
-    optimizer: Any
-    step: Any  # not Array: transformations put placeholders into a pytree
-    key: Any
-
-
 def optimizer(recipe: Recipe, steps: int) -> optax.GradientTransformation:
-    """AdamW on gradients clipped to a norm of 1, its rate warmed up and then falling along a cosine."""
-    rate = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, max(1, steps // 10), max(2, steps))
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=recipe.weight_decay))
+    """The recipe's AdamW on gradients clipped to a norm of 1, warmed up over a tenth of the steps."""
+    decay, warmup = recipe.weight_decay, max(1, steps // 10)
+    return adamw(steps, learning_rate=recipe.learning_rate, warmup_steps=warmup, weight_decay=decay, clip=1.0)
 
 
 def initial_state(net: FusionNet, recipe: Recipe, steps: int) -> TrainState:
-    """The state before the first step: parameters drawn from the seed."""
+    """The state before the first step, parameters drawn from the seed; beside them is their moving average."""
     first, later = jax.random.split(jax.random.key(recipe.seed))
-    params = fusion_net.init(net, first)
-    state = optimizer(recipe, steps).init(params)
-    return TrainState(params, params, state, jnp.zeros((), jnp.int32), jax.random.key_data(later))
+    params = net.init(first)
+    return steps_of.initial_state(params, params, optimizer(recipe, steps), later)
 
 
 def cached_inputs(batch: Batch) -> Float[Array, "N C h w"]:
@@ -104,9 +78,7 @@ def cached_inputs(batch: Batch) -> Float[Array, "N C h w"]:
 def make_step(
     net: FusionNet, recipe: Recipe, steps: int, shape: tuple[int, int], inputs: Inputs = cached_inputs
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Array]]:
-    """The jitted training step: (state, batch) to (state, mean loss of the batch).
-
-    The batch may be split over devices along its first axis: the compiler adds the sums across them.
+    """The jitted training step, see `mlfem_jax.training.step.make_step`.
 
     Args:
         net: the shape of the network.
@@ -118,11 +90,8 @@ def make_step(
     Returns:
         The function. Blank examples (mask False) count for nothing.
     """
-    rule = optimizer(recipe, steps)
 
-    @jax.jit
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Array]:
-        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+    def mean_loss(params: Any, average: Any, batch: Batch, key: Array) -> tuple[Array, Any]:
         for_flips, for_dropout = jax.random.split(key)
         maps, truth = inputs(batch), gfdms(batch, shape)
         if recipe.flips:
@@ -130,24 +99,22 @@ def make_step(
             maps = jnp.where(flipped[:, None, None, None], maps[..., ::-1], maps)
             truth = jnp.where(flipped[:, None, None], truth[..., ::-1], truth)
 
-        def mean_loss(params):
-            keys = jax.random.split(for_dropout, len(maps))
-            losses = jax.vmap(functools.partial(_loss, net, params))(maps, truth, keys)
-            return jnp.sum(jnp.where(batch["mask"], losses, 0.0)) / jnp.maximum(batch["mask"].sum(), 1).astype(
-                jnp.float32
-            )
+        def loss(maps: Array, gfdm: Array, key: Array) -> Array:
+            prediction = net.apply(params, maps, key=key)
+            return net.loss(prediction, mean_pool(gfdm[None, ..., None], net.stride)[0, ..., 0])
 
-        value, gradient = jax.value_and_grad(mean_loss)(state.params)
-        with jax.numpy_dtype_promotion("standard"):  # optax raises a float to the power of its integer count
-            updates, moved = rule.update(gradient, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
+        losses = jax.vmap(loss)(maps, truth, jax.random.split(for_dropout, len(maps)))
+        real = jnp.maximum(batch["mask"].sum(), 1).astype(jnp.float32)
+        return jnp.sum(jnp.where(batch["mask"], losses, 0.0)) / real, average
+
+    def follow(state: TrainState) -> TrainState:
         # Early on the average follows quickly, so that it does not remember the first random parameters.
         done = state.step.astype(jnp.float32)
         decay = jnp.minimum(recipe.averaging, (1.0 + done) / (10.0 + done))
-        average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.average, params)
-        return TrainState(params, average, moved, state.step + 1, state.key), value
+        average: Any = optax.incremental_update(state.params, state.beside, 1 - decay)
+        return dataclasses.replace(state, beside=average)
 
-    return step
+    return steps_of.make_step(mean_loss, optimizer(recipe, steps), after=follow)
 
 
 def make_scores(
@@ -167,18 +134,12 @@ def make_scores(
     @functools.partial(jax.jit, out_shardings=on_each)
     def scores(params: Any, batch: Batch) -> dict[str, Array]:
         def fused(maps):
-            return fusion_net.predict(net, params, maps, shape)
+            return predict(net, params, maps, shape)
 
         found = jax.vmap(score_maps)(jax.vmap(fused)(inputs(batch)), gfdms(batch, shape))
         return {**found, "mask": batch["mask"]}
 
     return scores
-
-
-def score_all(scored: Iterable[Mapping[str, Array]]) -> dict[str, np.ndarray]:
-    """PCC and SIM (examples,) of all real examples of the scored batches, in order."""
-    found = [{name: np.asarray(value) for name, value in batch.items()} for batch in scored]
-    return {name: np.concatenate([batch[name][batch["mask"]] for batch in found]) for name in ("pcc", "sim")}
 
 
 def fit(
@@ -207,14 +168,4 @@ def gfdms(batch: Batch, shape: tuple[int, int]) -> Float[Array, "N H W"]:
 
 def score_maps(map: Float[Array, "H W"], gfdm: Float[Array, "H W"]) -> dict[str, Array]:
     """PCC and SIM of one map."""
-    return {"pcc": pcc(map, gfdm), "sim": _similarity(map, gfdm)}
-
-
-def _similarity(map: Float[Array, "H W"], gfdm: Float[Array, "H W"]) -> Float[Array, ""]:
-    """SIM of the paper: both sum to one, then the sum of the minima; NaN where one is blank."""
-    return jnp.minimum(map / map.sum(), gfdm / gfdm.sum()).sum()
-
-
-def _loss(net: FusionNet, params: Any, maps: Array, gfdm: Array, key: Array) -> Array:
-    prediction = fusion_net.apply(net, params, maps, key=key)
-    return fusion_net.loss(net, prediction, mean_pool(gfdm[None, ..., None], net.stride)[0, ..., 0])
+    return {"pcc": pcc(map, gfdm), "sim": similarity(map, gfdm)}

@@ -5,12 +5,12 @@ import re
 import jax
 
 from eval.benchmarks.resume_cost import Config, measure
-from mlfem_jax.fusion.network import init, paper_net
+from mlfem_jax.fusion.network import PaperNet
 
 
 def test_a_checkpoint_is_measured_full():
-    net = paper_net(4)
-    params = sum(leaf.size for leaf in jax.tree.leaves(init(net, jax.random.key(0))))
+    net = PaperNet(4)
+    params = sum(leaf.size for leaf in jax.tree.leaves(net.init(jax.random.key(0))))
     found = measure(net, Config(images=32, repeats=2))
     size = int(found["bytes"].replace(",", ""))
     held = 4 * 4 * params  # float32: parameters, their average, and two moments of the optimiser
