@@ -1,7 +1,7 @@
 """How long and how dear many images are on many accelerators, reckoned from one measured device.
 
-    python -m eval.benchmarks.throughput --out out/throughput.json
-    python -m eval.benchmarks.reckon out/throughput.json --price-per-hour 2.50
+    python -m eval benchmarks.throughput --out out/throughput.json
+    python -m eval benchmarks.reckon out/throughput.json --price-per-hour 2.50
 
 Measured: the speed of one device, and of reading JPEG files by one core. Reckoned: everything else, on the assumption
 that devices do not wait for each other. They need not: each explains its own share of the images with its own copy of
@@ -18,7 +18,8 @@ from typing import Any
 
 import tyro
 from rich.console import Console
-from rich.table import Table
+
+from eval.benchmarks.common import print_table
 
 SCORED = "add, PCC and SIM against the GFDM"
 
@@ -49,28 +50,27 @@ class Config:
 
 def main(config: Config) -> None:
     """Prints one table, and what of it was measured."""
-    report = json.loads(config.report.read_text())
-    table = Table(
-        *("network", "size", "accelerators", "images/hour", "hours", "cost", "cores that read"),
-        title=f"{config.images:,} images, {config.what}, at {config.price_per_hour:g} an hour",
-    )
-    for line in reckon(report, config):
-        table.add_row(
-            line["backbone"],
-            "x".join(map(str, line["size"])),
-            str(line["accelerators"]),
-            f"{line['images_per_hour']:,.0f}",
-            f"{line['hours']:,.2f}",
-            f"{line['cost']:,.2f}",
-            "not measured" if line["reading_cores"] is None else f"{line['reading_cores']:,}",
-        )
-    console = Console(width=120)
-    console.print(table)
-    console.print(
+    report = read_report(config.report)
+    title = f"{config.images:,} images, {config.what}, at {config.price_per_hour:g} an hour"
+    print_table(list(reckon(report, config)), title=title)
+    Console(width=120).print(
         f"Measured: the images/s of {report['devices']} x {report['device']} ({report['dtype']}), and of reading by "
         "one core. Reckoned: the rest, by proportion; the time to start and to compile is left out.",
         highlight=False,
     )
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """What `eval.benchmarks.throughput` wrote.
+
+    Raises:
+        ValueError: the file is something else.
+    """
+    try:
+        report = json.loads(path.read_text())
+        return {name: report[name] for name in ("device", "devices", "dtype", "rows", "reading")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: expected what benchmarks.throughput wrote, got {error!r}") from error
 
 
 def reckon(report: dict[str, Any], config: Config) -> Iterator[dict[str, Any]]:
@@ -105,7 +105,3 @@ def reckon(report: dict[str, Any], config: Config) -> Iterator[dict[str, Any]]:
                 "cost": hours * count * config.price_per_hour,
                 "reading_cores": None if core is None else math.ceil(one * count / core),
             }
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Config))

@@ -1,6 +1,6 @@
 """What it costs that a training of a fusion network can be killed: its checkpoints on disk, and going on from one.
 
-    python -m eval.benchmarks.resume_cost
+    python -m eval benchmarks.resume_cost
 
 prints for each architecture the bytes of a checkpoint, and the median seconds of writing one and of going on: reading
 it, with every hash checked, and bringing the reader to its place in the middle of the run.
@@ -10,17 +10,15 @@ import dataclasses
 import functools
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from jaxtyping import Array
 
+from eval.benchmarks.common import print_row, seconds_of
 from mlfem_jax.backbones import load_backbone
 from mlfem_jax.data import read_examples
 from mlfem_jax.fusion import FusionNet, default_maps
@@ -50,8 +48,7 @@ def main(config: Config) -> None:
     layers = load_backbone(config.backbone, "random").layers
     for architecture in config.architectures:
         net = FusionNet(default_maps(architecture, layers).channels, architecture)
-        costs = {"architecture": architecture} | measure(net, config)
-        print("  ".join(f"{name} {value}" for name, value in costs.items()), flush=True)
+        print_row({"architecture": architecture} | measure(net, config))
 
 
 def measure(net: FusionNet, config: Config) -> dict[str, Any]:
@@ -72,11 +69,13 @@ def measure(net: FusionNet, config: Config) -> dict[str, Any]:
             again.set_state(position)
             next(again)
 
-        steps = iter(range(1, config.repeats + 1))
-        write_s = _median_s(lambda: save_checkpoint(name, next(steps), state, reader.get_state()), config.repeats)
-        resume_s = _median_s(go_on, config.repeats)
+        def write(step: int) -> None:
+            save_checkpoint(name, step, state, reader.get_state())
+
+        writing = [seconds_of(functools.partial(write, step)) for step in range(1, config.repeats + 1)]
+        resuming = [seconds_of(go_on) for _ in range(config.repeats)]
         size = sum(path.stat().st_size for path in Path(name).rglob("*") if path.is_file())
-    return {"bytes": f"{size:,}", "write_s": f"{write_s:.2f}", "resume_s": f"{resume_s:.2f}"}
+    return {"bytes": size, "write_s": statistics.median(writing), "resume_s": statistics.median(resuming)}
 
 
 def _as_if_trained(state: TrainState) -> TrainState:
@@ -92,16 +91,3 @@ def _as_if_trained(state: TrainState) -> TrainState:
 
 def _nothing(position: int) -> dict[str, np.ndarray]:
     return {"position": np.array(position)}
-
-
-def _median_s(call: Callable[[], Any], repeats: int) -> float:
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Config))

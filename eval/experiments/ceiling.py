@@ -1,6 +1,6 @@
 """The human ceiling of a gaze data set: how well one half of its observers predicts the other.
 
-    python -m eval.experiments.ceiling DIR --sigma-px 24
+    python -m eval experiments.ceiling DIR --sigma-px 24
 
 prints the mean over images of Pearson's correlation between the GFDMs of the even- and the odd-numbered
 observers, with a bootstrap interval over images. DIR is what `mlfem prepare` wrote. 600 images of OSIE at
@@ -13,15 +13,15 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import scipy.stats
 import tyro
 from rich.console import Console
 from rich.progress import track
 
 from mlfem_jax.data import Source, open_dataset, scan
-from mlfem_jax.files import replacing
 from mlfem_jax.gaze import half_densities
 from mlfem_jax.metrics import pcc
+from mlfem_jax.report import write_csv
+from mlfem_jax.scores import bootstrap_interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,27 +56,18 @@ def main(config: Config) -> None:
     defined = values[~np.isnan(values)]
     if len(defined) < 2:
         raise ValueError(
-            f"{config.directory}: expected images with fixations of two known observers, found {len(defined)}"
+            f"{config.directory}: expected images with fixations of two known observers, got {len(defined)}"
         )
-    interval = scipy.stats.bootstrap(
-        (defined,),
-        np.mean,
-        n_resamples=config.resamples,
-        confidence_level=config.confidence,
-        method="percentile",
-        rng=np.random.default_rng(config.seed),
-    ).confidence_interval
+    low, high = bootstrap_interval(defined, confidence=config.confidence, resamples=config.resamples, seed=config.seed)
     Console().print(
         f"{source.dataset_info.name}: mean PCC of even and odd observers {defined.mean():.4f}, "
-        f"{config.confidence:.0%} interval {interval.low:.4f} to {interval.high:.4f}, sigma {sigma_px} px, "
+        f"{config.confidence:.0%} interval {low:.4f} to {high:.4f}, sigma {sigma_px} px, "
         f"{len(defined)} images, {len(values) - len(defined)} left out because a half made no fixation",
         highlight=False,
         soft_wrap=True,
     )
     if config.out is not None:
-        rows = [f"{id},{value:.6f}" for id, value in zip(index.ids, values, strict=True)]
-        with replacing(config.out) as file:
-            file.write("\n".join(["id,pcc", *rows, ""]).encode())
+        write_csv(config.out, ("id", "pcc"), list(zip(index.ids, values.tolist(), strict=True)))
 
 
 def agreements(source: Source, max_fixations: int, sigma_px: float) -> np.ndarray:
@@ -95,7 +86,3 @@ def agreements(source: Source, max_fixations: int, sigma_px: float) -> np.ndarra
 @functools.partial(jax.jit, static_argnums=2)
 def _agreement(fixations, observers, shape, sigma_px):
     return pcc(*half_densities(fixations, observers, shape, sigma_px=sigma_px))
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Config))

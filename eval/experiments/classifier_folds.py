@@ -1,7 +1,7 @@
 """Classifiers trained, explained and scored in cross-validation: correct against wrong images, and clutter.
 
     mlfem prepare crowd --from RELEASE --to CROWD
-    python -m eval.experiments.classifier_folds CROWD --out out/classifier_folds
+    python -m eval experiments.classifier_folds CROWD --out out/classifier_folds
 
 CROWD is any prepared data set with one class an image, and gaze. For each seed and fold a network is trained on the
 other folds, and classifies and explains the images of this one; so every image is scored once a seed, by a network that
@@ -26,7 +26,7 @@ from mlfem_jax.compilation import keep_compiled
 from mlfem_jax.data import k_folds, scan
 from mlfem_jax.files import replacing
 from mlfem_jax.runs import claim
-from mlfem_jax.scores import clutter_counts, correctness, load, run as scoring
+from mlfem_jax.scores import Config as ScoreConfig, clutter_counts, correctness, load, score_records
 from mlfem_jax.training.classifier import Augmentation, Recipe, task as classifier
 
 
@@ -53,8 +53,8 @@ class Config:
         weights: a weight file to start from, or "random". Default: the packaged weights.
         folds: number of folds, by hashed id.
         seeds: of the training.
-        methods: as for `eval.score`.
-        metrics: as for `eval.score`; PCC and SIM are shown, all are written.
+        methods: as for `mlfem score`.
+        metrics: as for `mlfem score`; PCC and SIM are shown, all are written.
         resamples: of the bootstrap.
         recipe: how to train; its seed is replaced.
     """
@@ -109,8 +109,8 @@ def held_out(config: Config, training: classifier.Config) -> Held:
         task = classifier.prepare(training)
         classify(classified, backbone, training, task)
         options = {"methods": config.methods, "metrics": config.metrics, "humans": False, "map_size": 0}
-        asked = scoring.Config(config.directory, scored, config.backbone, network, fold=training.fold, **options)
-        scoring.score_records(asked, task.source, dict(task.source.dataset_info.metadata), backbone)
+        asked = ScoreConfig(config.directory, scored, config.backbone, network, fold=training.fold, **options)
+        score_records(asked, task.source, dict(task.source.dataset_info.metadata), backbone)
     return read_held(classified, scored)
 
 
@@ -175,7 +175,3 @@ def joined(folds: list[Held]) -> Held:
         clutter=join("clutter"),
         scores={metric: np.concatenate([fold.scores[metric] for fold in folds]) for metric in folds[0].scores},
     )
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Config))

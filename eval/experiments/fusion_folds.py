@@ -1,7 +1,7 @@
 """Fusions of importance maps against human gaze: cross-validation, and from one data set to another.
 
-    python -m eval.experiments.fusion_folds OSIE --transfer CROWD --out out/folds
-    python -m eval.experiments.fusion_folds CROWD --transfer OSIE --out out/folds_crowd
+    python -m eval experiments.fusion_folds OSIE --transfer CROWD --out out/folds
+    python -m eval experiments.fusion_folds CROWD --transfer OSIE --out out/folds_crowd
 
 The folders are what `mlfem prepare` wrote. Prints mean PCC and SIM with 95 % bootstrap intervals over images, of the
 algebraic fusions (k and alpha chosen on the training folds alone), of a centre prior (the mean GFDM of the training
@@ -232,7 +232,3 @@ def trained(
 def fingerprint(*settings: Recipe | FusionNet | MapRecipe) -> str:
     """Short text that differs where the settings do."""
     return hashlib.sha256(json.dumps([dataclasses.asdict(one) for one in settings]).encode()).hexdigest()[:8]
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Config))

@@ -1,6 +1,6 @@
 """One photograph, all explanation methods, in one picture.
 
-python -m eval.experiments.method_grid PHOTO --out grid.png
+python -m eval experiments.method_grid PHOTO --out grid.png
 """
 
 import dataclasses
@@ -50,7 +50,3 @@ def _visible(map: np.ndarray) -> np.ndarray:
     """The map with its highest hundredth cut off: a few pixels hold most of a gradient, and hide the rest of it."""
     top = np.quantile(map, 0.99)
     return np.clip(map / top, 0, 1) if top > 0 else map
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Config))

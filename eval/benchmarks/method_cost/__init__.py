@@ -1,1 +1,1 @@
-"""`python -m eval.benchmarks.method_cost`: what each method costs, beside its peers."""
+"""`python -m eval benchmarks.method_cost`: what each method costs, beside its peers."""

@@ -1,1 +1,1 @@
-"""`python -m eval.benchmarks.throughput`: images a second, of ours and of the peers."""
+"""`python -m eval benchmarks.throughput`: images a second, of ours and of the peers."""

@@ -1,7 +1,7 @@
 """What every explanation method costs: forwards that take as long, images/s, and the peers' in the same run.
 
-    python -m eval.benchmarks.method_cost --out cost.json --markdown cost.md
-    python -m eval.benchmarks.method_cost --out cost.json --markdown cost.md --compare    # beside captum and grad-cam
+    python -m eval benchmarks.method_cost --out cost.json --markdown cost.md
+    python -m eval benchmarks.method_cost --out cost.json --markdown cost.md --compare    # beside captum and grad-cam
 
 The comparison needs them: `pip install torch captum grad-cam efficientnet-lite-pytorch '.[weights,lime]'`.
 
@@ -11,10 +11,6 @@ peer's and a bare forward are timed in turns, each after a first call that compi
 """
 
 import dataclasses
-import importlib.metadata
-import json
-import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,17 +18,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 
+from eval.benchmarks.common import noise, time_in_turns, write_json
 from eval.benchmarks.method_cost.peers import Peer, torch_peers
 from mlfem_jax import explain, load_backbone
 from mlfem_jax.attribution import METHODS, accepted_options, methods
 from mlfem_jax.backbones import Backbone
 from mlfem_jax.files import replacing
-
-Calls = dict[str, Callable[[], Any]]
+from mlfem_jax.report import markdown_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +43,7 @@ class Config:
         batch_size: images in a call.
         slow_batch_size: images in a call of a method that repeats forwards or gradients.
         repeats: most calls of each kind, whose median counts.
-        limit_s: no further calls of a method begin after this many seconds, so a slow one is timed once.
+        limit_s: a call is not repeated once it has taken this many seconds, so a slow one is repeated once.
         compare: also time captum's and grad-cam's methods.
     """
 
@@ -80,17 +75,11 @@ def main(config: Config) -> None:
     peers = torch_peers() if config.compare else {}
     rows = [measure(backbone, name, peers, config) for name in config.methods or methods()]
     forward = {package: _median([row[package] for row in rows if package in row]) for package in ("forward", "torch")}
-    report = {
-        "config": dataclasses.asdict(config) | {"out": str(config.out), "markdown": str(config.markdown)},
-        "device": f"{jax.devices()[0].device_kind} x {jax.device_count()}, {os.cpu_count()} cores",
-        "versions": _versions(config.compare),
-        "forward_images_per_s": {name: 1 / seconds for name, seconds in forward.items() if seconds},
-        "rows": [_row(row, peers, forward["forward"]) for row in rows],
-    }
-    text = as_markdown(report)
+    speeds = {name: 1 / seconds for name, seconds in forward.items() if seconds}
+    report = [_row(row, peers, forward["forward"]) for row in rows]
+    text = as_markdown(speeds, report)
     Console().print(Markdown(text))
-    with replacing(config.out) as file:
-        file.write(json.dumps(report, indent=1).encode())
+    write_json(config.out, config, forward_images_per_s=speeds, rows=report)
     if config.markdown is not None:
         with replacing(config.markdown) as file:
             file.write(text.encode())
@@ -102,13 +91,16 @@ def measure(backbone: Backbone, name: str, peers: dict[str, Peer], config: Confi
     batch = _images(backbone, config.slow_batch_size if slow else config.batch_size)
     whole = _images(backbone, config.batch_size)
     device, whole_device = jnp.asarray(batch), jnp.asarray(whole)
-    calls: Calls = {"ours": lambda: explain(backbone, device, method=name, batch_size=len(batch))}
+    calls: dict[str, Callable[[], Any]] = {
+        "ours": lambda: explain(backbone, device, method=name, batch_size=len(batch))
+    }
     calls["forward"] = lambda: _forward(backbone, whole_device)
     if name in peers:
         calls["peer"] = lambda: peers[name].call(batch)
     if "forward" in peers:
         calls["torch"] = lambda: peers["forward"].call(whole)
-    seconds = time_in_turns(calls, config.repeats, config.limit_s)
+    timings = time_in_turns(calls, config.repeats, limit_s=config.limit_s)
+    seconds = {what: timing.seconds for what, timing in timings.items()}
     images = {"ours": len(batch), "peer": len(batch), "forward": len(whole), "torch": len(whole)}
     print(
         f"{name}: " + ", ".join(f"{what} {images[what] / value:.3g}/s" for what, value in seconds.items()), flush=True
@@ -116,39 +108,20 @@ def measure(backbone: Backbone, name: str, peers: dict[str, Peer], config: Confi
     return {"method": name, "batch_size": len(batch), **{what: seconds[what] / images[what] for what in seconds}}
 
 
-def time_in_turns(calls: Calls, repeats: int, limit_s: float) -> dict[str, float]:
-    """The median time of each call in seconds, after a first one that compiles; rounds begin within `limit_s`."""
-    for call in calls.values():
-        jax.block_until_ready(call())
-    times: dict[str, list[float]] = {what: [] for what in calls}
-    begun = time.perf_counter()
-    for _ in range(repeats):
-        for what, call in calls.items():
-            start = time.perf_counter()
-            jax.block_until_ready(call())
-            times[what].append(time.perf_counter() - start)
-        if time.perf_counter() - begun > limit_s:
-            break
-    return {what: float(np.median(values)) for what, values in times.items()}
-
-
-def as_markdown(report: dict[str, Any]) -> str:
-    """The table, with the bare forwards as its first row."""
-    forward = report["forward_images_per_s"]
-    lines = [
-        "| method | needs | forwards | images/s | peer's images/s | ratio |",
-        "|---|---|---|---|---|---|",
-        _line("bare forward", "", 1.0, forward["forward"], "torch", forward.get("torch")),
+def as_markdown(forward: dict[str, float], rows: list[dict[str, Any]]) -> str:
+    """The table, with the bare forwards' images/s as its first row."""
+    lines = [_cells("bare forward", "", 1.0, forward["forward"], "torch", forward.get("torch"))]
+    lines += [
+        _cells(row["method"], row["needs"], row["forwards"], row["images_per_s"], row["peer"], row["peer_images_per_s"])
+        for row in rows
     ]
-    for row in report["rows"]:
-        peer = (row["peer"], row["peer_images_per_s"])
-        lines.append(_line(row["method"], row["needs"], row["forwards"], row["images_per_s"], *peer))
-    return "\n".join(lines) + "\n"
+    header = ("method", "needs", "forwards", "images/s", "peer's images/s", "ratio")
+    return markdown_table(header, lines) + "\n"
 
 
-def _line(name: str, needs: str, forwards: float, ours: float, peer: str | None, theirs: float | None) -> str:
-    beside = f"{theirs:.3g} ({peer}) | {ours / theirs:.2g}" if theirs else " | "
-    return f"| {name} | {needs} | {forwards:.2g} | {ours:.3g} | {beside} |"
+def _cells(name: str, needs: str, forwards: float, ours: float, peer: str | None, theirs: float | None) -> list[str]:
+    beside = [f"{theirs:.3g} ({peer})", f"{ours / theirs:.2g}"] if theirs else ["", ""]
+    return [name, needs, f"{forwards:.2g}", f"{ours:.3g}", *beside]
 
 
 def _row(row: dict[str, Any], peers: dict[str, Peer], forward_s: float) -> dict[str, Any]:
@@ -172,19 +145,9 @@ def _forward(backbone: Backbone, images: jax.Array) -> jax.Array:
 def _images(backbone: Backbone, count: int) -> np.ndarray:
     """Coarse noise: time does not depend on what an image shows, but superpixels need something to follow."""
     height, width = backbone.input_size
-    cells = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
-    large = cells.repeat(-(-height // 8), axis=1).repeat(-(-width // 8), axis=2)
+    large = noise(count, 8, 8, 3).repeat(-(-height // 8), axis=1).repeat(-(-width // 8), axis=2)
     return np.ascontiguousarray(large[:, :height, :width])
 
 
 def _median(values: list[float]) -> float:
     return float(np.median(values)) if values else 0.0
-
-
-def _versions(compare: bool) -> dict[str, str]:
-    packages = ("jax", "jaxlib", "flax", "numpy") + (("torch", "captum", "grad-cam") if compare else ())
-    return {name: importlib.metadata.version(name) for name in packages}
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Config))
