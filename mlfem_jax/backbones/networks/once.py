@@ -2,6 +2,18 @@
 
 On a CPU, XLA fuses an elementwise function into each of its readers, and so computes an activation again for the next
 layer, for FEM's mean, its deviation and its mask: for a depthwise convolution that is half the network.
+
+As XLA's `cost_analysis` counts, jax 0.10.2 on a CPU: bytes that are moved, and operations.
+
+| | as it is | optimization_barrier | computed_once |
+|---|---|---|---|
+| depthwise 3x3, ReLU6 and FEM of 4x112x112x96 | 521 MB, 207 Mflop | 521 MB, 207 Mflop | 367 MB, 120 Mflop |
+| the same under `jax.vmap` | 521 MB, 207 Mflop | | 425 MB, 120 Mflop |
+| EfficientNet-Lite0 and FEM of all layers, 4 images | 2,269 MB, 3,806 Mflop | | 1,344 MB, 3,222 Mflop |
+| the same under `jax.vmap` | 2,257 MB, 3,738 Mflop | | 1,453 MB, 3,179 Mflop |
+| ResNet-50 and FEM of all layers, 4 images | 2,362 MB, 32,402 Mflop | | 1,595 MB, 31,863 Mflop |
+
+A forward pass that nobody explains pays for it in EfficientNet-Lite0: 282 MB an image in place of 236.
 """
 
 from collections.abc import Callable
