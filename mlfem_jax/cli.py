@@ -7,7 +7,8 @@ of error.
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 COMMANDS = {
     "explain": ("mlfem_jax.gallery.write:explain", "show what the network looked at in photographs"),
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"mlfem: no command {name!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    return _run(name, rest)
+    return run_command(f"mlfem {name}", lambda: _run(name, rest))
 
 
 def methods() -> None:
@@ -73,23 +74,38 @@ def backbones() -> None:
     )
 
 
-def _run(name: str, arguments: Sequence[str]) -> int:
-    module, function = COMMANDS[name][0].split(":")
+def run_command(prog: str, command: Callable[[], Any]) -> int:
+    """Runs a command to its end: one line of error and a status, never a traceback.
+
+    Imports belong inside `command`: they take seconds, and somebody may interrupt them.
+
+    Args:
+        prog: the command's name, before what went wrong.
+        command: does everything; an int that it returns is the status.
+
+    Returns:
+        What `command` returned, 0 if that is no int, 2 for bad input, 130 if interrupted.
+    """
     try:
-        import tyro
-
-        from mlfem_jax.compilation import keep_compiled
-
-        command = getattr(importlib.import_module(module), function)
-        keep_compiled()
-        status = tyro.cli(command, prog=f"mlfem {name}", args=arguments)
+        status = command()
         return status if isinstance(status, int) else 0
     except (ValueError, OSError, MemoryError, ImportError) as error:
-        print(f"mlfem {name}: {error}", file=sys.stderr)
+        print(f"{prog}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"mlfem {name}: interrupted", file=sys.stderr)
+        print(f"{prog}: interrupted", file=sys.stderr)
         return 130
+
+
+def _run(name: str, arguments: Sequence[str]) -> int | None:
+    import tyro
+
+    from mlfem_jax.compilation import keep_compiled
+
+    module, function = COMMANDS[name][0].split(":")
+    command = getattr(importlib.import_module(module), function)
+    keep_compiled()
+    return tyro.cli(command, prog=f"mlfem {name}", args=arguments)
 
 
 def _print_help() -> None:

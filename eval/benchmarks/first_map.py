@@ -7,19 +7,18 @@ the first run left in it.
 """
 
 import dataclasses
-import json
+import functools
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tyro
 from PIL import Image
 
-from mlfem_jax.files import replacing
+from eval.benchmarks.common import noise, print_row, seconds_of, write_json
+from mlfem_jax.cli import run_command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,38 +43,31 @@ def main(config: Config) -> None:
     rows = []
     for name in config.backbones:
         rows.append(first_map(name, config))
-        print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
-    if config.out is not None:
-        with replacing(config.out) as file:
-            file.write(json.dumps(rows, indent=2).encode())
+        print_row(rows[-1])
+    write_json(config.out, config, rows=rows)
 
 
 def first_map(backbone: str, config: Config) -> dict[str, Any]:
     """Seconds of the command without and with compiled functions on disk.
 
     Raises:
-        CalledProcessError: the command failed; it has said why.
+        ValueError: the command failed; it has said why.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        noise = np.random.default_rng(0).integers(0, 256, (*config.photo, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(folder / "photo.jpg")
-        arguments = [str(folder / "photo.jpg"), "--backbone", backbone, "--weights", "random"]
-        arguments += ["--method", config.method, "--cache", str(folder / "cache"), "--out", str(folder / "maps")]
-        command = [
-            sys.executable,
-            "-c",
-            "from mlfem_jax.cli import main; raise SystemExit(main())",
-            "explain",
-            *arguments,
-        ]
-        seconds = []
-        for _ in range(2):
-            start = time.perf_counter()
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            seconds.append(round(time.perf_counter() - start, 1))
-    return {"backbone": backbone, "first_s": seconds[0], "again_s": seconds[1]}
+        Image.fromarray(noise(*config.photo, 3)).save(folder / "photo.jpg")
+        command = [sys.executable, "-m", "mlfem_jax.cli", "explain", str(folder / "photo.jpg")]
+        command += ["--backbone", backbone, "--weights", "random", "--method", config.method]
+        command += ["--cache", str(folder / "cache"), "--out", str(folder / "maps")]
+        run = functools.partial(_run, command)
+        return {"backbone": backbone, "first_s": seconds_of(run), "again_s": seconds_of(run)}
+
+
+def _run(command: list[str]) -> None:
+    status = subprocess.run(command, stdout=subprocess.DEVNULL).returncode
+    if status:
+        raise ValueError(f"mlfem explain: expected status 0, got {status}")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    sys.exit(run_command("eval.benchmarks.first_map", lambda: main(tyro.cli(Config))))

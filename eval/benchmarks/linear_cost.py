@@ -7,22 +7,21 @@ compiles before its time is taken.
 """
 
 import dataclasses
-import json
+import functools
 import multiprocessing
 import resource
-import time
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
+from eval.benchmarks.common import print_table, seconds_of, write_json
 from mlfem_jax.backbones import load_backbone
+from mlfem_jax.cli import run_command
 from mlfem_jax.data import Source, open_dataset
-from mlfem_jax.files import replacing
-from mlfem_jax.scores import run as scoring
+from mlfem_jax.scores import Config as ScoreConfig, score_records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +32,10 @@ class Config:
         directory: the folder of a prepared data set.
         out: folder of the scores and of `linear_cost.json`.
         sizes: numbers of images.
-        methods: see `eval.score`.
-        metrics: see `eval.score`.
-        batch_size: see `eval.score`.
-        workers: see `eval.score`.
+        methods: see `mlfem score`.
+        metrics: see `mlfem score`.
+        batch_size: see `mlfem score`.
+        workers: see `mlfem score`.
     """
 
     directory: tyro.conf.Positional[Path]
@@ -76,14 +75,8 @@ def main(config: Config) -> None:
     for size in config.sizes:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             rows.append(pool.apply(measure, (config, size)))
-    table = Table("images", "seconds", "images/s", "peak memory, MiB", title="eval.score")
-    for row in rows:
-        table.add_row(
-            str(row["images"]), f"{row['seconds']:.1f}", f"{row['images_per_s']:.1f}", f"{row['peak_mib']:.0f}"
-        )
-    Console().print(table)
-    with replacing(config.out / "linear_cost.json") as file:
-        file.write(json.dumps({"config": dataclasses.asdict(config), "rows": rows}, indent=1, default=str).encode())
+    print_table(rows, title="mlfem score")
+    write_json(config.out / "linear_cost.json", config, rows=rows)
 
 
 def measure(config: Config, size: int) -> dict[str, float]:
@@ -91,8 +84,8 @@ def measure(config: Config, size: int) -> dict[str, float]:
     source, backbone = open_dataset(config.directory), load_backbone("efficientnet_lite0")
     dataset = dict(source.dataset_info.metadata)
 
-    def run(count: int, folder: str) -> float:
-        plan = scoring.Config(
+    def run(count: int, folder: str) -> None:
+        plan = ScoreConfig(
             config.directory,
             config.out / folder,
             methods=config.methods,
@@ -100,15 +93,13 @@ def measure(config: Config, size: int) -> dict[str, float]:
             batch_size=config.batch_size,
             workers=config.workers,
         )
-        start = time.perf_counter()
-        scoring.score_records(plan, Repeated(source, count), dataset, backbone)
-        return time.perf_counter() - start
+        score_records(plan, Repeated(source, count), dataset, backbone)
 
     run(min(size, len(source)), f"warm_{size}")  # compiles, and for the longest list of fixations
-    seconds = run(size, f"scores_{size}")
+    seconds = seconds_of(functools.partial(run, size, f"scores_{size}"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"images": size, "seconds": seconds, "images_per_s": size / seconds, "peak_mib": peak}
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    sys.exit(run_command("eval.benchmarks.linear_cost", lambda: main(tyro.cli(Config))))

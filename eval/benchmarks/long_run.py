@@ -8,8 +8,7 @@ device, and how many functions were compiled since the start.
 
 import dataclasses
 import itertools
-import json
-import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +19,10 @@ import numpy as np
 import tyro
 
 import mlfem_jax as mlfem
+from eval.benchmarks.common import print_row, resident_mib, write_json
+from mlfem_jax.cli import run_command
 from mlfem_jax.compilation import counted_compilations
 from mlfem_jax.engine import BatchSize
-from mlfem_jax.files import replacing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +55,8 @@ def main(config: Config) -> None:
     lines = []
     for line in watch(config):
         lines.append(line)
-        print("  ".join(f"{name} {value:,}" for name, value in line.items()), flush=True)
-    if config.out is not None:
-        about = {"config": dataclasses.asdict(config) | {"out": str(config.out)}, "device": str(jax.devices()[0])}
-        with replacing(config.out) as file:
-            file.write(json.dumps(about | {"steps": lines}, indent=2).encode())
+        print_row(line)
+    write_json(config.out, config, steps=lines)
 
 
 def watch(config: Config) -> Iterator[dict[str, Any]]:
@@ -75,11 +72,11 @@ def watch(config: Config) -> Iterator[dict[str, Any]]:
                 done += 1
             yield {
                 "images": done,
-                "images/s": round(done / (time.perf_counter() - start), 1),
-                "resident_mib": round(_resident_bytes() / 2**20, 1),
-                "device_mib": round(sum(array.nbytes for array in jax.live_arrays()) / 2**20, 1),
-                "batch functions": sum("run_batch" in name for name in names),
-                "all functions": len(names),
+                "images_per_s": done / (time.perf_counter() - start),
+                "resident_mib": resident_mib(),
+                "device_mib": sum(array.nbytes for array in jax.live_arrays()) / 2**20,
+                "batch_functions": sum("run_batch" in name for name in names),
+                "all_functions": len(names),
             }
 
 
@@ -90,9 +87,5 @@ def _photographs(size: tuple[int, int]) -> Iterator[np.ndarray]:
         yield rng.integers(0, 256, (*size, 3), dtype=np.uint8)
 
 
-def _resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    sys.exit(run_command("eval.benchmarks.long_run", lambda: main(tyro.cli(Config))))

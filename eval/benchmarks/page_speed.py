@@ -19,6 +19,8 @@ import numpy as np
 import tyro
 from PIL import Image
 
+from eval.benchmarks.common import noise, print_row
+from mlfem_jax.cli import run_command
 from mlfem_jax.report import ScoredImage, encode_pictures, write_score_page
 
 _SCRIPT = """<script>addEventListener("load", () => {
@@ -47,12 +49,11 @@ class Config:
     photo_size: int = 224
 
 
-def main(config: Config) -> int:
+def main(config: Config) -> None:
     """Prints milliseconds: until the page is loaded, to sort it anew, and to show an image."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
-        print("eval.benchmarks.page_speed: needs Chromium", file=sys.stderr)
-        return 2
+        raise OSError("browser: expected Chromium on the path, got none")
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.html"
         write_page(page, config)
@@ -60,16 +61,19 @@ def main(config: Config) -> int:
         page.write_text(page.read_text().replace("</body>", _SCRIPT))
         command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile"]
         command += ["--dump-dom", page.as_uri()]
-        text = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    found = json.loads(re.findall("RESULT({.*?})END", text)[-1])
-    print(f"{config.images} images, {size:.0f} MiB: " + ", ".join(f"{what} {ms:.0f} ms" for what, ms in found.items()))
-    return 0
+        try:
+            text = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        except subprocess.SubprocessError as error:
+            raise OSError(f"{browser}: expected the page's times, got {error!r}") from error
+    found = re.findall("RESULT({.*?})END", text)
+    milliseconds = {f"{what}_ms": value for what, value in json.loads(found[-1]).items()}
+    print_row({"images": config.images, "mib": size} | milliseconds)
 
 
 def write_page(path: Path, config: Config) -> None:
     """The page, of noise."""
     rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (config.photo_size // 8, config.photo_size // 8, 3), dtype=np.uint8)
+    coarse = noise(config.photo_size // 8, config.photo_size // 8, 3)
     file = io.BytesIO()
     Image.fromarray(coarse).resize((config.photo_size, config.photo_size)).save(file, "JPEG", quality=80)
     maps = [rng.integers(0, 256, config.map_size**2, dtype=np.uint8).tobytes() for _ in range(config.methods + 1)]
@@ -89,4 +93,4 @@ def write_page(path: Path, config: Config) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Config)))
+    sys.exit(run_command("eval.benchmarks.page_speed", lambda: main(tyro.cli(Config))))

@@ -7,7 +7,7 @@ each of ten epochs, and GFDM/s at 480x640. DIR is what `mlfem prepare` wrote.
 """
 
 import dataclasses
-import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,9 +15,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import tyro
-from rich.console import Console
-from rich.table import Table
 
+from eval.benchmarks.common import print_table, resident_mib
+from mlfem_jax.cli import run_command
 from mlfem_jax.data import Batch, ExampleFormat, batches_per_epoch, open_dataset, read_batches, scan
 from mlfem_jax.gaze import gaze_densities
 
@@ -53,7 +53,7 @@ def main(config: Config) -> None:
     """Prints one table of all measurements."""
     source = open_dataset(config.directory, config.split)
     format = ExampleFormat(config.shape, max_fixations=scan(source).max_fixations)
-    table = Table("what", "value", title=f"{source.dataset_info.name}, {len(source)} images, {jax.devices()[0]}")
+    rows = []
 
     def batches(epochs: int, workers: int) -> Iterator[Batch]:
         reading = read_batches(source, format, batch_size=config.batch_size, seed=0, epochs=epochs, workers=workers)
@@ -61,12 +61,12 @@ def main(config: Config) -> None:
 
     for workers in config.workers:
         rate = images_per_second(batches(1, workers))
-        table.add_row(f"images/s to {config.shape}, {workers} workers", f"{rate:.0f}")
+        rows.append({"what": f"images/s to {config.shape}, {workers} workers", "value": rate})
     for epoch, mib in enumerate(memory_mib(batches(config.epochs, 0), len(source), config), start=1):
-        table.add_row(f"resident memory after epoch {epoch}", f"{mib:.0f} MiB")
+        rows.append({"what": f"MiB resident after epoch {epoch}", "value": mib})
     rate = maps_per_second(next(batches(1, 0)), config)
-    table.add_row(f"GFDM/s at {config.map_shape}, {format.max_fixations} fixations", f"{rate:.0f}")
-    Console().print(table)
+    rows.append({"what": f"GFDM/s at {config.map_shape}, {format.max_fixations} fixations", "value": rate})
+    print_table(rows, title=f"{source.dataset_info.name}, {len(source)} images, {jax.devices()[0]}")
 
 
 def images_per_second(batches: Iterator[Batch]) -> float:
@@ -82,8 +82,7 @@ def memory_mib(batches: Iterator[Batch], images: int, config: Config) -> Iterato
     for _ in range(config.epochs):
         for _ in range(batches_per_epoch(images, config.batch_size)):
             next(batches)
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        yield pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+        yield resident_mib()
 
 
 def maps_per_second(batch: Batch, config: Config) -> float:
@@ -109,4 +108,4 @@ def _calls_per_second(call: Callable[[], jax.Array], seconds: float) -> float:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    sys.exit(run_command("eval.benchmarks.reading", lambda: main(tyro.cli(Config))))

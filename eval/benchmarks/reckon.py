@@ -12,13 +12,16 @@ accelerator busy are listed.
 import dataclasses
 import json
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import tyro
 from rich.console import Console
-from rich.table import Table
+
+from eval.benchmarks.common import print_table
+from mlfem_jax.cli import run_command
 
 SCORED = "add, PCC and SIM against the GFDM"
 
@@ -49,28 +52,27 @@ class Config:
 
 def main(config: Config) -> None:
     """Prints one table, and what of it was measured."""
-    report = json.loads(config.report.read_text())
-    table = Table(
-        *("network", "size", "accelerators", "images/hour", "hours", "cost", "cores that read"),
-        title=f"{config.images:,} images, {config.what}, at {config.price_per_hour:g} an hour",
-    )
-    for line in reckon(report, config):
-        table.add_row(
-            line["backbone"],
-            "x".join(map(str, line["size"])),
-            str(line["accelerators"]),
-            f"{line['images_per_hour']:,.0f}",
-            f"{line['hours']:,.2f}",
-            f"{line['cost']:,.2f}",
-            "not measured" if line["reading_cores"] is None else f"{line['reading_cores']:,}",
-        )
-    console = Console(width=120)
-    console.print(table)
-    console.print(
+    report = read_report(config.report)
+    title = f"{config.images:,} images, {config.what}, at {config.price_per_hour:g} an hour"
+    print_table(list(reckon(report, config)), title=title)
+    Console(width=120).print(
         f"Measured: the images/s of {report['devices']} x {report['device']} ({report['dtype']}), and of reading by "
         "one core. Reckoned: the rest, by proportion; the time to start and to compile is left out.",
         highlight=False,
     )
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """What `eval.benchmarks.throughput` wrote.
+
+    Raises:
+        ValueError: the file is something else.
+    """
+    try:
+        report = json.loads(path.read_text())
+        return {name: report[name] for name in ("device", "devices", "dtype", "rows", "reading")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: expected what benchmarks.throughput wrote, got {error!r}") from error
 
 
 def reckon(report: dict[str, Any], config: Config) -> Iterator[dict[str, Any]]:
@@ -108,4 +110,4 @@ def reckon(report: dict[str, Any], config: Config) -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    sys.exit(run_command("eval.benchmarks.reckon", lambda: main(tyro.cli(Config))))

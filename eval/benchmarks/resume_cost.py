@@ -10,6 +10,7 @@ bringing the reader to its place in the middle of the run.
 import dataclasses
 import functools
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,7 +23,9 @@ import numpy as np
 import tyro
 from jaxtyping import Array
 
+from eval.benchmarks.common import print_row
 from mlfem_jax.backbones import load_backbone
+from mlfem_jax.cli import run_command
 from mlfem_jax.data import read_examples
 from mlfem_jax.fusion import FusionNet, default_maps, make_net
 from mlfem_jax.training import TrainState, open_checkpoints, restore_checkpoint, save_checkpoint
@@ -52,7 +55,7 @@ def main(config: Config) -> None:
     for architecture in config.architectures:
         net = make_net(architecture, channels=default_maps(architecture, layers).channels)
         costs = {"architecture": architecture} | measure(net, config)
-        print("  ".join(f"{name} {value}" for name, value in costs.items()), flush=True)
+        print_row(costs)
 
 
 def measure(net: FusionNet, config: Config) -> dict[str, Any]:
@@ -83,7 +86,7 @@ def measure(net: FusionNet, config: Config) -> dict[str, Any]:
         resume_s, _ = _median_s(go_on, config.repeats)
         size = sum(path.stat().st_size for path in Path(name).rglob("*") if path.is_file())
     seconds = {"begin_s": begin_s, "write_s": write_s, "resume_s": resume_s}
-    return {"bytes": f"{size:,}"} | {name: f"{value:.2f}" for name, value in seconds.items()}
+    return {"bytes": size} | seconds
 
 
 def _as_if_trained(state: TrainState) -> TrainState:
@@ -115,4 +118,4 @@ def _median_s(call: Callable[[], Any], repeats: int, *, after: Callable[[], Any]
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    sys.exit(run_command("eval.benchmarks.resume_cost", lambda: main(tyro.cli(Config))))

@@ -7,6 +7,7 @@ prints the median milliseconds of a step of each, the two in turns, reading and 
 
 import dataclasses
 import statistics
+import sys
 import tempfile
 import time
 from typing import Any
@@ -15,6 +16,7 @@ import jax
 import numpy as np
 import tyro
 
+from mlfem_jax.cli import run_command
 from mlfem_jax.data import read_examples
 from mlfem_jax.fusion import PaperNet
 from mlfem_jax.parallel import batch_sharding
@@ -87,4 +89,4 @@ def _example(size: int) -> Any:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    sys.exit(run_command("eval.benchmarks.step_time", lambda: main(tyro.cli(Config))))

@@ -9,19 +9,21 @@ observers, with a bootstrap interval over images. DIR is what `mlfem prepare` wr
 
 import dataclasses
 import functools
+import sys
 from pathlib import Path
 
 import jax
 import numpy as np
-import scipy.stats
 import tyro
 from rich.console import Console
 from rich.progress import track
 
+from mlfem_jax.cli import run_command
 from mlfem_jax.data import Source, open_dataset, scan
-from mlfem_jax.files import replacing
 from mlfem_jax.gaze import half_densities
 from mlfem_jax.metrics import pcc
+from mlfem_jax.report import write_csv
+from mlfem_jax.scores import bootstrap_interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,27 +58,18 @@ def main(config: Config) -> None:
     defined = values[~np.isnan(values)]
     if len(defined) < 2:
         raise ValueError(
-            f"{config.directory}: expected images with fixations of two known observers, found {len(defined)}"
+            f"{config.directory}: expected images with fixations of two known observers, got {len(defined)}"
         )
-    interval = scipy.stats.bootstrap(
-        (defined,),
-        np.mean,
-        n_resamples=config.resamples,
-        confidence_level=config.confidence,
-        method="percentile",
-        rng=np.random.default_rng(config.seed),
-    ).confidence_interval
+    low, high = bootstrap_interval(defined, confidence=config.confidence, resamples=config.resamples, seed=config.seed)
     Console().print(
         f"{source.dataset_info.name}: mean PCC of even and odd observers {defined.mean():.4f}, "
-        f"{config.confidence:.0%} interval {interval.low:.4f} to {interval.high:.4f}, sigma {sigma_px} px, "
+        f"{config.confidence:.0%} interval {low:.4f} to {high:.4f}, sigma {sigma_px} px, "
         f"{len(defined)} images, {len(values) - len(defined)} left out because a half made no fixation",
         highlight=False,
         soft_wrap=True,
     )
     if config.out is not None:
-        rows = [f"{id},{value:.6f}" for id, value in zip(index.ids, values, strict=True)]
-        with replacing(config.out) as file:
-            file.write("\n".join(["id,pcc", *rows, ""]).encode())
+        write_csv(config.out, ("id", "pcc"), list(zip(index.ids, values.tolist(), strict=True)))
 
 
 def agreements(source: Source, max_fixations: int, sigma_px: float) -> np.ndarray:
@@ -98,4 +91,4 @@ def _agreement(fixations, observers, shape, sigma_px):
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    sys.exit(run_command("eval.experiments.ceiling", lambda: main(tyro.cli(Config))))

@@ -12,6 +12,7 @@ levels of clutter (clutter.csv, clutter.png). What is finished is kept in `--out
 
 import dataclasses
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,12 @@ import tyro
 
 from eval.experiments.classifier_tables import Held, write_results
 from mlfem_jax.backbones import Backbone, load_backbone
+from mlfem_jax.cli import run_command
 from mlfem_jax.compilation import keep_compiled
 from mlfem_jax.data import k_folds, scan
 from mlfem_jax.files import replacing
 from mlfem_jax.runs import claim
-from mlfem_jax.scores import clutter_counts, correctness, load, run as scoring
+from mlfem_jax.scores import Config as ScoreConfig, clutter_counts, correctness, load, score_records
 from mlfem_jax.training.classifier import Augmentation, Recipe, task as classifier
 
 
@@ -53,8 +55,8 @@ class Config:
         weights: a weight file to start from, or "random". Default: the packaged weights.
         folds: number of folds, by hashed id.
         seeds: of the training.
-        methods: as for `eval.score`.
-        metrics: as for `eval.score`; PCC and SIM are shown, all are written.
+        methods: as for `mlfem score`.
+        metrics: as for `mlfem score`; PCC and SIM are shown, all are written.
         resamples: of the bootstrap.
         recipe: how to train; its seed is replaced.
     """
@@ -109,8 +111,8 @@ def held_out(config: Config, training: classifier.Config) -> Held:
         data = classifier.open_data(training)
         classify(classified, backbone, training, data)
         options = {"methods": config.methods, "metrics": config.metrics, "humans": False, "map_size": 0}
-        asked = scoring.Config(config.directory, scored, config.backbone, network, fold=training.fold, **options)
-        scoring.score_records(asked, data.source, dict(data.source.dataset_info.metadata), backbone)
+        asked = ScoreConfig(config.directory, scored, config.backbone, network, fold=training.fold, **options)
+        score_records(asked, data.source, dict(data.source.dataset_info.metadata), backbone)
     return read_held(classified, scored)
 
 
@@ -178,4 +180,4 @@ def joined(folds: list[Held]) -> Held:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    sys.exit(run_command("eval.experiments.classifier_folds", lambda: main(tyro.cli(Config))))

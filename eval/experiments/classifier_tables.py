@@ -1,7 +1,6 @@
 """The statistics, tables and figures of `eval.experiments.classifier_folds`."""
 
 import dataclasses
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,11 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import scipy.stats
 from jaxtyping import Bool, Float, Int
-from matplotlib.figure import Figure
 
 from mlfem_jax.data import face_classes
 from mlfem_jax.files import replacing
-from mlfem_jax.report import clutter_figure, group_figure, write_csv
+from mlfem_jax.report import clutter_figure, group_figure, markdown_table, save_figure, write_csv
 from mlfem_jax.scores import METRICS, Group, Summary, group_summaries, holm, relative_loss
 from mlfem_jax.training.classifier import confusion_matrix, mean_average_precision, top_1
 
@@ -149,8 +147,8 @@ def write_results(
     _write_contrasts(out / "clutter.csv", of_clutter)
     _write_classification(out, runs, classes)
     heading = "Correct (by most seeds) against wrong, scores averaged over seeds"
-    _save(group_figure(_by_metric(of_correct), {}, heading), out / "correct.png")
-    _save(clutter_figure(_by_metric(of_clutter)), out / "clutter.png")
+    save_figure(out / "correct.png", group_figure(_by_metric(of_correct), {}, heading))
+    save_figure(out / "clutter.png", clutter_figure(_by_metric(of_clutter)))
     lines = [
         *_classification_lines(runs, classes),
         *_contrast_lines("Experiment ii: correct against wrong", of_correct),
@@ -178,16 +176,14 @@ def _by_metric(rows: Sequence[Contrast]) -> dict[str, dict[str, list[Group]]]:
 
 
 def _classification_lines(runs: Mapping[str, Held], classes: Sequence[str]) -> list[str]:
-    lines = ["| seed | images | top-1 | mean average precision |", "|---|---|---|---|"]
     found = {seed: (top_1(run.probabilities, run.labels), _map(run)) for seed, run in runs.items()}
-    lines += [f"| {seed} | {len(runs[seed].ids)} | {top:.3f} | {area:.3f} |" for seed, (top, area) in found.items()]
     mean = np.mean(list(found.values()), axis=0)
-    lines += [f"| mean | | {mean[0]:.3f} | {mean[1]:.3f} |", ""]
+    rows = [(seed, len(runs[seed].ids), f"{top:.3f}", f"{area:.3f}") for seed, (top, area) in found.items()]
+    last = ("mean", "", f"{mean[0]:.3f}", f"{mean[1]:.3f}")
+    lines = [markdown_table(("seed", "images", "top-1", "mean average precision"), [*rows, last]), ""]
     for seed, run in runs.items():
-        lines += [f"| seed {seed}: class / taken for | {' | '.join(classes)} |", "|---|" + "---|" * len(classes)]
-        rows = zip(classes, _confusion(run), strict=True)
-        lines += [f"| {name} | {' | '.join(map(str, row))} |" for name, row in rows]
-        lines.append("")
+        confused = [(name, *row) for name, row in zip(classes, _confusion(run), strict=True)]
+        lines += [markdown_table((f"seed {seed}: class / taken for", *classes), confused), ""]
     return lines
 
 
@@ -198,16 +194,14 @@ def _contrast_lines(title: str, rows: Sequence[Contrast]) -> list[str]:
         own = [row for row in rows if row.metric == metric]
         if not own:
             continue
-        names = [group.name for group in own[0].groups]
-        header = ["method", *names, "loss", "of each seed", "p (Mann-Whitney)", "p (Holm)"]
-        lines += [f"**{title}: {METRICS[metric].title}**, mean [95 %] (images)", ""]
-        lines += ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+        header = ["method", *(group.name for group in own[0].groups), "loss", "of each seed"]
+        cells = []
         for row in (row for row in own if row.seed == ALL_SEEDS):
             each = [f"{other.loss:.0%}" for other in own if other.method == row.method and other.seed != ALL_SEEDS]
-            cells = [_cell(group.summary) for group in row.groups]
-            line = [row.method, *cells, f"{row.loss:.0%}", ", ".join(each), f"{row.p:.2g}", f"{row.p_holm:.2g}"]
-            lines.append("| " + " | ".join(line) + " |")
-        lines.append("")
+            means = [_cell(group.summary) for group in row.groups]
+            cells.append([row.method, *means, f"{row.loss:.0%}", ", ".join(each), f"{row.p:.2g}", f"{row.p_holm:.2g}"])
+        lines += [f"**{title}: {METRICS[metric].title}**, mean [95 %] (images)", ""]
+        lines += [markdown_table([*header, "p (Mann-Whitney)", "p (Holm)"], cells), ""]
     return lines
 
 
@@ -241,10 +235,3 @@ def _map(run: Held) -> float:
 def _confusion(run: Held) -> Int[np.ndarray, "classes classes"]:
     truth, prediction = run.labels.argmax(axis=1), run.probabilities.argmax(axis=1)
     return confusion_matrix(truth, prediction, run.labels.shape[1])
-
-
-def _save(figure: Figure, path: Path) -> None:
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    with replacing(path) as file:
-        file.write(picture.getvalue())

@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ from rich.console import Console
 
 from eval.experiments.fusion_tables import ALPHAS, KS, Scores, algebra_rows, gathered, others, report, report_choices
 from mlfem_jax.backbones import Backbone, load_backbone
+from mlfem_jax.cli import run_command
 from mlfem_jax.data import ExampleFormat, k_folds, open_dataset, read_examples, scan
 from mlfem_jax.files import replacing
 from mlfem_jax.fusion import FusionNet, MapRecipe, default_maps, fuse, make_net, map_stack
@@ -236,4 +238,4 @@ def fingerprint(*settings: Recipe | FusionNet | MapRecipe) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    sys.exit(run_command("eval.experiments.fusion_folds", lambda: main(tyro.cli(Config))))

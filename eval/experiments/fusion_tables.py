@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from mlfem_jax.files import replacing
+from mlfem_jax.report import markdown_table, save_figure
+from mlfem_jax.scores import summarize
 
 KS = (0.5, 1.0, 1.5, 2.0, 3.0)
 ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -50,45 +53,37 @@ def gathered(found: list[Scores], *, inside: bool) -> Scores:
     return {metric: join([np.asarray(values[metric]) for values in found]) for metric in ("pcc", "sim")}
 
 
-def interval(values: np.ndarray, resamples: int = 4999) -> tuple[float, float, float]:
-    """Mean, and the 95 % percentile bootstrap interval over images; undefined values are left out."""
-    values = values[~np.isnan(values)]
-    drawn = np.random.default_rng(0).integers(0, len(values), (resamples, len(values)))
-    low, high = np.quantile(values[drawn].mean(axis=1), [0.025, 0.975])
-    return float(values.mean()), float(low), float(high)
-
-
 def report(out: Path, title: str, rows: Mapping[str, Scores]) -> None:
     """Prints a table, and writes it as Markdown beside its images' scores."""
+    lines = [[name, *_interval(scores["pcc"]), *_interval(scores["sim"])] for name, scores in rows.items()]
     table = Table("fusion", "PCC", "95 %", "SIM", "95 %", "undefined", title=title)
-    lines = ["| fusion | PCC | 95 % | SIM | 95 % |", "|---|---|---|---|---|"]
-    for name, scores in rows.items():
-        cells = [name]
-        for metric in ("pcc", "sim"):
-            mean, low, high = interval(scores[metric])
-            cells += [f"{mean:.3f}", f"{low:.3f} to {high:.3f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-        table.add_row(*cells, str(int(np.isnan(scores["pcc"]).sum())))
+    for line, scores in zip(lines, rows.values(), strict=True):
+        table.add_row(*line, str(int(np.isnan(scores["pcc"]).sum())))
     Console().print(table)
+    text = markdown_table(("fusion", "PCC", "95 %", "SIM", "95 %"), lines) + "\n"
     stem = title.replace(",", "").replace(" ", "_")
     with replacing(out / f"{stem}.md") as file:
-        file.write("\n".join([*lines, ""]).encode())
+        file.write(text.encode())
     with replacing(out / f"{stem}.npz") as file:
         np.savez(
             file, **{f"{name}/{metric}": values for name, scores in rows.items() for metric, values in scores.items()}
         )
 
 
+def _interval(values: np.ndarray) -> tuple[str, str]:
+    """The mean, and its 95 % bootstrap interval over images, as they are shown."""
+    summary = summarize(values.astype(np.float64))
+    return f"{summary.mean:.3f}", f"{summary.low:.3f} to {summary.high:.3f}"
+
+
 def report_choices(out: Path, folds: tuple[np.ndarray, ...], grid: Scores) -> None:
     """Prints k and alpha chosen in each fold, and draws the mean PCC over alpha for each k, on all training folds."""
-    import matplotlib.figure
-
     for name in ("fem", "max", "mean", "add", "top"):
         columns = np.array([fusion.split()[0] == name for fusion in FUSIONS])
         chosen = [best_choice(grid["pcc"], others(folds, fold), columns) for fold in folds]
         shown = sorted({f"k {KS[k]:g}, {FUSIONS[column]}" for k, column in chosen})
         Console().print(f"{name}: chosen on the training folds: {'; '.join(shown)}", highlight=False)
-    figure = matplotlib.figure.Figure(figsize=(9, 3.5), layout="constrained")
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
     means = np.nanmean(grid["pcc"], axis=0)
     for axes, name in zip(figure.subplots(1, 2, sharey=True), ("add", "top"), strict=True):
         columns = [i for i, fusion in enumerate(FUSIONS) if fusion.startswith(name)]
@@ -97,5 +92,4 @@ def report_choices(out: Path, folds: tuple[np.ndarray, ...], grid: Scores) -> No
         axes.set(xlabel="alpha", ylabel="mean PCC", title=name)
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].legend(frameon=False)
-    with replacing(out / "alpha.png") as file:
-        figure.savefig(file, format="png", dpi=120)
+    save_figure(out / "alpha.png", figure)

@@ -4,6 +4,7 @@ python -m eval.experiments.method_grid PHOTO --out grid.png
 """
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import tyro
 
 from mlfem_jax import explain, load_backbone, map_batches
 from mlfem_jax.attribution import FAMILIES
+from mlfem_jax.cli import run_command
 from mlfem_jax.photos import read_photo, resize_photo
 from mlfem_jax.plot import contact_sheet, write_png
 
@@ -53,4 +55,4 @@ def _visible(map: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    sys.exit(run_command("eval.experiments.method_grid", lambda: main(tyro.cli(Config))))

@@ -1,6 +1,8 @@
 """The figures of an evaluation. Every function returns a matplotlib Figure with one panel for each metric."""
 
+import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mlfem_jax.files import replacing
 from mlfem_jax.scores import Group, Summary
 
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#7a5c3e", "#555555")
@@ -161,6 +164,15 @@ def faithfulness_figure(
     figure.legend(frameon=False, fontsize="small", loc="outside right center")
     _plain(panel)
     return figure
+
+
+def save_figure(path: Path, figure: Figure) -> bytes:
+    """Writes a figure, in the format that the file's suffix names; the file's bytes."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix[1:], dpi=130)
+    with replacing(path) as file:
+        file.write(picture.getvalue())
+    return picture.getvalue()
 
 
 def _panels(count: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:

@@ -7,7 +7,6 @@ SCORES is what `mlfem score` wrote. REPORT gets CSV files, a LaTeX table, figure
 """
 
 import dataclasses
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,8 +16,14 @@ import tyro
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from mlfem_jax.files import replacing
-from mlfem_jax.report.figures import clutter_figure, distribution_figure, faithfulness_figure, group_figure, win_figure
+from mlfem_jax.report.figures import (
+    clutter_figure,
+    distribution_figure,
+    faithfulness_figure,
+    group_figure,
+    save_figure,
+    win_figure,
+)
 from mlfem_jax.report.page import ScoredImage, encode_pictures, write_score_page
 from mlfem_jax.report.tables import page_tables, write_tables
 from mlfem_jax.scores import (
@@ -163,13 +168,9 @@ def _only(by_row: Mapping[str, Sequence[Group]], rows: Sequence[str]) -> dict[st
 
 
 def _save(figure: Figure, path: Path) -> bytes:
-    """Writes the figure as PNG and SVG; the PNG file's bytes."""
-    for kind in ("svg", "png"):
-        file = io.BytesIO()
-        figure.savefig(file, format=kind, dpi=130)
-        with replacing(path.with_name(f"{path.name}.{kind}")) as final:
-            final.write(file.getvalue())
-    return file.getvalue()
+    """Writes the figure as SVG and PNG; the PNG file's bytes."""
+    save_figure(path.with_name(f"{path.name}.svg"), figure)
+    return save_figure(path.with_name(f"{path.name}.png"), figure)
 
 
 def _images(config: Config, scores: Scores) -> tuple[list[ScoredImage], list[str]]:

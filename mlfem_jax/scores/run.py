@@ -250,12 +250,18 @@ def _settings(
 
 
 def _print_undefined(folder: Path, plan: Plan) -> None:
-    """How many rows there are, and how many values of each metric are undefined."""
+    """What is undefined, method by method; one line where nothing is."""
     table = read_scores(folder)
-    shown = Table("method", "images", "constant maps", *plan.metrics, title=f"{folder}: undefined values")
-    for counts in undefined_counts(table, plan.rows, plan.metrics):
-        shown.add_row(*map(str, counts.values()))
-    Console().print(shown)
+    counts = undefined_counts(table, plan.rows, plan.metrics)
+    missing = [metric for metric in plan.metrics if any(row[metric] for row in counts)]
+    rows = [row for row in counts if row["constant"] or any(row[metric] for metric in missing)]
+    if rows:
+        shown = Table("method", "images", "constant maps", *missing, title=f"{folder}: undefined values")
+        for row in rows:
+            shown.add_row(*(str(row[name]) for name in ("method", "images", "constant", *missing)))
+        Console().print(shown)
+    else:
+        print(f"{folder}: {table.num_rows} rows, every value is defined and no map is constant")
     unknown = table["correct"].null_count // len(plan.rows)
     if unknown:
         print(f"correct or wrong is unknown for {unknown} images: no labels, or of other classes than the network's")

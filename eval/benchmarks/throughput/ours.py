@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import mlfem_jax as mlfem
+from eval.benchmarks.common import noise
 from mlfem_jax.attribution import layer_stacks, method
 from mlfem_jax.backbones import Backbone, Forward
 from mlfem_jax.data import Batch
@@ -72,7 +73,7 @@ class Call:
     returned: int
 
 
-def our_calls(backbone: Backbone, size: tuple[int, int], batch_size: int, config: "Config") -> dict[str, Call]:
+def our_calls(backbone: Backbone, size: tuple[int, int], batch_size: int, config: Config) -> dict[str, Call]:
     """What is timed at one size, the bare forward first.
 
     Args:
@@ -83,7 +84,7 @@ def our_calls(backbone: Backbone, size: tuple[int, int], batch_size: int, config
     """
     backbone = dataclasses.replace(backbone, input_size=size)
     count = batch_size * config.batches
-    images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (count, *size, 3), dtype=np.uint8))
+    images = jnp.asarray(noise(count, *size, 3))
     calls = {"bare forward": _bare(backbone, images, batch_size, config.dtype)}
     for name, options in _methods(backbone, size, config):
         run = functools.partial(
@@ -99,7 +100,7 @@ def our_calls(backbone: Backbone, size: tuple[int, int], batch_size: int, config
     return calls
 
 
-def traffic(backbone: Backbone, config: "Config") -> list[dict[str, Any]]:
+def traffic(backbone: Backbone, config: Config) -> list[dict[str, Any]]:
     """Megabytes that one image moves, as XLA's cost analysis counts them, and the floor: each activation read once.
 
     The batch is of one image on one device, which no platform cuts into parts.
@@ -130,7 +131,7 @@ def traffic(backbone: Backbone, config: "Config") -> list[dict[str, Any]]:
     ]
 
 
-def _methods(backbone: Backbone, size: tuple[int, int], config: "Config") -> list[tuple[str, dict[str, str]]]:
+def _methods(backbone: Backbone, size: tuple[int, int], config: Config) -> list[tuple[str, dict[str, str]]]:
     """Methods with their options; the packaged fusions only for what they were trained for."""
     trained = [{"architecture": kind} for kind, name in PACKAGED if name == backbone.name and size == (224, 224)]
     return [(name, one) for name in config.methods for one in (trained if name == "net" else [{}])]

@@ -4,45 +4,38 @@ import contextlib
 import functools
 import io
 import tempfile
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from eval.benchmarks.throughput.ours import SIGMA_PX
+from eval.benchmarks.common import seconds_of
+from eval.benchmarks.throughput.ours import SIGMA_PX, Config
 from mlfem_jax.backbones import Backbone
 from mlfem_jax.data import ExampleFormat, open_dataset, prepare, read_batches, scan
-from mlfem_jax.scores import run as scoring
-
-if TYPE_CHECKING:
-    from eval.benchmarks.throughput.ours import Config
+from mlfem_jax.scores import Config as ScoreConfig, score_records
 
 SIZE = (480, 640)
 
 
-def reading_rows(backbone: Backbone, config: "Config") -> list[dict[str, Any]]:
+def reading_rows(backbone: Backbone, config: Config) -> list[dict[str, Any]]:
     """Images/s of reading alone (decoded, resized, batched), and of reading and scoring with `add`, PCC and SIM.
 
     Both are run twice, in turns, and the second run counts: nothing is compiled in it, and the files are in the
-    page cache. Scores go to Parquet files, as `python -m eval.score` writes them.
+    page cache. Scores go to Parquet files, as `mlfem score` writes them.
     """
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
         folder = Path(name)
         _write_photographs(folder / "photographs", config.reading)
         prepared = prepare("folder", folder / "photographs", folder / "data", sigma_px=SIGMA_PX)
         source = open_dataset(prepared)
-        seconds = {}
         for turn in range(2):
             runs = {
                 "read": functools.partial(_read, source, backbone, config),
                 "read and score": functools.partial(_score, source, backbone, config, folder / f"scores{turn}"),
             }
-            for what, run in runs.items():
-                start = time.perf_counter()
-                run()
-                seconds[what] = time.perf_counter() - start
+            seconds = {what: seconds_of(run) for what, run in runs.items()}
     rates = {what: config.reading / taken for what, taken in seconds.items()}
     return [
         {
@@ -55,14 +48,14 @@ def reading_rows(backbone: Backbone, config: "Config") -> list[dict[str, Any]]:
     ]
 
 
-def _read(source: Any, backbone: Backbone, config: "Config") -> None:
+def _read(source: Any, backbone: Backbone, config: Config) -> None:
     format = ExampleFormat(backbone.input_size, scan(source).max_fixations)
     for _ in read_batches(source, format, batch_size=config.batch_size, workers=config.workers):
         pass
 
 
-def _score(source: Any, backbone: Backbone, config: "Config", out: Path) -> None:
-    plan = scoring.Config(
+def _score(source: Any, backbone: Backbone, config: Config, out: Path) -> None:
+    plan = ScoreConfig(
         directory=Path("photographs"),
         out=out,
         backbone=backbone.name,
@@ -75,7 +68,7 @@ def _score(source: Any, backbone: Backbone, config: "Config", out: Path) -> None
         map_size=0,
         workers=config.workers,
     )
-    scoring.score_records(plan, source, dict(source.dataset_info.metadata), backbone)
+    score_records(plan, source, dict(source.dataset_info.metadata), backbone)
 
 
 def _write_photographs(folder: Path, count: int) -> None:

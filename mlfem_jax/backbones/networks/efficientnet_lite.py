@@ -8,7 +8,8 @@ from jaxtyping import Array, Float
 from mlfem_jax.backbones.base import Activations
 from mlfem_jax.backbones.hooks import PLAIN, Rules, Tap, no_tap
 from mlfem_jax.backbones.networks.batch_norm import Norm
-from mlfem_jax.backbones.networks.layers import Conv, Features, Linear, computed_once, mean_pool
+from mlfem_jax.backbones.networks.layers import Conv, Features, Linear, mean_pool
+from mlfem_jax.backbones.networks.once import computed_once
 
 STAGES = (
     # repeats, kernel size, stride, expansion, channels out

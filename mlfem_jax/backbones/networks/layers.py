@@ -5,7 +5,6 @@ training form (a `Norm` is given), batch norm stands behind them.
 """
 
 import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -156,29 +155,6 @@ def _padding(length: int, size: int, stride: int, rule: str) -> tuple[int, int]:
         return (size - 1) // 2, (size - 1) // 2
     total = max((-(-length // stride) - 1) * stride + size - length, 0)
     return total // 2, total - total // 2
-
-
-def computed_once(function: Callable[..., Features], *inputs: Features, norm: Norm | None = None) -> Features:
-    """function(*inputs), stored once however many read it.
-
-    On a CPU, XLA fuses an elementwise function into each of its readers, and so computes an activation again for the
-    next layer, for FEM's mean, its deviation and its mask: for a depthwise convolution that is half the network. It
-    does not fuse through a conditional, so this puts one around the function whose predicate is true of every float.
-    Not where the function has a batch norm in training: that stores its input anyway, and moves its running statistics.
-    """
-    if norm is not None and not norm.running:
-        return function(*inputs)
-
-    def behind_a_conditional(*inputs):
-        def nothing(*inputs):
-            shape = jax.eval_shape(function, *inputs)
-            return jnp.zeros(shape.shape, shape.dtype)
-
-        first = inputs[0].reshape(-1)[0].astype(jnp.float32)
-        always = jax.lax.bitcast_convert_type(first, jnp.uint32) % 2 < 2
-        return jax.lax.cond(always, function, nothing, *inputs)
-
-    return jax.lax.platform_dependent(*inputs, cpu=behind_a_conditional, default=function)
 
 
 def max_pool(inputs: Features, *, size: int, stride: int, padding: int = 0) -> Features:

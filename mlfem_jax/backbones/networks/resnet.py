@@ -8,7 +8,8 @@ from jaxtyping import Array, Float
 from mlfem_jax.backbones.base import Activations
 from mlfem_jax.backbones.hooks import PLAIN, Rules, Tap, no_tap
 from mlfem_jax.backbones.networks.batch_norm import Norm
-from mlfem_jax.backbones.networks.layers import Conv, Features, Linear, computed_once, max_pool, mean_pool
+from mlfem_jax.backbones.networks.layers import Conv, Features, Linear, max_pool, mean_pool
+from mlfem_jax.backbones.networks.once import computed_once
 
 
 class BasicBlock(nnx.Module):

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from eval.benchmarks import reckon
-from eval.benchmarks.throughput import __main__ as throughput
+from eval.benchmarks import common, reckon
+from eval.benchmarks.throughput import run as throughput
 from eval.benchmarks.throughput.ours import Call, Config
 from eval.benchmarks.throughput.reading import reading_rows
 from tests.networks import brightness_network
@@ -21,7 +21,7 @@ def test_rows_of_both_sizes():
     assert list(table) == [(size, work) for size in ((8, 8), (6, 10)) for work in works]
     assert all(row["ratio"] == row["images_per_s"] / table[row["size"], "bare forward"]["images_per_s"] for row in rows)
     assert all((row["compilations"] >= 1, row["compilations_later"]) == (True, 0) for row in rows)
-    bytes = {work: table[(8, 8), work]["result_bytes_per_image"] for work in works}
+    bytes = {work: table[(8, 8), work]["bytes_per_image"] for work in works}
     # 3 logits; one map; two layers; the predicted class, its probability, two scores, and two bytes of flags.
     assert list(bytes.values()) == [3 * 4, 8 * 8 * 4, 2 * 8 * 8 * 4, 4 + 4 + 2 * 4 + 2]
 
@@ -33,9 +33,10 @@ def test_the_median_and_the_first_call():
         return np.zeros(6, np.uint8)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(throughput.time, "perf_counter", lambda: next(clock))
-        timing = throughput.time_in_turns({"it": Call(call, images=8, returned=3)}, repeats=3)["it"]
-    assert timing == throughput.Timing(4.0, 5, 0, 0, 2.0)
+        patch.setattr(common.time, "perf_counter", lambda: next(clock))
+        (row,) = throughput.timed_rows({"it": Call(call, images=8, returned=3)}, repeats=3)
+    assert (row["images_per_s"], row["ratio"], row["first_s"], row["bytes_per_image"]) == (4.0, 1.0, 5, 2.0)
+    assert (row["compilations"], row["compilations_later"]) == (0, 0)
 
 
 def test_reading_from_jpeg_files():

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from eval.experiments.fusion_tables import FUSIONS, KS, algebra_rows, best_choice, gathered, interval
+from eval.experiments.fusion_tables import FUSIONS, KS, algebra_rows, best_choice, gathered, report
+from mlfem_jax.scores.statistics import summarize
 
 
 def grid(images):
@@ -47,7 +48,15 @@ def test_folds_are_joined_and_models_averaged():
 
 
 def test_interval_leaves_undefined_values_out():
-    assert interval(np.array([0.5, np.nan, 0.5])) == (0.5, 0.5, 0.5)
-    mean, low, high = interval(np.random.default_rng(1).normal(0.3, 0.1, 400))
+    assert summarize(np.array([0.5, np.nan, 0.5])) == (2, 0.5, 0.5, 0.5, 0.5)
+    _, mean, _, low, high = summarize(np.random.default_rng(1).normal(0.3, 0.1, 400))
     assert low < mean < high
     assert high - low == pytest.approx(2 * 1.96 * 0.1 / 20, rel=0.15)
+
+
+def test_a_table_is_written_beside_its_images_scores(tmp_path):
+    report(tmp_path, "osie, 5 folds", {"add": {"pcc": np.array([0.5, np.nan, 0.5]), "sim": np.full(3, 0.25)}})
+    text = (tmp_path / "osie_5_folds.md").read_text()
+    assert text.splitlines()[2:] == ["| add | 0.500 | 0.500 to 0.500 | 0.250 | 0.250 to 0.250 |"]
+    with np.load(tmp_path / "osie_5_folds.npz") as found:
+        np.testing.assert_array_equal(found["add/pcc"], [0.5, np.nan, 0.5])
