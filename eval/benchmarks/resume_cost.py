@@ -80,7 +80,7 @@ def measure(net: FusionNet, config: Config) -> dict[str, Any]:
 
             def begin() -> None:
                 step = next(steps)
-                save_checkpoint(manager, step, state, reader, score=step)
+                save_checkpoint(manager, step, state, reader, score=float(step))
 
             begin_s, write_s = _median_s(begin, config.repeats, after=manager.wait_until_finished)
         resume_s, _ = _median_s(go_on, config.repeats)

@@ -83,7 +83,7 @@ def train(
             if is_first():
                 # The line first: a process killed in between writes it again, from the older checkpoint.
                 _write_rows(log, rows)
-            save_checkpoint(manager, number, state, batches, score=rows[-1][score])
+            save_checkpoint(manager, number, state, batches, score=float(rows[-1][score]))
             if is_first():
                 on_scores(rows[-1])
     return state

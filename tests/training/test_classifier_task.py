@@ -61,7 +61,7 @@ def data(tmp_path_factory):
 def run(tiny, data, tmp_path_factory):
     """The folder of a training on all 24 photographs."""
     out = tmp_path_factory.mktemp("run") / "out"
-    classifier.train_classifier(Config(data, out, "tiny", "random", validation=0.0, every=30, recipe=RECIPE))
+    classifier.train_classifier(Config(data, out, "tiny", weights="random", validation=0.0, every=30, recipe=RECIPE))
     return out
 
 
@@ -87,14 +87,16 @@ def test_it_goes_into_the_fusion(data, run, tmp_path):
     recipe = FusionRecipe(epochs=1, batch_size=4)
     out = tmp_path / "fused"
     fusion.train_fusion(
-        fusion.Config(data, out, "tiny", run, architecture="net", validation=0.3, cache=tmp_path / "m", recipe=recipe)
+        fusion.Config(
+            data, out, "tiny", weights=run, architecture="net", validation=0.3, cache=tmp_path / "m", recipe=recipe
+        )
     )
     assert json.loads((out / "fusion.json").read_text())["layers"] == ["conv1", "conv2", "conv3"]
 
 
 def test_validation_chooses_and_is_written(data, tmp_path, capsys):
     recipe = dataclasses.replace(RECIPE, epochs=2)
-    config = Config(data, tmp_path / "a", "tiny", "random", validation=0.3, recipe=recipe)
+    config = Config(data, tmp_path / "a", "tiny", weights="random", validation=0.3, recipe=recipe)
     classifier.train_classifier(config)
     about = json.loads((tmp_path / "a" / "weights" / "classifier.json").read_text())
     assert about["validation"]["top_1"] == max(row["top_1"] for row in read_metrics(tmp_path / "a"))
@@ -115,7 +117,7 @@ def test_one_class_is_refused_by_name_and_the_corrected_command_works(tmp_path):
     (tmp_path / "labels.csv").write_text("\n".join(["image,label", *(f"p{number}.png,red" for number in range(4)), ""]))
     built = prepare("folder", tmp_path, tmp_path / "built", sigma_px=3.0)
     with pytest.raises(ValueError, match=r"expected at least 2 classes to tell apart, got red$"):
-        classifier.train_classifier(Config(built, tmp_path / "out", "tiny", "random", validation=0.0))
+        classifier.train_classifier(Config(built, tmp_path / "out", "tiny", weights="random", validation=0.0))
     assert not (tmp_path / "out").exists()
 
 
@@ -128,7 +130,7 @@ def test_one_class_is_refused_by_name_and_the_corrected_command_works(tmp_path):
     ],
 )
 def test_a_fault_of_the_inputs_leaves_no_run(data, tmp_path, change, message):
-    config = Config(data, tmp_path / "out", "tiny", "random", validation=0.0, recipe=RECIPE)
+    config = Config(data, tmp_path / "out", "tiny", weights="random", validation=0.0, recipe=RECIPE)
     with pytest.raises((ValueError, OSError), match=message):
         classifier.train_classifier(dataclasses.replace(config, **change))
     assert not (tmp_path / "out").exists()
@@ -138,7 +140,7 @@ def test_cross_validation_scores_every_image_by_a_network_that_has_not_seen_it(d
     recipe = dataclasses.replace(RECIPE, epochs=2)
     methods, metrics = ("fem", "centre"), ("pcc", "similarity")
     options = {"methods": methods, "metrics": metrics, "resamples": 99, "recipe": recipe}
-    config = classifier_folds.Config(data, tmp_path / "f", "tiny", "random", folds=2, seeds=(0,), **options)
+    config = classifier_folds.Config(data, tmp_path / "f", "tiny", weights="random", folds=2, seeds=(0,), **options)
     classifier_folds.main(config)
     printed = capsys.readouterr().out
     ids = [read_scores(tmp_path / "f" / f"seed0_fold{fold}" / "scores")["id"].to_pylist() for fold in (0, 1)]
