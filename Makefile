@@ -3,13 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test campaigns lint format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py --out out/demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto
+
+CAMPAIGNS := kill disk_full two_processes invariance
+
+campaigns: $(VENV)/.test
+	for name in $(CAMPAIGNS); do $(BIN)/python -m tests.campaigns.$$name || exit 1; done
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

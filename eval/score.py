@@ -7,7 +7,7 @@ The same as `mlfem score`, which says more with --help.
 
 import sys
 
-from mlfem_jax.cli import main
+from mlfem_jax.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main(["score", *sys.argv[1:]]))
+    program(["score", *sys.argv[1:]])

@@ -1,14 +1,18 @@
 """The command line: a table of names and typed functions, each imported only when it is called.
 
 To add a command, write a function whose signature and docstring are its options and help, and add a line to
-`COMMANDS`. An int that it returns is the exit status (0 otherwise); a ValueError, OSError or MemoryError is one line
-of error.
+`COMMANDS`. An int that it returns is the exit status (0 otherwise). Whatever goes wrong is one line of error.
 """
 
+import contextlib
 import importlib
+import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import Any, NoReturn
 
 COMMANDS = {
     "explain": ("mlfem_jax.gallery.write:explain", "show what the network looked at in photographs"),
@@ -21,6 +25,8 @@ COMMANDS = {
     "methods": ("mlfem_jax.cli:methods", "list the methods"),
     "backbones": ("mlfem_jax.cli:backbones", "list the networks"),
 }
+
+_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,6 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"mlfem: no command {name!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     return run_command(f"mlfem {name}", lambda: _run(name, rest))
+
+
+def program(arguments: Sequence[str] | None = None) -> NoReturn:
+    """`main`, and then the end of the process: at once where it was interrupted, without waiting for other threads."""
+    status = main(arguments)
+    if status == _INTERRUPTED:
+        sys.stdout.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def methods() -> None:
@@ -84,17 +99,79 @@ def run_command(prog: str, command: Callable[[], Any]) -> int:
         command: does everything; an int that it returns is the status.
 
     Returns:
-        What `command` returned, 0 if that is no int, 2 for bad input, 130 if interrupted.
+        What `command` returned, 0 if that is no int, 2 for an error, 130 if interrupted.
     """
-    try:
-        status = command()
-        return status if isinstance(status, int) else 0
-    except (ValueError, OSError, MemoryError, ImportError) as error:
-        print(f"{prog}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
+    with _interrupts(prog) as interrupts:
+        try:
+            status = command()
+            sys.stdout.flush()  # here, where a full disk is still one line
+            return status if isinstance(status, int) else 0
+        except KeyboardInterrupt:
+            interrupts.append(signal.SIGINT)
+        except Exception as error:
+            if not interrupts:  # C code turns an interrupt into errors of all kinds
+                print(f"{prog}: {_described(error)}", file=sys.stderr)
+                return 2
         print(f"{prog}: interrupted", file=sys.stderr)
-        return 130
+        return _INTERRUPTED
+
+
+@contextlib.contextmanager
+def _interrupts(prog: str) -> Iterator[list[int]]:
+    """Ctrl-C as KeyboardInterrupt, and in the list that this gives; or the end, where nobody would catch it."""
+    noted: list[int] = []
+
+    def end() -> NoReturn:
+        if not noted:
+            os.write(2, f"{prog}: interrupted\n".encode())
+        os._exit(_INTERRUPTED)
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if noted or _importing(frame):  # the second time; or in the middle of loading a library, which would lose it
+            end()
+        noted.append(number)
+        raise KeyboardInterrupt
+
+    def on_lost(unraisable: Any) -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            noted.clear()
+            end()
+        hook(unraisable)
+
+    mine = threading.current_thread() is threading.main_thread()
+    if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield noted
+        return
+    hook, sys.unraisablehook = sys.unraisablehook, on_lost
+    signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.unraisablehook = hook
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if "importlib._bootstrap" in frame.f_code.co_filename:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _described(error: Exception) -> str:
+    """What went wrong, for the terminal."""
+    from mlfem_jax.files import printable
+
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        text = f"{os.fsdecode(error.filename)}: {error.strerror}"
+    elif isinstance(error, ValueError | OSError | MemoryError | ImportError):
+        text = str(error) or type(error).__name__
+    elif os.environ.get("MLFEM_TRACEBACK"):
+        raise error
+    else:
+        text = f"unexpected {type(error).__name__}: {str(error)[:300]!r}; MLFEM_TRACEBACK=1 shows where it came from"
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def _run(name: str, arguments: Sequence[str]) -> int | None:
@@ -131,4 +208,4 @@ def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -71,11 +71,15 @@ def read_settings(folder: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: it holds none.
+        ValueError: its `run.json` is damaged, or not ours.
     """
     path = Path(folder) / _FILE
     if not path.exists():
         raise FileNotFoundError(f"{folder}: expected a run, with {_FILE}, got a folder without it")
-    return json.loads(path.read_bytes())["settings"]
+    try:
+        return dict(json.loads(path.read_bytes())["settings"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: expected the settings of a run, got something else ({error!r})") from error
 
 
 def provenance() -> dict[str, Any]:

@@ -73,7 +73,7 @@ def test_the_files_of_each_photo_and_one_page(tmp_path, tiny, capsys):
     out = tmp_path / "out"
     assert run(*photos, out=out) == 0
     endings = (".png", ".overlay.png", ".sheet.png", ".npy")
-    wanted = {f"{stem}{ending}" for stem in ("a b'<i>", "é") for ending in endings} | {"index.html"}
+    wanted = {f"{stem}{ending}" for stem in ("a b'<i>", "é") for ending in endings} | {"index.html", ".mlfem.jsonl"}
     assert {path.name for path in out.iterdir()} == wanted
     map = np.load(out / "é.npy")
     assert map.dtype == np.float32 and map.shape == (48, 64)
@@ -141,6 +141,38 @@ def test_photos_of_one_stem_keep_their_files(tmp_path, tiny, capsys):
     assert all(f"{name}: cat" in output for name in names)
 
 
+def test_files_of_others_are_never_written_over(tmp_path, tiny, capsys, monkeypatch):
+    names = ["cup.jpg", "cup.overlay.jpg", "a.png", "A.PNG", "index.png"]
+    for index, name in enumerate(names):
+        save(tmp_path / name, square_at(20, 10 + index))
+    np.save(tmp_path / "cup.npy", np.arange(3))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # the second time, over what the first has written
+        assert run(*names, out=".") == 0
+        assert {name: (tmp_path / name).read_bytes() for name in before} == before
+        pictures = re.findall(r'src="([^"]+)"', (tmp_path / "index.html").read_text())
+        assert len(set(pictures)) == len(pictures) >= 2 * len(names)
+        assert not set(pictures) & before.keys() and all((tmp_path / name).exists() for name in pictures)
+        maps = sorted(path.name for path in tmp_path.glob("*.npy"))
+        assert maps == ["A-2.npy", "a-3.npy", "cup-2.npy", "cup.npy", "cup.overlay.npy", "index-2.npy"]
+    (tmp_path / "index.html").write_text("mine")
+    capsys.readouterr()
+    assert run(*names, out=".") == 2
+    assert re.fullmatch(r"mlfem explain: \.: index\.html would be written over, .*\n", capsys.readouterr().err)
+    assert (tmp_path / "index.html").read_text() == "mine"
+
+
+def test_names_are_shown_without_what_steers_the_terminal(tmp_path, tiny, capsys):
+    photo = save(tmp_path / "a\x1b[2J\nb.png", square_at(20, 40))
+    (tmp_path / "bad\x1b]0;x.png").write_bytes(b"")
+    assert run(photo, tmp_path / "bad\x1b]0;x.png", tmp_path / "no\x9b.png", out=tmp_path / "out\x1b") == 1
+    output = capsys.readouterr()
+    assert "\x1b" not in output.out + output.err and "\x9b" not in output.err
+    assert r"a\x1b[2J\nb.png: cat" in output.out and r"bad\x1b]0;x.png: " in output.err
+    assert not any(set("\x1b\n") & set(path.name) for path in (tmp_path / "out\x1b").iterdir())
+
+
 def test_large_photos_have_pictures_of_limited_size(tmp_path, tiny):
     photo = save(tmp_path / "a.png", square_at(20, 40))
     assert run(photo, "--picture-px", 32, out=tmp_path / "out") == 0
@@ -173,7 +205,12 @@ def test_an_interrupted_run_leaves_no_half_written_file(tmp_path, tiny, monkeypa
 
     monkeypatch.setattr(gallery.np, "save", interrupt)
     assert run(photo, out=tmp_path / "out") == 130
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png", "a.overlay.png", "a.sheet.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "a.png",
+        "a.overlay.png",
+        "a.sheet.png",
+        ".mlfem.jsonl",
+    }
     assert capsys.readouterr().err == "mlfem explain: interrupted\n"
 
 

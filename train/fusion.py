@@ -7,7 +7,7 @@ The same as `mlfem train fusion`, which says more with --help.
 
 import sys
 
-from mlfem_jax.cli import main
+from mlfem_jax.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main(["train", "fusion", *sys.argv[1:]]))
+    program(["train", "fusion", *sys.argv[1:]])

@@ -89,7 +89,7 @@ def noisy_gradients(
         return plain, jnp.zeros_like(plain)
 
     def moments(key):
-        noisy = inputs + deviation * jax.random.normal(key, inputs.shape[1:])[None]
+        noisy = inputs + deviation * jax.random.normal(key, inputs.shape[1:], jnp.float32)[None]
         # Relative to the plain gradient, so that a small variance is not lost beside a large mean.
         offset = input_gradient(forward, noisy.astype(forward.inputs.dtype), score=score) - plain
         return offset, offset * offset

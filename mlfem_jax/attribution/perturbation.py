@@ -1,11 +1,15 @@
 """What happens to the score when parts of the image are hidden: occlusion, RISE, LIME.
 
-Forward passes hold at most `internal_batch_size` images (at least one batch). Masks are drawn from `seed` alone and
-are the same for all images, so that a map does not depend on the batch that its image came in. Where nothing that is
-hidden changes the score by more than rounding, the map is blank (`target.moves`).
+Image after image: each forward pass holds at most `internal_batch_size` perturbations of one of them. A network rounds
+otherwise in a batch of another size, and where the score moves little, min-max makes a visible difference of that. So
+every pass has the same shape whatever the batch, the unhidden image goes through one of them too, and maps are sums of
+differences from one score. Masks are drawn from `seed` alone, in float32 whatever `jax_enable_x64` says. Where nothing
+that is hidden changes the score by more than rounding, the map is blank (`target.moves`).
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +41,7 @@ def occlusion_maps(
         baseline: what the window shows, see `base.baseline_inputs`; the paper takes grey.
         score: the paper takes the probability.
         sign: "positive" shows where the score falls, "negative" where it rises.
-        internal_batch_size: most images in a forward pass.
+        internal_batch_size: most perturbations of an image in a forward pass.
 
     Raises:
         ValueError: a window or stride of less than a pixel, or a stride that leaves gaps.
@@ -52,29 +56,30 @@ def occlusion_maps(
             f"stride_px: expected at most window_px ({window_px}), so that no gap is left, got {stride_px}"
         )
     hidden = baseline_inputs(forward, baseline)
-    whole = class_score(forward.logits, forward.classes, score)
     height, width = size = forward.size
     starts = [range(0, max(length - window_px, 0) + stride_px, stride_px) for length in size]
-    corners = jnp.array([(y, x) for y in starts[0] for x in starts[1] if y < height and x < width])
-
-    chunk = chunk_size(len(forward.inputs), internal_batch_size)
+    corners = [(y, x) for y in starts[0] for x in starts[1] if y < height and x < width]
+    windows = jnp.array([(height, width), *corners], jnp.int32)  # the first hides nothing
+    chunk = chunk_size(1, internal_batch_size)
 
     def inside(corner):
-        down, along = jnp.arange(height) - corner[0], jnp.arange(width) - corner[1]
+        down, along = (jnp.arange(length, dtype=jnp.int32) - start for length, start in zip(size, corner, strict=True))
         return ((down >= 0) & (down < window_px))[:, None] & ((along >= 0) & (along < window_px))[None]
 
-    def score_of(corner):
-        inputs = jnp.where(inside(corner)[None, :, :, None], hidden, forward.inputs)
-        return class_score(forward.run(inputs), forward.classes, score)
+    def of_image(image, classes):
+        def score_of(corner):
+            return _score(forward, jnp.where(inside(corner)[..., None], hidden[0], image), classes, score)
 
-    def fall(window):
-        corner, scores = window
-        hides = inside(corner).astype(jnp.float32)
-        return (whole - scores)[:, None, None] * hides[None], hides
+        def fall(window):
+            corner, change = window
+            hides = inside(corner).astype(jnp.float32)
+            return -change * hides, hides
 
-    scores = map_chunks(score_of, corners, chunk)
-    total, count = sum_chunks(fall, (corners, scores), chunk)
-    return _maps(forward, take_sign(total / count[None], sign), scores, score)
+        scores = map_chunks(score_of, windows, chunk)
+        total, count = sum_chunks(fall, (windows[1:], scores[1:] - scores[0]), chunk)
+        return take_sign(total / count, sign), scores[1:]
+
+    return _maps(forward, score, *_each(of_image, forward))
 
 
 def rise_maps(
@@ -96,7 +101,7 @@ def rise_maps(
         keep: probability that a cell is shown.
         score: the paper takes the probability.
         seed: of the masks.
-        internal_batch_size: most images in a forward pass.
+        internal_batch_size: most perturbations of an image in a forward pass.
 
     Raises:
         ValueError: no samples or cells, or a probability outside (0, 1).
@@ -108,35 +113,35 @@ def rise_maps(
     check_count("cells", cells)
     if not 0 < keep < 1:
         raise ValueError(f"keep: expected a probability between 0 and 1, got {keep}")
-    size = forward.size
+    keys, chunk = jax.random.split(jax.random.key(seed), samples), chunk_size(1, internal_batch_size)
+    draw = functools.partial(rise_mask, size=forward.size, cells=cells, keep=keep)
 
-    keys, chunk = jax.random.split(jax.random.key(seed), samples), chunk_size(len(forward.inputs), internal_batch_size)
+    def of_image(image, classes):
+        def score_of(key):
+            return _score(forward, image * draw(key)[..., None].astype(image.dtype), classes, score)
 
-    def mask_of(key):
-        return rise_mask(key, size, cells=cells, keep=keep)
+        def weighted(sample):
+            key, change = sample
+            mask = draw(key)
+            return change * mask, mask
 
-    def score_of(key):
-        masked = forward.inputs * mask_of(key)[None, :, :, None].astype(forward.inputs.dtype)
-        return class_score(forward.run(masked), forward.classes, score)
+        scores = map_chunks(score_of, keys, chunk)
+        # The mean score adds the same to every pixel, which min-max takes out again: summed, it would only round.
+        total, shown = sum_chunks(weighted, (keys, scores - scores.mean()), chunk)
+        # The sum of the masks, where the paper has its expectation: with few, no pixel gains by being shown often.
+        return total / shown, scores
 
-    def weighted(sample):
-        key, scores = sample
-        mask = mask_of(key)
-        return scores[:, None, None] * mask[None], mask
-
-    scores = map_chunks(score_of, keys, chunk)
-    total, shown = sum_chunks(weighted, (keys, scores), chunk)
-    # The sum of the masks, where the paper has its expectation: with few masks, no pixel gains by being shown often.
-    return _maps(forward, total / shown[None], scores, score)
+    return _maps(forward, score, *_each(of_image, forward))
 
 
 def rise_mask(key: Array, size: tuple[int, int], *, cells: int = 7, keep: float = 0.5) -> Float[Array, "H W"]:
     """A random smooth mask in [0, 1]: `cells` a side, each shown with probability `keep`, shifted at random."""
     key, down, right = jax.random.split(key, 3)
     cell = [-(-length // cells) for length in size]
-    grid = jax.random.bernoulli(key, keep, (cells + 1, cells + 1)).astype(jnp.float32)
+    grid = jax.random.bernoulli(key, jnp.float32(keep), (cells + 1, cells + 1)).astype(jnp.float32)
     large = jax.image.resize(grid, [(cells + 1) * length for length in cell], "linear")
-    corner = [jax.random.randint(key, (), 0, length) for key, length in zip((down, right), cell, strict=True)]
+    ranges = zip((down, right), cell, strict=True)
+    corner = [jax.random.randint(key, (), 0, length, jnp.int32) for key, length in ranges]
     return jax.lax.dynamic_slice(large, corner, size)
 
 
@@ -165,7 +170,7 @@ def lime_maps(
         score: the paper takes the probability.
         sign: "positive" shows the superpixels that speak for the class.
         seed: of the samples.
-        internal_batch_size: most images in a forward pass.
+        internal_batch_size: most perturbations of an image in a forward pass.
 
     Raises:
         ValueError: no samples, or less than two segments.
@@ -184,16 +189,21 @@ def lime_maps(
     inputs = forward.inputs.astype(jnp.float32)
     colours = jnp.einsum("nhwk,nhwc->nkc", members, inputs) / jnp.maximum(pixels, 1.0)[..., None]
     hidden = jax.vmap(lambda colour, label: colour[label])(colours, labels)
-    shown = jax.random.bernoulli(jax.random.key(seed), 0.5, (samples, room)).at[0].set(True)
+    shown = jax.random.bernoulli(jax.random.key(seed), jnp.float32(0.5), (samples, room)).at[0].set(True)
+    chunk = chunk_size(1, internal_batch_size)
 
-    def score_of(shown):
-        return class_score(forward.run(jnp.where(shown[labels][..., None], inputs, hidden)), forward.classes, score)
+    def of_image(image, classes, label, hidden, exists):
+        def score_of(shown):
+            return _score(
+                forward, jnp.where(shown[label][..., None], image.astype(jnp.float32), hidden), classes, score
+            )
 
-    scores = map_chunks(score_of, shown, chunk_size(len(forward.inputs), internal_batch_size))
-    fit = functools.partial(weighted_ridge, kernel_width=kernel_width, ridge=ridge)
-    weights = jax.vmap(lambda exists, scores: fit(shown, exists, scores), in_axes=(0, 1))(pixels > 0, scores)
-    raw = jax.vmap(lambda weight, label: weight[label])(weights, labels)
-    return _maps(forward, take_sign(raw, sign), scores, score)
+        scores = map_chunks(score_of, shown, chunk)
+        weights = weighted_ridge(shown, exists, scores, kernel_width=kernel_width, ridge=ridge)
+        return take_sign(weights[label], sign), scores
+
+    # The inputs in float32: a hidden superpixel's mean is not rounded before it is shown.
+    return _maps(forward, score, *_each(of_image, forward, labels, hidden, pixels > 0))
 
 
 def weighted_ridge(
@@ -220,7 +230,9 @@ def weighted_ridge(
     features = features - (nearness @ features / nearness.sum())[None]
     scores = scores - nearness @ scores / nearness.sum()
     gram = (features * nearness[:, None]).T @ features
-    return jnp.linalg.solve(gram + ridge * jnp.eye(features.shape[1]), features.T @ (nearness * scores))
+    return jnp.linalg.solve(
+        gram + ridge * jnp.eye(features.shape[1], dtype=jnp.float32), features.T @ (nearness * scores)
+    )
 
 
 def superpixels(inputs: Num[Array, "N H W 3"], segments: int) -> Int[Array, "N H W"]:
@@ -251,11 +263,20 @@ def _room(segments: int) -> int:
     return 2 * segments
 
 
+def _each(function: Callable[..., Any], forward: Forward, *more: Array) -> Any:
+    """`function` of each image, its classes, and what else there is of it, one after the other."""
+    return jax.lax.map(lambda image: function(*image), (forward.inputs, forward.classes, *more))
+
+
+def _score(forward: Forward, image: Float[Array, "H W 3"], classes: Int[Array, " K"], score: str) -> Float[Array, ""]:
+    return class_score(forward.run(image[None]), classes[None], score)[0]
+
+
 def _maps(
-    forward: Forward, raw: Float[Array, "N H W"], scores: Float[Array, "M N"], score: str
+    forward: Forward, score: str, raw: Float[Array, "N H W"], scores: Float[Array, "N M"]
 ) -> Float[Array, "N H W"]:
     """Maps from raw ones, blank where the scores of the perturbed images do not move."""
-    moving = moves(scores, forward.logits, score)
+    moving = moves(scores.T, forward.logits, score)
     return to_maps(jnp.where(moving[:, None, None], raw, jnp.zeros_like(raw)), forward.size)
 
 

@@ -40,7 +40,8 @@ def random_maps(forward: Forward, *, seed: int = 0) -> Float[Array, "N H W"]:
     content = bits.sum(axis=(1, 2, 3), dtype=jnp.uint32)
     key = jax.random.key(seed)
     size = forward.size
-    return to_maps(jax.vmap(lambda image: jax.random.uniform(jax.random.fold_in(key, image), size))(content), size)
+    draw = jax.vmap(lambda image: jax.random.uniform(jax.random.fold_in(key, image), size, jnp.float32))
+    return to_maps(draw(content), size)
 
 
 def edge_maps(forward: Forward) -> Float[Array, "N H W"]:

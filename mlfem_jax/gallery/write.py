@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import itertools
 import os
 import re
+import unicodedata
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -23,7 +25,7 @@ from mlfem_jax.attribution import Method, accepted_options, layer_stacks
 from mlfem_jax.backbones import Forward, load_backbone, select_layers
 from mlfem_jax.compilation import keep_compiled
 from mlfem_jax.engine import BatchSize, map_batches
-from mlfem_jax.files import replacing
+from mlfem_jax.files import foreign, printable, refuse_foreign, replacing, writing
 from mlfem_jax.fusion import ALPHA, OPERATORS, fuse
 from mlfem_jax.gallery.find import find_photos
 from mlfem_jax.gallery.page import ExplainedPhoto, write_page
@@ -33,6 +35,7 @@ from mlfem_jax.plot import contact_sheet, overlay, write_png
 
 PANEL = (240, 190)
 """Height and width in pixels that a panel of a contact sheet fits in."""
+_PAGE = "index.html"
 
 
 def explain(
@@ -57,7 +60,8 @@ def explain(
 
     Writes for each photograph an overlay, a sheet of all layers and fusions, and the importance map as a
     NumPy file, and one index.html for all. A photograph that cannot be read is named on the standard error;
-    the others are still done, and the exit status is 1.
+    the others are still done, and the exit status is 1. Nothing is written over that an earlier run did not make: where
+    a name is taken, a photograph's files get another.
 
     Args:
         photos: files, folders (with their subfolders) and patterns.
@@ -79,7 +83,8 @@ def explain(
         The exit status: 0, or 1 if any photograph could not be read.
 
     Raises:
-        ValueError: a name or option that is not known, or no photograph given.
+        ValueError: a name or option that is not known, no photograph given, or another process writes to `out`.
+        FileExistsError: there is an index.html that is not ours.
         MemoryError: a batch does not fit the device; it says which size would.
     """
     paths = find_photos(photos)
@@ -108,18 +113,21 @@ def explain(
         picture_px=picture_px,
         settings=f"{backbone}, {method}, k {k:g}, alpha {alpha:g}",
     )
-    explained, failures = _explain_all(paths, lambda images: look(images=images), draw)
     settings = {"backbone": backbone, "method": method, "k": k, "alpha": alpha, "layers": layers}
     settings |= {"resize": resize, "dtype": dtype, "mlfem_jax": __version__}
-    write_page(out / "index.html", explained, settings=settings, failures=failures)
+    with writing(out):
+        refuse_foreign(out, [_PAGE])
+        explained, failures = _explain_all(paths, _names(paths, out), lambda images: look(images=images), draw)
+        write_page(out / _PAGE, explained, settings=settings, failures=failures)
     for photo in explained:
-        print(f"{photo.name}: " + ", ".join(f"{label} {100 * p:.1f} %" for label, p in photo.top))
-    print(out / "index.html")
+        print(printable(f"{photo.name}: " + ", ".join(f"{label} {100 * p:.1f} %" for label, p in photo.top)))
+    print(printable(str(out / _PAGE)))
     return 1 if failures else 0
 
 
 def _explain_all(
     paths: Sequence[Path],
+    names: Sequence[tuple[str, str]],
     look: Callable[[Iterator[np.ndarray]], Iterator[Any]],
     draw: Callable[..., ExplainedPhoto],
 ) -> tuple[list[ExplainedPhoto], list[str]]:
@@ -131,13 +139,13 @@ def _explain_all(
         task = bar.add_task("explaining", total=len(paths))
 
         def images() -> Iterator[np.ndarray]:
-            for photo, *names in _ahead(pool, _read, zip(paths, _names(paths), strict=True)):
+            for photo, *name in _ahead(pool, _read, zip(paths, names, strict=True)):
                 if isinstance(photo, ValueError):
-                    failures.append(str(photo))
-                    console.print(f"mlfem: {photo}", markup=False, highlight=False, soft_wrap=True)
+                    failures.append(printable(str(photo)))
+                    console.print(f"mlfem: {failures[-1]}", markup=False, highlight=False, soft_wrap=True)
                     bar.advance(task)
                 else:
-                    seen.append((photo, *names))
+                    seen.append((photo, *name))
                     yield photo
 
         explained = []
@@ -222,7 +230,7 @@ def _draw(
         (labels[index] if labels else f"class {index}", float(probability))
         for probability, index in zip(*result["top"], strict=True)
     )
-    files = ExplainedPhoto(shown, f"{stem}.png", f"{stem}.overlay.png", f"{stem}.sheet.png", f"{stem}.npy", top)
+    files = ExplainedPhoto(shown, *_files(stem), top)
     size = _fit(photo.shape[:2], (picture_px, picture_px))
     picture = resize_photo(photo, size)
     write_png(out / files.photo, picture)
@@ -249,20 +257,38 @@ def _fit(shape: tuple[int, int], into: tuple[int, int]) -> tuple[int, int]:
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
 
-def _names(paths: Sequence[Path]) -> list[tuple[str, str]]:
-    """For each file, how to show it (from the folder all share) and a stem that no other has."""
-    absolute = [path.absolute() for path in paths]
+def _names(paths: Sequence[Path], out: Path) -> list[tuple[str, str]]:
+    """What each photograph is shown as, and the stem of its files: names that neither each other nor others' have.
+
+    A file in `out` may be written over where an earlier run made it, and it is not one of the photographs.
+    """
+    absolute = [Path(os.path.abspath(path)) for path in paths]
     shared = os.path.commonpath([path.parent for path in absolute])
-    names: dict[str, str] = {}
-    for path in absolute:
-        # A name need not be valid Unicode, and some file systems do not tell A from a.
-        readable = os.fsencode(path.stem).decode(errors="replace")[:60]
-        number, stem = 1, readable
-        while stem.casefold() in names:
-            number, stem = number + 1, f"{readable}-{number + 1}"
-        names[stem.casefold()] = stem
+    stems = [_readable(path.stem) for path in absolute]
+    there = os.listdir(out) if out.is_dir() else []
+    taken = {_folded(name) for name in foreign(out, there)}
+    taken |= {_folded(path.name) for path in absolute if path.parent.resolve() == out.resolve()}
+    for index, stem in enumerate(stems):
+        tries = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        stems[index] = next(stem for stem in tries if taken.isdisjoint(map(_folded, _files(stem))))
+        taken.update(map(_folded, _files(stems[index])))
     shown = [os.fsencode(path.relative_to(shared)).decode(errors="replace") for path in absolute]
-    return list(zip(shown, names.values(), strict=True))
+    return list(zip(shown, stems, strict=True))
+
+
+def _files(stem: str) -> tuple[str, str, str, str]:
+    """Names of a photograph's picture, overlay, sheet and map."""
+    return f"{stem}.png", f"{stem}.overlay.png", f"{stem}.sheet.png", f"{stem}.npy"
+
+
+def _readable(name: str) -> str:
+    """A name need not be valid Unicode, may steer a terminal, and has to leave room for an ending."""
+    return printable(os.fsencode(name).decode(errors="replace"))[:50]
+
+
+def _folded(name: str) -> str:
+    """Equal for names that some file system takes for the same: A and a, or two spellings of an accent."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 class _Rate(progress.ProgressColumn):

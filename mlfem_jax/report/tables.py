@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from mlfem_jax.files import replacing
+from mlfem_jax.files import printable, replacing
 from mlfem_jax.scores import (
     METRICS,
     Groups,
@@ -23,6 +23,15 @@ from mlfem_jax.scores import (
 )
 
 HtmlTable: TypeAlias = tuple[Sequence[str], Sequence[Sequence[str]]]
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+}
 
 
 def write_tables(
@@ -61,23 +70,39 @@ def write_tables(
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Writes a CSV file, numbers with six digits."""
+    """Writes a CSV file, numbers with six digits; text that a spreadsheet would take for a formula gets a ' before."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
+    writer.writerows([_cell(cell) for cell in row] for row in [header, *rows])
     with replacing(path) as file:
         file.write(text.getvalue().encode())
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        # On one line: the module does not quote a lone carriage return, and the row would end there.
+        return f"'{printable(value)}" if value.startswith(_FORMULA) else printable(value)
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def escape_latex(text: str) -> str:
+    r"""The text as LaTeX sets it, whatever characters are in it.
+
+    Example:
+        >>> print(escape_latex(r"50 % of_a\b"))
+        50 \% of\_a\textbackslash{}b
+    """
+    return "".join(_LATEX.get(character, character) for character in printable(text))
 
 
 def _latex(scores: Scores, summaries: Summaries) -> str:
     """Means over images, the best method's in bold, with half the width of the 95 % interval."""
     best = {metric: _best(metric, scores, summaries) for metric in scores.metrics}
-    titles = [METRICS[metric].title + (r" $\uparrow$" if METRICS[metric].higher_is_better else r" $\downarrow$")
-              for metric in scores.metrics]  # fmt: skip
+    arrows = {True: r" $\uparrow$", False: r" $\downarrow$"}
+    titles = [escape_latex(METRICS[name].title) + arrows[METRICS[name].higher_is_better] for name in scores.metrics]
     lines = [r"\begin{tabular}{l" + "r" * len(titles) + "}", r"\hline", " & ".join(["", *titles]) + r" \\", r"\hline"]
     for row in scores.rows:
-        cells = [row.replace("_", r"\_")]
+        cells = [escape_latex(row)]
         for metric in scores.metrics:
             summary = summaries[metric, row]
             mean = f"{summary.mean:.3f}" if row != best[metric] else rf"\textbf{{{summary.mean:.3f}}}"

@@ -16,6 +16,7 @@ import tyro
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
+from mlfem_jax.files import refuse_foreign, writing
 from mlfem_jax.report.figures import (
     clutter_figure,
     distribution_figure,
@@ -85,10 +86,23 @@ def write_report(config: Annotated[Config, tyro.conf.arg(name="")]) -> None:
         config: which scores, and where the report goes.
 
     Raises:
-        ValueError: the scores are not complete, or of different settings.
-        OSError: there are none.
+        ValueError: the scores are not complete, or of different settings; another process writes to `out`.
+        OSError: there are none; a file of somebody else's would be written over.
     """
     scores = load(config.scores)
+    with writing(config.out):
+        refuse_foreign(config.out, _written(scores))
+        _write_report(config, scores)
+
+
+def _written(scores: Scores) -> list[str]:
+    """Names of all files that a report may have."""
+    tables = ["summary.csv", "summary.tex", "pairs.csv", "correct.csv", "clutter.csv"]
+    figures = ["wins", "distributions", "correct", "clutter", *(f"plausibility_{metric}" for metric in scores.metrics)]
+    return ["report.html", *tables, *(f"{name}.{kind}" for name in figures for kind in ("svg", "png"))]
+
+
+def _write_report(config: Config, scores: Scores) -> None:
     summaries = {
         (metric, row): summarize(scores.by_metric[metric][:, i], resamples=config.resamples)
         for metric in scores.metrics

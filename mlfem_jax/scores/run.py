@@ -37,6 +37,7 @@ from mlfem_jax.data import (
     scan,
 )
 from mlfem_jax.engine import BatchSize
+from mlfem_jax.files import printable, refuse_foreign, writing
 from mlfem_jax.gaze import FitRule
 from mlfem_jax.parallel import Processes, is_first, start
 from mlfem_jax.runs import claim, provenance
@@ -44,7 +45,7 @@ from mlfem_jax.scores.batch import score_batch_size, score_batches
 from mlfem_jax.scores.columns import metric_names
 from mlfem_jax.scores.plan import Plan, Task, parse_method
 from mlfem_jax.scores.rows import image_records
-from mlfem_jax.scores.table import part_ranges, read_scores, undefined_counts, unfinished, write_part
+from mlfem_jax.scores.table import part_names, part_ranges, read_scores, undefined_counts, unfinished, write_part
 
 _CHEAP_METRICS = ("pcc", "similarity", "kl_divergence", "nss", "auc_judd", "auc", "auc_shuffled", "information_gain")
 
@@ -130,7 +131,19 @@ def score_records(config: Config, source: Source, dataset: Mapping[str, Any], ba
         source: records of a prepared data set.
         dataset: its metadata: "name", "sigma_px", "class_names".
         backbone: the network.
+
+    Raises:
+        ValueError: another process writes into the folder, and is no other part of this run.
+        FileExistsError: a file of somebody else's would be written over.
     """
+    own, processes = _process(config)
+    with writing(config.out, process_index=own if processes > 1 else None):
+        _score_records(config, source, dataset, backbone, (own, processes))
+
+
+def _score_records(
+    config: Config, source: Source, dataset: Mapping[str, Any], backbone: Backbone, process: tuple[int, int]
+) -> None:
     plan = make_plan(config, dataset["sigma_px"])
     index = scan(source)
     positions = np.arange(len(source)) if config.fold is None else fold_positions(index.ids, config.fold)
@@ -138,8 +151,8 @@ def score_records(config: Config, source: Source, dataset: Mapping[str, Any], ba
     settings = _settings(config, plan, dataset, backbone, len(positions), looked)
     claim(config.out, settings)
     parts = part_ranges(len(positions), config.part_size)
-    own, processes = _process(config)
-    todo = unfinished(config.out, len(parts), process_index=own, process_count=processes)
+    todo = unfinished(config.out, len(parts), process_index=process[0], process_count=process[1])
+    refuse_foreign(config.out, [name for number in todo for name in part_names(number)])
     places = [place for number in todo for place in parts[number]]
     if places:
         format = _format(config, index, positions, backbone, len(dataset["class_names"]))
@@ -173,7 +186,7 @@ def _wait_for_others(folder: Path, parts: int) -> None:
     missing = len(unfinished(folder, parts))
     if not missing or not is_first():
         return
-    left = f"{folder}: {missing} of {parts} parts are missing, which other processes have to write"
+    left = f"{printable(str(folder))}: {missing} of {parts} parts are missing, which other processes have to write"
     restart = "if one has died, the same command goes on with what is missing"
     if jax.process_count() == 1:
         print(f"{left}; {restart}", file=sys.stderr)
@@ -256,12 +269,14 @@ def _print_undefined(folder: Path, plan: Plan) -> None:
     missing = [metric for metric in plan.metrics if any(row[metric] for row in counts)]
     rows = [row for row in counts if row["constant"] or any(row[metric] for metric in missing)]
     if rows:
-        shown = Table("method", "images", "constant maps", *missing, title=f"{folder}: undefined values")
+        shown = Table(
+            "method", "images", "constant maps", *missing, title=f"{printable(str(folder))}: undefined values"
+        )
         for row in rows:
             shown.add_row(*(str(row[name]) for name in ("method", "images", "constant", *missing)))
         Console().print(shown)
     else:
-        print(f"{folder}: {table.num_rows} rows, every value is defined and no map is constant")
+        print(f"{printable(str(folder))}: {table.num_rows} rows, every value is defined and no map is constant")
     unknown = table["correct"].null_count // len(plan.rows)
     if unknown:
         print(f"correct or wrong is unknown for {unknown} images: no labels, or of other classes than the network's")

@@ -59,7 +59,7 @@ def unfinished(folder: Path, parts: int, *, process_index: int = 0, process_coun
     if not 0 <= process_index < process_count:
         raise ValueError(f"process_index: expected 0 to {process_count - 1}, got {process_index}")
     own = range(process_index, parts, process_count)
-    return [number for number in own if not _part(folder, "scores", number).exists()]
+    return [number for number in own if not (folder / part_names(number)[0]).exists()]
 
 
 def write_part(
@@ -73,9 +73,10 @@ def write_part(
 ) -> None:
     """Writes a part, the pictures first: a part is finished when its scores are there."""
     metadata = {"mlfem_settings": json.dumps(settings)}
-    for kind, schema, records in (("pictures", PICTURES, pictures), ("scores", score_schema(metrics), rows)):
+    scores_name, pictures_name = part_names(number)
+    for name, schema, records in ((pictures_name, PICTURES, pictures), (scores_name, score_schema(metrics), rows)):
         table = pa.Table.from_pylist(list(records), schema=schema.with_metadata(metadata))
-        with replacing(_part(folder, kind, number)) as file:
+        with replacing(folder / name) as file:
             pq.write_table(table, file, compression="zstd")
 
 
@@ -97,8 +98,7 @@ def read_scores(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     if columns is None:
         columns = [name for name in score_schema(settings["metrics"]).names if name != "map"]
     for path in paths:
-        found = json.loads(pq.read_schema(path).metadata[b"mlfem_settings"])
-        if found != settings:
+        if _settings_of(path) != settings:
             raise ValueError(f"{path}: expected the settings of {folder}, got others")
     return pa.concat_tables([pq.read_table(path, columns=list(columns)) for path in paths])
 
@@ -146,5 +146,13 @@ def undefined_counts(table: pa.Table, methods: Sequence[str], metrics: Sequence[
     return counts
 
 
-def _part(folder: Path, kind: str, number: int) -> Path:
-    return folder / f"{kind}-{number:05d}.parquet"
+def _settings_of(part: Path) -> Any:
+    try:
+        return json.loads((pq.read_schema(part).metadata or {})[b"mlfem_settings"])
+    except (ValueError, KeyError) as error:  # pyarrow's errors are ValueErrors
+        raise ValueError(f"{part}: expected a part of a table of scores, got something else ({error})") from error
+
+
+def part_names(number: int) -> tuple[str, str]:
+    """Names of the two files of a part."""
+    return f"scores-{number:05d}.parquet", f"pictures-{number:05d}.parquet"

@@ -15,6 +15,7 @@ import tyro
 from mlfem_jax.data.prepared import write as module
 from mlfem_jax.data.prepared.builder import GazeBuilder
 from mlfem_jax.data.prepared.write import dataset_folder, prepare
+from mlfem_jax.files.whole import restore_folder
 from tests.data.release_files import tiny_osie, write_image, write_osie_mat, write_salicon_mat
 
 STAGING = ".incomplete-1.0.0"
@@ -156,6 +157,54 @@ prepare("osie", Path({str(release)!r}), Path({str(tmp_path)!r}))
     assert not (folder.parent / STAGING).exists()
 
 
+KILL_BETWEEN_RENAMES = """
+rename = os.rename
+def rename_and_die(one, other):
+    rename(one, other)
+    if Path(one) == final:
+        os.kill(os.getpid(), signal.SIGKILL)
+os.rename = rename_and_die
+"""
+KILL_AFTER_REPLACING = "whole.shutil.rmtree = lambda *path, **options: os.kill(os.getpid(), signal.SIGKILL)"
+WITHOUT_EXCHANGE = "whole._exchange = lambda one, other: False"
+
+
+@pytest.mark.parametrize(
+    ("patch", "sigma_px"),
+    [(KILL_AFTER_REPLACING, 30.0), (f"{WITHOUT_EXCHANGE}\n{KILL_BETWEEN_RENAMES}", 24.0)],
+    ids=["exchanged", "renamed"],
+)
+def test_a_build_killed_while_it_takes_the_old_ones_place_leaves_one_of_them(release, tmp_path, patch, sigma_px):
+    folder = prepare("osie", release, tmp_path)
+    script = f"""
+import os, signal
+from pathlib import Path
+from mlfem_jax.data.prepared.write import prepare
+from mlfem_jax.files import whole
+final = Path({str(folder)!r})
+{patch}
+prepare("osie", Path({str(release)!r}), Path({str(tmp_path)!r}), sigma_px=30.0)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True)
+    assert ended.returncode == -signal.SIGKILL
+    restore_folder(folder)  # as the next start does first; there is nothing to do where folders were exchanged
+    assert tfds.builder_from_directory(folder).info.metadata["sigma_px"] == sigma_px
+    assert len(records(folder)) == 2
+    prepare("osie", release, tmp_path, sigma_px=40.0)
+    assert os.listdir(folder.parent) == ["1.0.0"]
+
+
+def test_a_folder_with_somebody_elses_files_is_not_replaced(release, tmp_path):
+    folder = prepare("osie", release, tmp_path)
+    (folder / "notes.txt").write_text("mine")
+    before = written(folder)
+    with pytest.raises(FileExistsError, match=r"1\.0\.0: notes\.txt would be written over, but this program did not"):
+        prepare("osie", release, tmp_path, sigma_px=1.0)
+    assert written(folder) == before
+    (folder / "notes.txt").unlink()
+    prepare("osie", release, tmp_path, sigma_px=1.0)
+
+
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError])
 def test_an_interrupted_rebuild_leaves_the_old_data_set(release, tmp_path, monkeypatch, stop):
     folder = prepare("osie", release, tmp_path)
@@ -173,7 +222,8 @@ def test_an_interrupted_rebuild_leaves_the_old_data_set(release, tmp_path, monke
 
 def test_two_builds_at_once_are_refused(release, tmp_path):
     with module._staging(dataset_folder("osie", tmp_path)):
-        with pytest.raises(ValueError, match="another `mlfem prepare` is writing it"):
+        here = re.escape(f"process {os.getpid()} on ")
+        with pytest.raises(ValueError, match=rf"incomplete-1.0.0: {here}.* is writing here; wait for it to end"):
             prepare("osie", release, tmp_path)
     prepare("osie", release, tmp_path)
 

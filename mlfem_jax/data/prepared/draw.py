@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from mlfem_jax.data.batches import open_dataset
 from mlfem_jax.data.example import decode_density, decode_photo, record_id
-from mlfem_jax.files import replacing
+from mlfem_jax.files import keep_record, refuse_foreign, replacing
 from mlfem_jax.gaze import gaze_density
 
 
@@ -46,14 +46,18 @@ def preview(
 
     Raises:
         FileNotFoundError: if the data set was not prepared.
+        FileExistsError: if `out` is there and no earlier preview wrote it.
         ValueError: if a number is not above 0, or the data set has no sigma of its own and none is given.
     """
     if min(count, columns) < 1:
         raise ValueError(f"count and columns must be above 0, found {count} and {columns}")
+    refuse_foreign(out.parent, [out.name])
     source = open_dataset(name if Path(name).is_dir() else data_dir / name, split)
     sigma_px = source.dataset_info.metadata["sigma_px"] if sigma_px is None else sigma_px
     chosen = np.random.default_rng(seed).permutation(len(source))[:count]
     figure = draw_sheet([source[int(i)] for i in np.sort(chosen)], sigma_px=sigma_px, columns=columns)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    keep_record(out.parent)
     with replacing(out) as file:
         figure.savefig(file, format=out.suffix[1:] or "png", dpi=100)
     return out

@@ -1,11 +1,9 @@
 """`mlfem prepare`: a release on disk to a TFDS data set that is either whole or not there."""
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mlfem_jax.data.prepared.builder import VERSION, GazeBuilder
 from mlfem_jax.data.releases.records import Dataset
 from mlfem_jax.data.releases.registry import find_dataset
+from mlfem_jax.files import note_tree, printable, refuse_foreign, replace_folder, restore_folder, writing
 
 
 def prepare(
@@ -31,7 +30,8 @@ def prepare(
 
     It is built beside its final place and renamed into it, so an interrupted run leaves nothing that looks
     whole, and what it left is removed by the next one. A data set that was built from the same files with the
-    same sigma is not built again; if either changed, it is built anew and then replaces the old one.
+    same sigma is not built again; if either changed, it is built anew and then replaces the old one, unless somebody
+    else's files are in its folder.
 
     Args:
         name: a data set of the registry: osie, crowd, cat2000, mexculture142, mit1003, toronto, folder, or
@@ -46,6 +46,8 @@ def prepare(
     Raises:
         FileNotFoundError: the release is not there; says what was looked for, with the expected tree.
         ValueError: unknown name, sigma not positive, or damage in the release; names the file and the record.
+            Another process builds it.
+        FileExistsError: files that were not built by this program are where the data set belongs.
     """
     dataset = find_dataset(name)
     if sigma_px is not None and not sigma_px > 0:
@@ -53,11 +55,12 @@ def prepare(
     sigma_px = dataset.sigma_px if sigma_px is None else sigma_px
     source, final = Path(source), dataset_folder(name, to)
     root = dataset.root(source)
+    restore_folder(final)
     revision = [dataset.revision] if dataset.revision else []
     fingerprint = _fingerprint(root, final=final, settings=[name, VERSION, sigma_px, *revision])
     metadata = _built(final)
     if metadata is not None and metadata.get("fingerprint") == fingerprint:
-        note = f"{final}: already built from these files, nothing to do"
+        note = f"{printable(str(final))}: already built from these files, nothing to do"
         Console().print(note, markup=False, highlight=False, soft_wrap=True)
     else:
         metadata = _build(dataset, source, final, sigma_px=sigma_px, fingerprint=fingerprint)
@@ -92,11 +95,12 @@ def print_summary(folder: Path, metadata: dict[str, Any]) -> None:
         lines.append(f"  {kind}: {found['count']}, first in {', '.join(found['first'])}{more}")
     if not metadata["problems"]:
         lines.append("  nothing was clipped or left out")
-    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    console.print("\n".join(map(printable, lines)), markup=False, highlight=False, soft_wrap=True)
 
 
 def _build(dataset: Dataset, source: Path, final: Path, *, sigma_px: float | None, fingerprint: str) -> dict[str, Any]:
     """Builds beside `final` and renames into it; returns the metadata."""
+    refuse_foreign(final)
     with _staging(final) as staging, _progress(dataset.name) as (on_listed, on_read):
         builder = GazeBuilder(
             dataset,
@@ -108,9 +112,9 @@ def _build(dataset: Dataset, source: Path, final: Path, *, sigma_px: float | Non
         )
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download that there is not
             builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=source))
-        if final.exists():
-            final.rename(staging / "old")
-        Path(builder.data_dir).rename(final)
+        note_tree(Path(builder.data_dir))
+        refuse_foreign(final)  # again: it was long ago
+        replace_folder(Path(builder.data_dir), final)
         return dict(builder.info.metadata)
 
 
@@ -118,18 +122,13 @@ def _build(dataset: Dataset, source: Path, final: Path, *, sigma_px: float | Non
 def _staging(final: Path) -> Iterator[Path]:
     """An empty folder on the same disk as `final`, locked while it is in use and removed afterwards."""
     staging = _staging_folder(final)
-    staging.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        descriptor = os.open(staging, os.O_RDONLY)
-        stack.callback(os.close, descriptor)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"{final}: another `mlfem prepare` is writing it; wait for it to end") from error
-        for leftover in staging.iterdir():
+    with writing(staging):
+        for leftover in (path for path in staging.iterdir() if path.is_dir()):
             shutil.rmtree(leftover)
-        stack.callback(shutil.rmtree, staging)
-        yield staging
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def _staging_folder(final: Path) -> Path:

@@ -4,7 +4,7 @@ import stat
 
 import pytest
 
-from mlfem_jax.files import replacing
+from mlfem_jax.files.whole import replacing
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path):
