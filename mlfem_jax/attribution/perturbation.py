@@ -52,7 +52,7 @@ def occlusion_maps(
             f"stride_px: expected at most window_px ({window_px}), so that no gap is left, got {stride_px}"
         )
     hidden = baseline_inputs(forward, baseline)
-    whole = class_score(forward.logits, forward.classes, score)
+    whole = class_score(forward.logits, forward.classes, score, forward.backbone.output)
     height, width = size = forward.size
     starts = [range(0, max(length - window_px, 0) + stride_px, stride_px) for length in size]
     corners = jnp.array([(y, x) for y in starts[0] for x in starts[1] if y < height and x < width])
@@ -65,7 +65,7 @@ def occlusion_maps(
 
     def score_of(corner):
         inputs = jnp.where(inside(corner)[None, :, :, None], hidden, forward.inputs)
-        return class_score(forward.run(inputs), forward.classes, score)
+        return class_score(forward.run(inputs), forward.classes, score, forward.backbone.output)
 
     def fall(window):
         corner, scores = window
@@ -117,7 +117,7 @@ def rise_maps(
 
     def score_of(key):
         masked = forward.inputs * mask_of(key)[None, :, :, None].astype(forward.inputs.dtype)
-        return class_score(forward.run(masked), forward.classes, score)
+        return class_score(forward.run(masked), forward.classes, score, forward.backbone.output)
 
     def weighted(sample):
         key, scores = sample
@@ -187,7 +187,12 @@ def lime_maps(
     shown = jax.random.bernoulli(jax.random.key(seed), 0.5, (samples, room)).at[0].set(True)
 
     def score_of(shown):
-        return class_score(forward.run(jnp.where(shown[labels][..., None], inputs, hidden)), forward.classes, score)
+        return class_score(
+            forward.run(jnp.where(shown[labels][..., None], inputs, hidden)),
+            forward.classes,
+            score,
+            forward.backbone.output,
+        )
 
     scores = map_chunks(score_of, shown, chunk_size(len(forward.inputs), internal_batch_size))
     fit = functools.partial(weighted_ridge, kernel_width=kernel_width, ridge=ridge)

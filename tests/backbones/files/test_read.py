@@ -12,8 +12,9 @@ import orbax.checkpoint
 import pytest
 import safetensors.numpy
 
+from mlfem_jax.backbones.files.fit import check_weights
 from mlfem_jax.backbones.files.keras_file import torch_resnet
-from mlfem_jax.backbones.files.read import check_weights, read_weights, save_weights
+from mlfem_jax.backbones.files.read import read_weights, save_weights
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 ARRAYS = {
