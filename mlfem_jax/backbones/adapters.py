@@ -102,8 +102,8 @@ def _check_channels(apply: Apply, params: Any, input_size: tuple[int, int], erro
         advice = "the mean over them, inputs.mean(axis=-1, keepdims=True)" if channels == 1 else "what it needs"
         raise ValueError(
             f"apply: expected a network of images (N, H, W, 3), got one that takes {channels} channel"
-            f"{'s' if channels > 1 else ''}. Let it take red, green and blue, and begin with {advice}; `preprocess` must "
-            "keep the three channels"
+            f"{'s' if channels > 1 else ''}. Let it take red, green and blue, and begin with {advice}; `preprocess` "
+            "must keep the three channels"
         ) from error
 
 

@@ -64,7 +64,7 @@ def naming(path: str | Path) -> Iterator[None]:
         raise
     except Exception as error:
         text = str(error) if isinstance(error, ValueError) else f"damaged ({type(error).__name__}: {error})"
-        raise ValueError(f"{path}: {printable(text, _MESSAGE)}") from error
+        raise ValueError(f"{path}: {printable(' '.join(text.split()), _MESSAGE)}") from error
 
 
 def printable(text: str, length: int = _SHOWN) -> str:
