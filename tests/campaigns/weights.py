@@ -1,7 +1,7 @@
 """Weight files of every format, mutated: each is read, or refused by one line that names it.
 
-`python -m tests.campaigns.weights [--mutants 1700] [--jobs 2]` prints a table of tried and failed; `make campaigns` runs
-it. A mutant is made from its format and number alone. Workers read them under limits of memory and time; one that dies
+`python -m tests.campaigns.weights [--mutants 1700] [--jobs 2]` prints a table of tried and failed; `make campaigns`
+runs it. A mutant is made from its format and number alone. Workers read them under limits of memory and time; one that dies
 or hangs is a failure of the mutant that it was reading, and is replaced.
 """
 
@@ -153,7 +153,7 @@ def outcome(path: Path) -> str:
     """What became of it: "read" or "refused" as it should be, else what went wrong."""
     from mlfem_jax.backbones.files.read import read_weights
 
-    start = time.monotonic()
+    start = time.process_time()
     try:
         arrays = read_weights(path)
         total = sum(np.asarray(array).nbytes for array in arrays.values())
@@ -164,8 +164,9 @@ def outcome(path: Path) -> str:
         found = "refused" if clear else f"no clear line: {text[:200]!r}"
     except Exception as error:
         found = f"{type(error).__name__}: {str(error)[:200]}"
-    if time.monotonic() - start > SECONDS:
-        return f"took {time.monotonic() - start:.0f} s"
+    taken = time.process_time() - start  # what else runs on the machine does not count
+    if taken > SECONDS:
+        return f"took {taken:.0f} s"
     if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > BYTES:
         return "took more than 2 GiB"
     return found
@@ -178,14 +179,12 @@ def work(folder: Path, format: str, first: int, last: int) -> None:
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + BYTES, taken + BYTES))  # beside what the libraries map
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    sources = {
-        name: [Path(path) for path in paths] for name, paths in json.loads((folder / "seeds").read_text()).items()
-    }
+    sources = [Path(path) for path in json.loads((folder / "seeds").read_text())[format]]
     for number in range(first, last):
         print(json.dumps([number, "begun"]), flush=True)
         rng = random.Random(f"{format} {number}")
         place = Path(tempfile.mkdtemp(dir=folder))
-        source = sources[format][number % len(sources[format])]
+        source = sources[number % len(sources)]
         mutant = place / f"mutant{source.suffix}"
         write_mutant(source, mutant, rng)
         print(json.dumps([number, outcome(mutant)]), flush=True)
@@ -205,7 +204,7 @@ def results(folder: Path, format: str, first: int, last: int) -> Iterator[tuple[
         with selectors.DefaultSelector() as selector, worker:
             selector.register(worker.stdout, selectors.EVENT_READ)
             while True:
-                line = worker.stdout.readline() if selector.select(3 * SECONDS if begun is not None else 120) else None
+                line = worker.stdout.readline() if selector.select(6 * SECONDS if begun is not None else 120) else None
                 if not line:
                     break
                 number, said = json.loads(line)

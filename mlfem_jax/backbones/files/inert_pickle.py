@@ -97,7 +97,7 @@ class _Machine:
                 self.stack.append(self.memo[int(str(argument))])
             case "REDUCE":
                 arguments, function = _check_type(self.pop(), tuple), self.pop()
-                self.spend(sum(len(part) for part in arguments if isinstance(part, list | tuple)))
+                self.spend(10 * sum(len(part) for part in arguments if isinstance(part, list | tuple)))
                 self.stack.append(_call(function, arguments))
             case "NEWOBJ":
                 self.pop()
