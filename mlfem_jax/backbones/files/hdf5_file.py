@@ -28,14 +28,11 @@ def open_hdf5(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         A context manager that gives (groups, datasets) of h5py; the root group is called "".
 
     Raises:
-        ModuleNotFoundError: h5py is not installed.
         ValueError: a link, a group that is in two places, groups that are too deep or too many. Errors of h5py pass:
             the caller names the file.
     """
-    try:
-        import h5py
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{path}: reading a Keras file needs h5py: pip install h5py") from error
+    import h5py
+
     with h5py.File(path, "r") as file:
         groups: dict[str, Any] = {}
         datasets: dict[str, Any] = {}

@@ -35,7 +35,6 @@ def read_keras_file(path: Path) -> dict[str, np.ndarray]:
         Arrays by name, in Keras' axis order: kernels are (height, width, in, out) or (in, out).
 
     Raises:
-        ModuleNotFoundError: h5py is not installed.
         ValueError: no Keras file, or a damaged one. Errors of h5py pass: the caller names the file.
     """
     present = path.stat().st_size

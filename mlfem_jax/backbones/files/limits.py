@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 
 PACKED_BYTES = 640 * 2**20
@@ -32,12 +32,12 @@ _MESSAGE = 1500
 _SMALL_FLOATS = frozenset(
     np.dtype(dtype)
     for dtype in (
-        jnp.bfloat16,
-        jnp.float8_e4m3fn,
-        jnp.float8_e4m3fnuz,
-        jnp.float8_e5m2,
-        jnp.float8_e5m2fnuz,
-        jnp.float8_e8m0fnu,
+        ml_dtypes.bfloat16,
+        ml_dtypes.float8_e4m3fn,
+        ml_dtypes.float8_e4m3fnuz,
+        ml_dtypes.float8_e5m2,
+        ml_dtypes.float8_e5m2fnuz,
+        ml_dtypes.float8_e8m0fnu,
     )
 )
 
@@ -92,7 +92,7 @@ def is_floating(dtype: np.dtype) -> bool:
     """Whether arrays of this dtype hold fractions.
 
     Example:
-        >>> is_floating(np.dtype(jnp.bfloat16)), is_floating(np.dtype("i4"))
+        >>> is_floating(np.dtype(ml_dtypes.bfloat16)), is_floating(np.dtype("i4"))
         (True, False)
     """
     return dtype in _SMALL_FLOATS or dtype.kind == "f"

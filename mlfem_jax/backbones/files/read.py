@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
+from mlfem_jax.backbones.files.hdf5_process import read_apart
 from mlfem_jax.backbones.files.limits import naming, printable
 from mlfem_jax.backbones.files.npz_file import read_npz_file
 from mlfem_jax.backbones.files.orbax_folder import METADATA, read_orbax_folder
@@ -85,9 +86,7 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file:
         head = file.read(64)
     if head.startswith(_HDF5_MAGIC):
-        from mlfem_jax.backbones.files.keras_file import read_keras_file
-
-        return read_keras_file(path)
+        return read_apart(path)
     if LEGACY_MAGIC in head[:24]:
         return read_torch_file(path)
     if head.startswith(b"PK"):
