@@ -4,7 +4,6 @@ import hashlib
 import json
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -203,11 +202,10 @@ def test_imagenets_names_only_where_the_file_is_known(tmp_path, monkeypatch):
 def test_one_logit_is_read_by_sigmoid_and_explained(tmp_path):
     assert load_backbone("resnet18", written(tmp_path, state_dict_of(1))).output == "sigmoid"
     small = mlfem.from_function(
-        lambda p, x: (jax.nn.relu(x).mean(axis=(1, 2))[:, :1], {"a": jax.nn.relu(x)}), (), input_size=(16, 16)
+        lambda p, x: (jnp.abs(x).mean(axis=(1, 2))[:, :1], {"a": jnp.abs(x)}), (), input_size=(16, 16)
     )
     assert small.output == "sigmoid"
-    for method in ("rise", "occlusion"):
-        assert np.ptp(mlfem.explain(small, photographs(1), method=method)) == pytest.approx(1)
+    assert np.ptp(mlfem.explain(small, photographs(1), method="rise", samples=16)) == pytest.approx(1)
 
 
 def beside(*pairs):
