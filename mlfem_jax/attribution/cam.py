@@ -46,7 +46,7 @@ def layer_gradients(
         def tap(name, activation):
             return activation + offsets[name] if name in offsets else activation
 
-        return class_score(forward.run(forward.inputs, tap=tap), forward.classes, score).sum()
+        return class_score(forward.run(forward.inputs, tap=tap), forward.classes, score, forward.backbone.output).sum()
 
     return jax.grad(total)(OrderedDict((layer, jnp.zeros_like(forward.activations[layer])) for layer in layers))
 
@@ -189,7 +189,7 @@ def score_cam_maps(
         def channel_score(channel):
             masks = jax.vmap(lambda map: min_max(upsample(map, size)))(channel.astype(jnp.float32))
             masked = forward.inputs * masks[..., None].astype(forward.inputs.dtype)
-            return class_score(forward.run(masked), forward.classes, score)
+            return class_score(forward.run(masked), forward.classes, score, forward.backbone.output)
 
         scores = map_chunks(channel_score, jnp.moveaxis(activation, -1, 0), chunk)
         weights = jax.nn.softmax(scores, axis=0)

@@ -31,7 +31,7 @@ def input_gradient(
     hooks = {} if rules is None else {"rules": rules}
 
     def total(inputs):
-        return class_score(forward.run(inputs, **hooks), forward.classes, score).sum()
+        return class_score(forward.run(inputs, **hooks), forward.classes, score, forward.backbone.output).sum()
 
     return jax.grad(total)(forward.inputs if inputs is None else inputs).astype(jnp.float32)
 
@@ -178,8 +178,8 @@ def integrated_gradients(
     fractions = (jnp.arange(steps, dtype=jnp.float32) + 0.5) / steps
     total = sum_chunks(gradient, fractions, chunk_size(len(forward.inputs), internal_batch_size))
     attribution = change.astype(jnp.float32) * total / steps
-    end = class_score(forward.logits, forward.classes, score)
-    difference = end - class_score(forward.run(start), forward.classes, score)
+    end = class_score(forward.logits, forward.classes, score, forward.backbone.output)
+    difference = end - class_score(forward.run(start), forward.classes, score, forward.backbone.output)
     return attribution, jnp.abs(attribution.sum(axis=(1, 2, 3)) - difference) / jnp.abs(difference)
 
 

@@ -269,7 +269,7 @@ def _each(function: Callable[..., Any], forward: Forward, *more: Array) -> Any:
 
 
 def _score(forward: Forward, image: Float[Array, "H W 3"], classes: Int[Array, " K"], score: str) -> Float[Array, ""]:
-    return class_score(forward.run(image[None]), classes[None], score)[0]
+    return class_score(forward.run(image[None]), classes[None], score, forward.backbone.output)[0]
 
 
 def _maps(

@@ -8,20 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from mlfem_jax.backbones import Backbone
+from mlfem_jax.backbones import Backbone, Output
 
 Target = int | Sequence[Any] | np.ndarray | Array | None
 
 
 def class_score(
-    logits: Float[Array, "N classes"], classes: Int[Array, "N K"], score: str = "logit"
+    logits: Float[Array, "N classes"], classes: Int[Array, "N K"], score: str = "logit", output: Output = "softmax"
 ) -> Float[Array, " N"]:
     """What a method explains: the sum over an image's classes of their logits, log-probabilities or probabilities.
 
     Args:
         logits: (N, classes), any floating dtype; computed with in float32.
         classes: (N, K).
-        score: "logit", "log_probability" or "probability" (of the softmax over all classes).
+        score: "logit", "log_probability" or "probability".
+        output: how logits become probabilities: by the softmax over all classes, or by the sigmoid of each.
 
     Raises:
         ValueError: unknown score.
@@ -35,9 +36,9 @@ def class_score(
         case "logit":
             scores = logits
         case "log_probability":
-            scores = jax.nn.log_softmax(logits)
+            scores = (jax.nn.log_softmax if output == "softmax" else jax.nn.log_sigmoid)(logits)
         case "probability":
-            scores = jax.nn.softmax(logits)
+            scores = (jax.nn.softmax if output == "softmax" else jax.nn.sigmoid)(logits)
         case _:
             raise ValueError(f"score: expected 'logit', 'log_probability' or 'probability', got {score!r}")
     return jnp.take_along_axis(scores, classes, axis=1).sum(axis=1)
@@ -64,7 +65,8 @@ def moves(scores: Float[Array, "M N"], logits: Float[Array, "N classes"], score:
         Array([False,  True], dtype=bool)
     """
     rounding = 2 * float(jnp.finfo(jnp.float32).eps) * jnp.abs(logits.astype(jnp.float32)).max(axis=1)
-    # d p_c = p_c (d z_c - sum of p_k d z_k), which is at most 2 p_c (1 - p_c) times the largest d z_k.
+    # d p_c = p_c (d z_c - sum of p_k d z_k), which is at most 2 p_c (1 - p_c) times the largest d z_k; a sigmoid's is
+    # half of that.
     slope = {"logit": 1.0, "log_probability": 2.0}.get(score, (2 * scores * (1 - scores)).max(axis=0))
     return jnp.ptp(scores, axis=0) > slope * rounding
 

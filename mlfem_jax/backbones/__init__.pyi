@@ -1,6 +1,7 @@
 from .adapters import from_function as from_function, from_linen as from_linen, from_nnx as from_nnx
-from .base import Activations as Activations, Backbone as Backbone
-from .files.read import check_weights as check_weights, read_weights as read_weights, save_weights as save_weights
+from .base import Activations as Activations, Backbone as Backbone, Output as Output
+from .files.fit import check_weights as check_weights
+from .files.read import read_weights as read_weights, save_weights as save_weights
 from .forward import (
     Forward as Forward,
     Layers as Layers,

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen, nnx
 
-from mlfem_jax.backbones.base import Apply, Backbone, Preprocess
+from mlfem_jax.backbones.base import Apply, Backbone, Output, Preprocess
 from mlfem_jax.backbones.hooks import Tap, no_tap
 from mlfem_jax.backbones.preprocess import imagenet_preprocess
 
@@ -31,6 +31,7 @@ def from_function(
     input_size: tuple[int, int],
     preprocess: Preprocess = imagenet_preprocess,
     labels: Sequence[str] = (),
+    output: Output | None = None,
     name: str = "custom",
 ) -> Backbone:
     """A backbone from any JAX function that returns logits and named activations.
@@ -46,13 +47,14 @@ def from_function(
         preprocess: (N, H, W, 3) uint8 or float in [0, 1] to what `apply` takes; the default standardises by
             ImageNet's mean and standard deviation.
         labels: class names in the order of the logits.
+        output: how the logits become probabilities; None is "softmax", and "sigmoid" for a single logit.
         name: for people.
 
     Returns:
         The backbone; its layers are the keys of the activations.
 
     Raises:
-        ValueError: `apply` returns something else; it says what.
+        ValueError: `apply` returns something else, or takes images of other than three channels; it says what.
 
     Example:
         >>> def apply(params, inputs):
@@ -73,7 +75,11 @@ def from_function(
         return outputs[0], OrderedDict(outputs[1])
 
     inputs = jax.ShapeDtypeStruct((1, *input_size, 3), jnp.float32)
-    logits, activations = jax.eval_shape(ordered, params, inputs)
+    try:
+        logits, activations = jax.eval_shape(ordered, params, inputs)
+    except Exception as error:
+        _check_channels(ordered, params, input_size, error)
+        raise
     if getattr(logits, "ndim", None) != 2:
         raise ValueError(f"apply: expected logits of shape (N, classes), got {jax.tree.map(jnp.shape, logits)}")
     for layer, activation in activations.items():
@@ -82,7 +88,23 @@ def from_function(
             raise ValueError(f"apply: expected the activation {layer!r} to be (N, h, w, C), got {shape}")
     if labels and len(labels) != logits.shape[1]:
         raise ValueError(f"labels: expected {logits.shape[1]} names, one for each logit, got {len(labels)}")
-    return Backbone(name, ordered, params, preprocess, tuple(activations), input_size, tuple(labels))
+    output = "sigmoid" if logits.shape[1] == 1 else output or "softmax"
+    return Backbone(name, ordered, params, preprocess, tuple(activations), input_size, tuple(labels), output)
+
+
+def _check_channels(apply: Apply, params: Any, input_size: tuple[int, int], error: Exception) -> None:
+    """Whether the network failed because it takes other images than those of red, green and blue."""
+    for channels in (1, 2, 4):
+        try:
+            jax.eval_shape(apply, params, jax.ShapeDtypeStruct((1, *input_size, channels), jnp.float32))
+        except Exception:
+            continue
+        advice = "the mean over them, inputs.mean(axis=-1, keepdims=True)" if channels == 1 else "what it needs"
+        raise ValueError(
+            f"apply: expected a network of images (N, H, W, 3), got one that takes {channels} channel"
+            f"{'s' if channels > 1 else ''}. Let it take red, green and blue, and begin with {advice}; `preprocess` "
+            "must keep the three channels"
+        ) from error
 
 
 def from_nnx(

@@ -3,7 +3,7 @@
 import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,8 @@ from jaxtyping import Array, Float
 Activations = OrderedDict[str, Float[Array, "N _h _w _C"]]
 """Layer name to activation, first layer first. JAX sorts the keys of a plain dict; an OrderedDict keeps its order."""
 
+Output: TypeAlias = Literal["softmax", "sigmoid"]
+"""How logits become probabilities: one class of many, or each class for itself."""
 Apply = Callable[..., tuple[Float[Array, "N classes"], Activations]]
 Preprocess = Callable[[Array | np.ndarray], Float[Array, "N H W 3"]]
 
@@ -37,6 +39,8 @@ class Backbone:
         layers: names of the activations, in order.
         input_size: (height, width) in pixels of the images that it was trained on.
         labels: class names in the order of the logits; empty where they are not known.
+        output: how its logits were trained to be read: "softmax", one class an image; "sigmoid", any number of them, or
+            a single logit.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Backbone:
     layers: tuple[str, ...]
     input_size: tuple[int, int]
     labels: tuple[str, ...] = ()
+    output: Output = "softmax"
 
     def astype(self, dtype: Any) -> "Backbone":
         """The same backbone with its floating-point parameters in `dtype`; the forward follows them."""
@@ -59,5 +64,5 @@ class Backbone:
 jax.tree_util.register_dataclass(
     Backbone,
     data_fields=["params"],
-    meta_fields=["name", "apply", "preprocess", "layers", "input_size", "labels"],
+    meta_fields=["name", "apply", "preprocess", "layers", "input_size", "labels", "output"],
 )

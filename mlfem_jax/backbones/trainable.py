@@ -18,9 +18,10 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mlfem_jax.backbones.base import Preprocess
+from mlfem_jax.backbones.files.fit import check_values, check_weights
 from mlfem_jax.backbones.files.folding import expected_shapes, state_dict, unfold
-from mlfem_jax.backbones.files.read import LABELS, check_weights, read_weights, save_weights
-from mlfem_jax.backbones.registry import Architecture, find_architecture, weight_file
+from mlfem_jax.backbones.files.read import LABELS, save_weights
+from mlfem_jax.backbones.registry import Architecture, find_architecture, network_arrays, weight_file
 from mlfem_jax.files import replacing
 
 Params = Any
@@ -103,14 +104,15 @@ def initial_weights(
     if weights == "random":
         return params, statistics
     file = weight_file(classifier.name, weights)
-    arrays = dict(architecture.canonical(read_weights(file)))
+    arrays, _ = network_arrays(classifier.name, file)
     expected = expected_shapes(params, arrays, architecture.torch_names)
     keep = ()
-    if getattr(arrays.get(f"{architecture.classifier}.weight"), "shape", (0,))[0] != classifier.classes:
+    if getattr(arrays.get(f"{architecture.classifier}.weight"), "shape", ())[:1] != (classifier.classes,):
         keep = (classifier.head,)
         for entry in (f"{architecture.classifier}.weight", f"{architecture.classifier}.bias"):
             arrays.pop(entry, None), expected.pop(entry)
     check_weights(arrays, expected, source=file)
+    check_values(arrays, expected, source=file)
     filled = unfold(params, statistics, arrays, architecture.torch_names, keep=keep)
     return jax.tree.map(jnp.asarray, filled)
 

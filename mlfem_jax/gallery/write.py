@@ -192,7 +192,8 @@ class _Look:
     alpha: float
 
     def __call__(self, forward: Forward) -> dict[str, Any]:
-        probabilities = jax.nn.softmax(forward.logits.astype(jnp.float32))
+        to_probabilities = jax.nn.softmax if forward.backbone.output == "softmax" else jax.nn.sigmoid
+        probabilities = to_probabilities(forward.logits.astype(jnp.float32))
         stacks = layer_stacks(forward, layers=self.layers, k=self.k)
         maps = OrderedDict(
             (operator, jax.vmap(functools.partial(fuse, operator=operator, alpha=self.alpha))(stacks))
@@ -230,6 +231,8 @@ def _draw(
         (labels[index] if labels else f"class {index}", float(probability))
         for probability, index in zip(*result["top"], strict=True)
     )
+    if not all(np.isfinite(probability) for _, probability in top):
+        top = (("no prediction: the network's output is not a number,", 0.0),)
     files = ExplainedPhoto(shown, *_files(stem), top)
     size = _fit(photo.shape[:2], (picture_px, picture_px))
     picture = resize_photo(photo, size)

@@ -7,6 +7,7 @@ import pytest
 from flax import linen as nn, nnx
 
 import mlfem_jax as mlfem
+from mlfem_jax.attribution.target import class_score
 from tests.networks import photographs
 
 
@@ -274,3 +275,34 @@ def test_a_layer_that_is_called_twice_has_no_one_gradient(kind):
     np.testing.assert_allclose(backbone.apply(backbone.params, inputs)[1]["relu"], np.maximum(INPUTS, 0).clip(1) - 1)
     with pytest.raises(ValueError, match="calls 'relu' more than once"):
         mlfem.explain(backbone, photographs(1), method="grad_cam")
+
+
+def test_a_network_of_grey_images_says_what_to_do():
+    class Grey(nnx.Module):
+        def __init__(self, *, rngs):
+            self.conv = nnx.Conv(1, 4, (3, 3), rngs=rngs)
+
+        def __call__(self, inputs):
+            return self.conv(inputs).mean(axis=(1, 2))
+
+    net = Grey(rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=r"one that takes 1 channel\. Let it take red, green and blue, and begin with"):
+        mlfem.from_nnx(net, ["conv"], input_size=(8, 8), preprocess=lambda images: images[..., :1])
+    linen = nn.Sequential([nn.Conv(4, (3, 3)), lambda x: x.mean(axis=(1, 2))])
+    variables = linen.init(jax.random.key(0), INPUTS[..., :1])
+    with pytest.raises(ValueError, match=r"one that takes 1 channel"):
+        mlfem.from_linen(linen, variables, ["layers_0"], input_size=(8, 8))
+
+
+def test_a_single_logit_is_read_by_sigmoid():
+    def of(classes):
+        return mlfem.from_function(
+            lambda params, inputs: (inputs.mean(axis=(1, 2))[:, :classes], OrderedDict(a=inputs)), (), input_size=(8, 8)
+        )
+
+    one, many = of(1), of(3)
+    assert (one.output, many.output) == ("sigmoid", "softmax")
+    logits = jnp.array([[0.0]])
+    assert class_score(logits, jnp.zeros((1, 1), int), "probability", one.output).tolist() == [0.5]
+    found = class_score(logits, jnp.zeros((1, 1), int), "log_probability", one.output)
+    assert found.tolist() == pytest.approx([np.log(0.5)])

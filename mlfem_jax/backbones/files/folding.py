@@ -49,6 +49,9 @@ def fold(shapes: Any, arrays: Arrays, names: Names, *, epsilon: float) -> Any:
 
     Returns:
         Nested dict of float32 arrays in the structure of `shapes`.
+
+    Raises:
+        ValueError: a layer that float32 cannot hold; does not name the file.
     """
     folded = {path: _fold_layer(arrays, *names(path), epsilon=epsilon) for path, _ in _layers(shapes)}
     return jax.tree_util.tree_map_with_path(lambda path, _: folded[_join(path[:-1])][path[-1].key], shapes)
@@ -114,7 +117,11 @@ def _fold_layer(arrays: Arrays, conv: str, norm: str | None, *, epsilon: float) 
         gamma, beta, mean, variance = (np.asarray(arrays[f"{norm}.{entry}"], np.float64) for entry in _NORM)
         scale = gamma / np.sqrt(variance + epsilon)
         kernel, bias = kernel * scale, beta + (bias - mean) * scale
-    return {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}
+    with np.errstate(over="ignore"):
+        folded = {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}
+    if not all(np.isfinite(array).all() for array in folded.values()):
+        raise ValueError(f"{conv}.weight is beyond float32 once {norm} is folded into it")
+    return folded
 
 
 def _layers(shapes: Any) -> list[tuple[str, dict[str, Any]]]:

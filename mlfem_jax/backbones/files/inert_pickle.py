@@ -1,8 +1,11 @@
 """A reader of pickles that cannot run anything: it knows the opcodes of containers and a table of names."""
 
+import dataclasses
 import io
 import pickletools
 from collections.abc import Callable, Mapping
+
+from mlfem_jax.backbones.files.limits import OPCODES, printable
 
 _MARK = object()
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
@@ -10,12 +13,27 @@ _EMPTY: dict[str, Callable[[], object]] = {"EMPTY_DICT": dict, "EMPTY_LIST": lis
 _TUPLE_LENGTHS = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _LITERALS = frozenset(
     "INT LONG LONG1 LONG4 BININT BININT1 BININT2 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE "
-    "BINUNICODE SHORT_BINUNICODE BINUNICODE8".split()
+    "BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8".split()
 )
 
 
 class RefusedError(ValueError):
     """A pickle holds something else than tensors and containers."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Inert:
+    """Stands for an object that is left out: whatever is done to it gives it back unchanged.
+
+    Attributes:
+        name: the object's class or function.
+    """
+
+    name: str = "object"
+
+    def __call__(self, *_: object) -> "Inert":
+        """Itself."""
+        return self
 
 
 def read_pickle(
@@ -45,7 +63,7 @@ def read_pickle(
             machine.step(opcode.name, argument)
         return machine.pop()
     except (LookupError, TypeError, OverflowError, AttributeError, RecursionError) as error:
-        raise ValueError(f"the pickle in it is damaged ({type(error).__name__}: {error})") from error
+        raise ValueError(f"the pickle in it is damaged ({type(error).__name__}: {printable(str(error))})") from error
 
 
 class _Machine:
@@ -55,9 +73,11 @@ class _Machine:
         self.names, self.persistent = names, persistent
         self.stack: list[object] = []
         self.memo: dict[int, object] = {}
+        self.steps = 0
 
     def step(self, opcode: str, argument: object) -> None:
         """Does one opcode."""
+        self.spend(1)
         match opcode:
             case "PROTO" | "FRAME" | "STOP":
                 pass
@@ -66,7 +86,8 @@ class _Machine:
             case "GLOBAL":
                 self.stack.append(self.find(str(argument).replace(" ", ".", 1)))
             case "STACK_GLOBAL":
-                name, module = self.pop(), self.pop()
+                # Of another type a name may print without end: a few bytes of pickle hold a list of 2**60 items.
+                name, module = (_check_type(self.pop(), str) for _ in range(2))
                 self.stack.append(self.find(f"{module}.{name}"))
             case "PUT" | "BINPUT" | "LONG_BINPUT":
                 self.memo[int(str(argument))] = self.top()
@@ -75,14 +96,18 @@ class _Machine:
             case "GET" | "BINGET" | "LONG_BINGET":
                 self.stack.append(self.memo[int(str(argument))])
             case "REDUCE":
-                arguments, function = self.pop(), self.pop()
+                arguments, function = _check_type(self.pop(), tuple), self.pop()
+                self.spend(10 * sum(len(part) for part in arguments if isinstance(part, list | tuple)))
                 self.stack.append(_call(function, arguments))
+            case "NEWOBJ":
+                self.pop()
+                _check_type(self.top(), Inert)
             case "BINPERSID" if self.persistent is not None:
                 self.stack.append(self.persistent(self.pop()))
             case "BUILD":
                 # An OrderedDict's attributes (`_metadata` of a state dict) are dropped: nothing is ever set.
                 self.pop()
-                _check_type(self.top(), dict)
+                _check_type(self.top(), (dict, Inert))
             case _ if opcode in _LITERALS:
                 self.stack.append(argument)
             case _:
@@ -100,18 +125,35 @@ class _Machine:
             self.stack.append(tuple(self.pop_to_mark()))
         elif opcode in ("APPEND", "APPENDS"):
             items = self.pop_to_mark() if opcode == "APPENDS" else [self.pop()]
-            _check_type(self.top(), list).extend(items)
+            target = _check_type(self.top(), (list, Inert))
+            if isinstance(target, list):
+                target.extend(items)
         elif opcode in ("SETITEM", "SETITEMS"):
             items = self.pop_to_mark() if opcode == "SETITEMS" else [self.pop(), self.pop()][::-1]
-            _set_items(_check_type(self.top(), dict), zip(items[::2], items[1::2], strict=True))
+            target = _check_type(self.top(), (dict, Inert))
+            if isinstance(target, dict):
+                _set_items(target, zip(items[::2], items[1::2], strict=True))
+        elif opcode == "EMPTY_SET":
+            self.stack.append(Inert("set"))
+        elif opcode in ("ADDITEMS", "FROZENSET"):
+            self.pop_to_mark()
+            if opcode == "FROZENSET":
+                self.stack.append(Inert("frozenset"))
         else:
             raise RefusedError(f"it has the pickle opcode {opcode}; refused, and nothing in it was run")
 
     def find(self, name: str) -> object:
         """What a global stands for."""
         if name not in self.names:
-            raise RefusedError(f"it names the Python object {name!r}; refused, and nothing in it was run")
+            shown = printable(name)
+            raise RefusedError(f"it names the Python object {shown!r}; refused, and nothing in it was run")
         return self.names[name]
+
+    def spend(self, steps: int) -> None:
+        """Counts what the pickle has made us do."""
+        self.steps += steps
+        if self.steps > OPCODES:
+            raise ValueError(f"the pickle in it takes more than {OPCODES} steps")
 
     def top(self) -> object:
         """The top of the stack, which stays there."""
@@ -141,18 +183,17 @@ def ordered_dict(pairs: object = ()) -> dict[object, object]:
     return result
 
 
-def _call(function: object, arguments: object) -> object:
+def _call(function: object, arguments: tuple) -> object:
     # Whatever is callable on the stack came out of the table of names.
     if not callable(function):
         raise RefusedError(f"it calls a {type(function).__name__}; refused, and nothing in it was run")
-    return function(*_check_type(arguments, tuple))
+    return function(*arguments)
 
 
 def _set_items(target: dict, items) -> None:
     for key, value in items:
-        # A deeply nested tuple as a key would overflow the C stack when hashed.
-        _check_type(key, (str, int, float))
-        target[key] = value
+        # A deeply nested tuple would overflow the C stack when hashed: such a key is told from others, and no more.
+        target[key if isinstance(key, str | int | float) else Inert("key")] = value
 
 
 def _check_type(value, expected):

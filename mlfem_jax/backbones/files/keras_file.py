@@ -1,11 +1,14 @@
-"""Reads the arrays of an HDF5 file that Keras wrote."""
+"""Keras weight files: their arrays, and their names as torchvision has them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from mlfem_jax.backbones.files.hdf5_file import open_hdf5, read_datasets, read_names
+from mlfem_jax.backbones.files.limits import printable
 
 _TORCH_LEAVES = {
     "kernel": "weight",
@@ -14,6 +17,8 @@ _TORCH_LEAVES = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
+_LEAVES = {"bn": ("gamma", "beta", "moving_mean", "moving_variance")}
+_KINDS = {"conv2d": "conv", "batch_normalization": "bn"}
 
 
 def read_keras_file(path: Path) -> dict[str, np.ndarray]:
@@ -30,39 +35,58 @@ def read_keras_file(path: Path) -> dict[str, np.ndarray]:
         Arrays by name, in Keras' axis order: kernels are (height, width, in, out) or (in, out).
 
     Raises:
-        ModuleNotFoundError: h5py is not installed.
-        ValueError: no Keras file, or a damaged one; names the file.
+        ValueError: no Keras file, or a damaged one. Errors of h5py pass: the caller names the file.
     """
-    try:
-        import h5py
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{path}: reading a Keras file needs h5py: pip install h5py") from error
-    try:
-        with h5py.File(path, "r") as file:
-            root = file["model_weights"] if "model_weights" in file else file
-            pairs = _named(root) if "layer_names" in root.attrs else _numbered(root)
-            arrays = {name: _array(file, name, dataset) for name, dataset in pairs}
-    except (OSError, KeyError, RuntimeError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path}: not a readable Keras weight file ({error})") from error
-    if len(arrays) != len(pairs) or not arrays:
-        raise ValueError(f"{path}: {len(pairs)} arrays under {len(arrays)} names; expected one name for each")
-    return arrays
+    present = path.stat().st_size
+    with open_hdf5(path) as (groups, datasets):
+        root = "model_weights" if "model_weights" in groups else ""
+        attributes = groups[root].attrs
+        listed = "layer_names" in attributes or "layer_names0" in attributes
+        pairs = _listed(groups, datasets, root, present) if listed else _numbered(datasets)
+        chosen = dict(pairs)
+        if len(chosen) != len(pairs) or not chosen:
+            raise ValueError(f"{len(pairs)} arrays under {len(chosen)} names; expected one name for each")
+        return read_datasets(chosen, present)
 
 
 def torch_resnet(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays of a Keras ResNet as a torchvision state dict, in which convolutions have a bias too.
 
     The networks still differ: Keras puts the stride of a bottleneck into its first 1x1 convolution (v1), its
-    batch norms have epsilon 1.001e-5, and it was trained on BGR pixels in 0..255 less their means.
+    batch norms have epsilon 1.001e-5, and it was trained on BGR pixels in 0..255 less their means. A file of Keras 3
+    numbers the layers of each kind in their order; those of a ResNet-50 get their names back.
 
     Args:
-        arrays: as `read_keras_file` returns them, "conv2_block1_0_conv/kernel" and so on.
+        arrays: as `read_keras_file` returns them, "conv2_block1_0_conv/kernel" or "conv2d_3/0" and so on.
 
     Returns:
         The arrays by torchvision's names, in torch's axis order; an array without a Keras name ("layer/weight") is
         one of a state dict already, and is kept as it is.
     """
-    return {_torch_name(name): _torch_axes(array) if "/" in name else array for name, array in arrays.items()}
+    layers = dict(_resnet50_layers()) if "conv2d/0" in arrays else {}
+    named = {_layer_name(name, layers): array for name, array in arrays.items()}
+    return {_torch_name(name): _torch_axes(array) if "/" in name else array for name, array in named.items()}
+
+
+def _resnet50_layers() -> Iterator[tuple[str, str]]:
+    """(number, name) of the layers with arrays, in the order in which Keras keeps them."""
+    blocks = ["conv1"]
+    for stage, depth in enumerate((3, 4, 6, 3), start=2):
+        for block in range(1, depth + 1):
+            # The shortcut's convolution stands between the second and the third.
+            blocks += [f"conv{stage}_block{block}_{index}" for index in ("1203" if block == 1 else "123")]
+    for kind, short in _KINDS.items():
+        for index, block in enumerate(blocks):
+            yield f"{kind}_{index}" if index else kind, f"{block}_{short}"
+    yield "dense", "predictions"
+
+
+def _layer_name(name: str, layers: Mapping[str, str]) -> str:
+    """Of "conv2d_3/0" the name "conv2_block1_0_conv/kernel"; any other name as it is."""
+    layer, _, leaf = name.rpartition("/")
+    layer = layers.get(layer, layer)
+    leaves = _LEAVES.get(layer.rpartition("_")[2], ("kernel", "bias"))
+    return f"{layer}/{leaves[int(leaf)]}" if layer and re.fullmatch("[0-3]", leaf) and int(leaf) < len(leaves) else name
 
 
 def _torch_name(name: str) -> str:
@@ -84,34 +108,25 @@ def _torch_axes(array: np.ndarray) -> np.ndarray:
     return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
 
 
-def _named(root: Any) -> list[tuple[str, Any]]:
+def _listed(groups: Mapping[str, Any], datasets: Mapping[str, Any], root: str, present: int) -> list[tuple[str, Any]]:
     pairs = []
-    for layer in map(_text, root.attrs["layer_names"]):
-        for weight in map(_text, root[layer].attrs["weight_names"]):
-            # A weight's name repeats its scopes, and ends in ":0" where TensorFlow wrote it.
-            name = weight.split("/")[-1].removesuffix(":0")
-            pairs.append((f"{layer}/{name}", root[layer][weight]))
+    for layer in read_names(groups[root], "layer_names", present):
+        place = f"{root}/{layer}".strip("/")
+        if place not in groups:
+            raise ValueError(f"lacks the layer {printable(layer)}")
+        weights = read_names(groups[place], "weight_names", present)
+        # A weight's name repeats its scopes, and ends in ":0" where TensorFlow wrote it.
+        leaves = [weight.split("/")[-1].removesuffix(":0") for weight in weights]
+        for weight, leaf in zip(weights, leaves, strict=True):
+            if f"{place}/{weight}" not in datasets:
+                raise ValueError(f"lacks {printable(weight)} of the layer {printable(layer)}")
+            pairs.append((f"{layer}/{leaf}", datasets[f"{place}/{weight}"]))
     return pairs
 
 
-def _numbered(root: Any) -> list[tuple[str, Any]]:
-    names: list[str] = []
-    root.visit(names.append)
+def _numbered(datasets: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [
-        (name.removeprefix("layers/").replace("/vars/", "/"), root[name])
-        for name in names
-        if name.split("/")[-2:-1] == ["vars"]
+        (name.removeprefix("layers/").replace("/vars/", "/"), dataset)
+        for name, dataset in datasets.items()
+        if name.split("/")[-2:-1] == ["vars"] and not name.startswith("optimizer/")
     ]
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _array(file: Any, name: str, dataset: Any) -> np.ndarray:
-    # HDF5 can name other files, as links and as storage: a weight file must not read them.
-    if dataset.file.filename != file.filename or dataset.external:
-        raise ValueError(f"{name} lies in another file; refused")
-    if dataset.dtype.kind not in "biuf":
-        raise ValueError(f"{name} holds {dataset.dtype}, not numbers")
-    return dataset[()]

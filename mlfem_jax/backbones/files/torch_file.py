@@ -1,23 +1,29 @@
 """Reads the tensors of a `torch.save` file, of the zip and of the legacy layout, without torch."""
 
 import dataclasses
+import functools
 import io
 import math
 import struct
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 
-from mlfem_jax.backbones.files.inert_pickle import RefusedError, ordered_dict, read_pickle
+from mlfem_jax.backbones.files.inert_pickle import Inert, RefusedError, ordered_dict, read_pickle
+from mlfem_jax.backbones.files.limits import DEPTH, ENTRIES, printable
+from mlfem_jax.backbones.files.zip_file import open_zip
 
 # The pickle of the number that opens a legacy file, behind its protocol byte.
 LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
 _LEGACY_PROTOCOL = 1001
 _MAX_RANK = 32
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
+# What holds the network where a checkpoint holds more; the first that is there.
+_WRAPPERS = (
+    *("state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params"),
+    *("ema_state_dict", "state_dict_ema", "model_ema", "ema"),
+)
 _ADVICE = "A whole model or training state? Save its weights: torch.save(model.state_dict(), file)"
 
 # Both layouts store little-endian elements (a zip made elsewhere says so in its member "byteorder").
@@ -53,7 +59,7 @@ class _Tensor:
 def read_torch_file(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a state dict that `torch.save` wrote, by name; nothing in the file is executed.
 
-    A state dict inside a dict, under "state_dict", "model_state_dict" or "model", is unwrapped.
+    A state dict inside a dict, under one of the usual names, is unwrapped. What is no tensor and no number is left out.
 
     Args:
         path: a `.pth` or `.pt` file of either layout.
@@ -62,47 +68,42 @@ def read_torch_file(path: Path) -> dict[str, np.ndarray]:
         Read-only arrays in the dtypes of the file (bfloat16 as `ml_dtypes.bfloat16`).
 
     Raises:
-        ValueError: it holds anything but tensors and plain containers, or is damaged; names the file.
+        ValueError: it holds objects that are not known to be harmless, no tensor, or is damaged. Errors of `zipfile`
+            pass: the caller names the file.
     """
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"PK"
     try:
-        content, buffers = _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
-        return {name: _array(name, value, buffers) for name, value in _state_dict(content).items()}
+        return _read_zip(path) if zipped else _read_legacy(path)
     except RefusedError as error:
-        raise ValueError(f"{path}: {error}. {_ADVICE}") from error
-    except (ValueError, OverflowError, RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not a readable torch file: {error}") from error
+        raise ValueError(f"{error}. {_ADVICE}") from error
 
 
-def _read_zip(path: Path) -> tuple[object, Callable[[_Storage], memoryview]]:
-    archive = _members(path)
-    roots = [name.removesuffix("data.pkl") for name in archive if name.endswith("data.pkl")]
-    if len(roots) != 1:
-        raise ValueError(f"expected one member data.pkl as torch.save writes, found {len(roots)}")
-    root = roots[0]
-    if archive.get(f"{root}byteorder", b"little") != b"little":
-        raise ValueError("it was written by a big-endian machine, which is not read")
-
-    def buffer(storage: _Storage) -> memoryview:
-        name = f"{root}data/{storage.key}"
-        if name not in archive:
-            raise ValueError(f"it lacks the member {name!r} that a tensor names")
-        return memoryview(archive[name])
-
-    return read_pickle(io.BytesIO(archive[f"{root}data.pkl"]), _NAMES, _persistent), buffer
-
-
-def _members(path: Path) -> dict[str, bytes]:
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
+def _read_zip(path: Path) -> dict[str, np.ndarray]:
+    with open_zip(path) as archive:
+        members = {member.filename: member for member in archive.infolist()}
+        roots = [name.removesuffix("data.pkl") for name in members if name.endswith("data.pkl")]
+        if len(roots) != 1:
+            raise ValueError(f"expected one member data.pkl as torch.save writes, found {len(roots)}")
+        root = roots[0]
         # torch.save stores members as they are: together they fit in the file, and no bomb does.
-        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        if any(member.compress_size != member.file_size or member.compress_type for member in members.values()):
             raise ValueError("its members are compressed, which torch.save never does")
-        if sum(member.file_size for member in members) > path.stat().st_size:
-            raise ValueError("its members declare more bytes than the file has")
-        return {member.filename: archive.read(member) for member in members}
+        if f"{root}byteorder" in members and archive.read(f"{root}byteorder") != b"little":
+            raise ValueError("it was written by a big-endian machine, which is not read")
+
+        @functools.cache
+        def buffer(key: str) -> memoryview:
+            name = f"{root}data/{key}"
+            if name not in members:
+                raise ValueError(f"it lacks the member {printable(name)!r} that a tensor names")
+            return memoryview(archive.read(name))
+
+        content = read_pickle(io.BytesIO(archive.read(f"{root}data.pkl")), _NAMES, _persistent)
+        return _arrays(content, buffer)
 
 
-def _read_legacy(path: Path) -> tuple[object, Callable[[_Storage], memoryview]]:
+def _read_legacy(path: Path) -> dict[str, np.ndarray]:
     data = path.read_bytes()
     stream = io.BytesIO(data)
     read_pickle(stream, {})  # the magic number, which told this layout
@@ -120,12 +121,12 @@ def _read_legacy(path: Path) -> tuple[object, Callable[[_Storage], memoryview]]:
     keys = read_pickle(stream, {})
     views = _legacy_buffers(memoryview(data), stream.tell(), keys, storages)
 
-    def buffer(storage: _Storage) -> memoryview:
-        if storage.key not in views:
-            raise ValueError(f"it lacks the storage {storage.key!r:.50} that a tensor names")
-        return views[storage.key]
+    def buffer(key: str) -> memoryview:
+        if key not in views:
+            raise ValueError(f"it lacks the storage {printable(key)!r} that a tensor names")
+        return views[key]
 
-    return content, buffer
+    return _arrays(content, buffer)
 
 
 def _legacy_buffers(
@@ -178,38 +179,101 @@ def _parameter(tensor: object, *_: object) -> object:
     return tensor
 
 
+# Harmless objects that people keep beside their tensors. They are not made: an `Inert` takes the place of each.
+_BESIDE = """
+    argparse.Namespace types.SimpleNamespace collections.Counter collections.defaultdict collections.deque
+    datetime.date datetime.datetime datetime.time datetime.timedelta datetime.timezone decimal.Decimal
+    fractions.Fraction uuid.UUID pathlib.Path pathlib.PosixPath pathlib.WindowsPath pathlib.PurePosixPath
+    pathlib.PureWindowsPath _codecs.encode copy_reg._reconstructor copyreg._reconstructor
+    numpy.dtype numpy.ndarray numpy.core.multiarray.scalar numpy.core.multiarray._reconstruct
+    numpy._core.multiarray.scalar numpy._core.multiarray._reconstruct numpy.core.numeric._frombuffer
+    numpy._core.numeric._frombuffer torch.device torch.strided torch.contiguous_format torch.channels_last
+    torch.serialization._get_layout torch.torch_version.TorchVersion
+    pytorch_lightning.utilities.parsing.AttributeDict lightning_fabric.utilities.data.AttributeDict
+    lightning.fabric.utilities.data.AttributeDict lightning.pytorch.utilities.parsing.AttributeDict
+    omegaconf.dictconfig.DictConfig omegaconf.listconfig.ListConfig omegaconf.base.ContainerMetadata
+    omegaconf.base.Metadata omegaconf.nodes.AnyNode typing.Any easydict.EasyDict addict.addict.Dict
+    yacs.config.CfgNode box.box.Box
+""".split()
+_BUILTINS = "set frozenset complex range slice bytearray bytes list dict tuple int float str bool object".split()
+_TORCH_DTYPES = """
+    float16 float32 float64 half float double bfloat16 uint8 int8 int16 int32 int64 short int long bool complex64
+    complex128
+""".split()
+
 _NAMES: dict[str, object] = {
+    **{name: Inert(name) for name in _BESIDE},
+    **{f"{module}.{name}": Inert(name) for module in ("builtins", "__builtin__") for name in _BUILTINS},
+    **{f"torch.{name}": Inert(f"torch.{name}") for name in _TORCH_DTYPES},
     "collections.OrderedDict": ordered_dict,
     "torch.Size": lambda values: values,
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter_with_state": _parameter,
     **{f"torch.{name}": dtype for name, dtype in _STORAGE_DTYPES.items()},
     **{f"torch.cuda.{name}": dtype for name, dtype in _STORAGE_DTYPES.items()},
 }
 
 
+def _arrays(content: object, buffer: Callable[[str], memoryview]) -> dict[str, np.ndarray]:
+    entries = _state_dict(content)
+    arrays = {name: _array(name, value, buffer) for name, value in entries.items() if _is_array(value)}
+    if not any(isinstance(entry, _Tensor) for entry in entries.values()):
+        kinds = ", ".join(sorted({getattr(value, "name", type(value).__name__) for value in entries.values()}))
+        raise ValueError(f"expected tensors by name, found {printable(kinds) or 'none'}")
+    return arrays
+
+
 def _state_dict(content: object) -> dict[str, object]:
-    if isinstance(content, dict):
-        content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), content)
-    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise ValueError(f"expected a state dict (tensors by name), found a {type(content).__name__}")
-    return content
+    """The entries of the network's dict; those of dicts in it by their names joined with "."."""
+    for _ in range(DEPTH):
+        if not isinstance(content, dict):
+            raise ValueError(f"expected a state dict (tensors by name), found a {type(content).__name__}")
+        inner = next((content[key] for key in _WRAPPERS if _holds_tensors(content.get(key))), None)
+        if inner is None:
+            return _flat(content)
+        content = inner
+    raise ValueError(f"dicts in dicts, deeper than {DEPTH}")
 
 
-def _array(name: str, value: object, buffer: Callable[[_Storage], memoryview]) -> np.ndarray:
-    if isinstance(value, bool | int | float) and np.asarray(value).dtype != object:
-        return np.asarray(value)
+def _holds_tensors(content: object) -> bool:
+    return isinstance(content, dict) and any(isinstance(value, _Tensor | dict) for value in content.values())
+
+
+def _flat(content: dict) -> dict[str, object]:
+    flat: dict[str, object] = {}
+    waiting, left = [("", 0, content)], ENTRIES
+    while waiting:
+        prefix, depth, inner = waiting.pop()
+        for key, value in inner.items():
+            if (left := left - 1) < 0 or depth > DEPTH or len(prefix) > 1000:
+                raise ValueError(f"dicts in dicts, deeper than {DEPTH} or with more than {ENTRIES} entries")
+            if not isinstance(key, str) and isinstance(value, _Tensor):
+                raise ValueError(f"a tensor is called by a {type(key).__name__}, expected a text")
+            name = f"{prefix}{key if isinstance(key, str | int | float) else 'object'}"
+            if isinstance(value, dict):
+                waiting.append((f"{name}.", depth + 1, value))
+            else:
+                flat[name] = value
+    return flat
+
+
+def _is_array(value: object) -> bool:
+    return isinstance(value, _Tensor) or (isinstance(value, int | float) and np.asarray(value).dtype != object)
+
+
+def _array(name: str, value: object, buffer: Callable[[str], memoryview]) -> np.ndarray:
     if not isinstance(value, _Tensor):
-        raise ValueError(f"its entry {name!r:.80} is a {type(value).__name__}, not a tensor")
-    storage = value.storage
-    data = buffer(storage)
+        return np.asarray(value)
+    storage, shown = value.storage, repr(printable(name))
+    data = buffer(storage.key)
     if len(data) != storage.length * storage.dtype.itemsize:
-        raise ValueError(f"{name!r:.80}: {len(data)} bytes are there, expected {storage.length} {storage.dtype}")
+        raise ValueError(f"{shown}: {len(data)} bytes are there, expected {storage.length} {storage.dtype}")
     elements = math.prod(value.size)
     last = value.offset + sum((n - 1) * step for n, step in zip(value.size, value.stride, strict=True))
     if elements > storage.length or (elements and last >= storage.length):
-        raise ValueError(f"{name!r:.80} reaches outside of its storage of {storage.length} elements")
+        raise ValueError(f"{shown} reaches outside of its storage of {storage.length} elements")
     if not elements:
         return np.zeros(value.size, storage.dtype)
     strides = [step * storage.dtype.itemsize for step in value.stride]

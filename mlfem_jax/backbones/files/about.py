@@ -1,0 +1,108 @@
+"""What a weight file says about its network, and whether it is one of ImageNet's published files."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlfem_jax.backbones.base import Output
+from mlfem_jax.backbones.files.limits import naming, printable, read_json
+from mlfem_jax.backbones.files.read import LABELS, weights_folder
+
+_CONFIG = "config.json"  # of Hugging Face
+_PUBLISHED = frozenset(
+    """
+    f37072fd 5c106cde b627a593 333f7ec4 0676ba61 11ad3fa6 19c8e357 63fe2227 cd907fc2 5d3b4d8f 394f9c45 f82ba261 b121ed2d
+    397923af dcbb9e9d 6c64b313 c79401a0 57934424
+    """.split()
+)
+"""First digits of the SHA-256 of torchvision's published ImageNet files (both generations of ResNet-18 to 152; VGG-16,
+VGG-19, and theirs with batch norm) and of EfficientNet-Lite0's, which bear them in their names."""
+_PUBLISHED_KERAS = "2cb95161c43110f7111970584f804107"
+"""MD5 of keras.applications' ResNet-50 of ImageNet."""
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+    """What a weight file says about its network; nothing in most.
+
+    Attributes:
+        backbone: name of the architecture, in the folder of a run.
+        labels: names of the classes, in the order of the logits; empty where it does not say.
+        output: how its logits were trained to be read; None where it does not say.
+        imagenet: whether its classes are known to be the 1000 of ImageNet, in the usual order.
+    """
+
+    backbone: str | None = None
+    labels: tuple[str, ...] = ()
+    output: Output | None = None
+    imagenet: bool = False
+
+
+def read_about(path: str | Path) -> About:
+    """What stands beside or in a weight file about its network.
+
+    The folder of a run of `train.classifier` says all in its classifier.json. A folder of Hugging Face says the classes
+    and the kind of problem in its config.json; timm's says by a tag that ends in "in1k" that it is ImageNet's. Any
+    other file is ImageNet's where its bytes are those of a published file, by their hash, whatever its name is.
+
+    Args:
+        path: as for `read_weights`.
+
+    Raises:
+        ValueError: what it says is damaged; names the file.
+
+    Example:
+        >>> read_about("/nowhere/weights.npz")
+        About(backbone=None, labels=(), output=None, imagenet=False)
+    """
+    path = weights_folder(Path(path))
+    if path.is_file():
+        return About(imagenet=_is_published(path))
+    for name, said in ((LABELS, _of_run), (_CONFIG, _of_hugging_face)):
+        if (path / name).exists():
+            with naming(path / name):
+                return said(read_json(path / name))
+    return About()
+
+
+def _of_run(content: Mapping[str, Any]) -> About:
+    labels, output, backbone = content.get("labels"), content.get("loss"), content.get("backbone")
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels) or not labels:
+        raise ValueError('expected "labels": a list of names')
+    if output not in (None, "softmax", "sigmoid"):
+        raise ValueError(f'expected "loss": softmax or sigmoid, got {_shown(output)}')
+    if not isinstance(backbone, str | None):
+        raise ValueError(f'expected "backbone": a name, got {_shown(backbone)}')
+    return About(backbone, tuple(printable(label) for label in labels), output)
+
+
+def _of_hugging_face(content: Mapping[str, Any]) -> About:
+    output = "sigmoid" if content.get("problem_type") == "multi_label_classification" else None
+    timm = content.get("pretrained_cfg")
+    tag = timm.get("tag") if isinstance(timm, dict) else None
+    imagenet = isinstance(tag, str) and tag.endswith("in1k") and content.get("num_classes", 1000) == 1000
+    said = content.get("label_names") or content.get("id2label") or []
+    names = [said.get(str(index)) for index in range(len(said))] if isinstance(said, dict) else said
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError('expected "id2label" with a name for each number from 0')
+    if all(name == f"LABEL_{index}" for index, name in enumerate(names)):
+        names = []  # what transformers writes where nobody named the classes
+    return About(None, tuple(printable(str(name)) for name in names), output, imagenet)
+
+
+def _is_published(path: Path) -> bool:
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        if sha256[:8] in _PUBLISHED:
+            return True
+        file.seek(0)
+        is_hdf5 = file.read(4) == b"\x89HDF"
+        file.seek(0)
+        return is_hdf5 and hashlib.file_digest(file, "md5").hexdigest() == _PUBLISHED_KERAS
+
+
+def _shown(value: object) -> str:
+    return printable(json.dumps(value))

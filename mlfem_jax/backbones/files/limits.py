@@ -1,0 +1,159 @@
+"""How much a weight file may ask for, and how its faults are told: one place for every format.
+
+Every reader lists what its file declares and asks `check_sizes` before it takes memory. Whatever goes wrong in a reader
+leaves `naming` as one ValueError that names the file.
+"""
+
+import contextlib
+import json
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+PACKED_BYTES = 640 * 2**20
+"""What the arrays of a compressed file may unfold to; a large file, to `PACKED_RATIO` times its own size."""
+PACKED_RATIO = 4
+ENTRIES = 100_000
+"""Arrays, members of a zip, links of a folder, chunks: none of them may be more."""
+DEPTH = 32
+"""Folders in folders, groups in groups, dicts in dicts."""
+HEADER_BYTES = 2**24
+"""Of JSON, of a zip's directory: what is parsed before anything is known."""
+OPCODES = 2_000_000
+"""Steps of a pickle; a state dict needs about forty for each tensor."""
+_SHOWN = 80
+_MESSAGE = 1500
+
+# Numbers of one byte and more that NumPy knows only through JAX's own types. Two float4 share a byte: not read.
+_SMALL_FLOATS = frozenset(
+    np.dtype(dtype)
+    for dtype in (
+        ml_dtypes.bfloat16,
+        ml_dtypes.float8_e4m3fn,
+        ml_dtypes.float8_e4m3fnuz,
+        ml_dtypes.float8_e5m2,
+        ml_dtypes.float8_e5m2fnuz,
+        ml_dtypes.float8_e8m0fnu,
+    )
+)
+
+
+@contextlib.contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Within the block, any error becomes a ValueError of bounded length that begins with the file's name.
+
+    Args:
+        path: the file.
+
+    Returns:
+        A context manager. A library that is not installed is no fault of the file: ModuleNotFoundError passes.
+
+    Example:
+        >>> with naming("a.npz"):
+        ...     {}["w"]
+        Traceback (most recent call last):
+        ValueError: a.npz: damaged (KeyError: 'w')
+    """
+    try:
+        yield
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:
+        text = str(error) if isinstance(error, ValueError) else f"damaged ({type(error).__name__}: {error})"
+        raise ValueError(f"{path}: {printable(' '.join(text.split()), _MESSAGE)}") from error
+
+
+def printable(text: str, length: int = _SHOWN) -> str:
+    """The text, cut, with signs that would move a terminal's cursor as escapes; line breaks stay.
+
+    Example:
+        >>> printable("a" * 100, 5), len(printable(chr(27)))
+        ('aaaaa...', 4)
+    """
+    cut = text[:length] + ("..." if len(text) > length else "")
+    return "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in cut)
+
+
+def is_number(dtype: np.dtype) -> bool:
+    """Whether arrays of this dtype are numbers: boolean, integer, or floating, float8 and bfloat16 among them.
+
+    Example:
+        >>> is_number(np.dtype("f2")), is_number(np.dtype("S3"))
+        (True, False)
+    """
+    return dtype in _SMALL_FLOATS or (dtype.kind in "biuf" and dtype.itemsize <= 16)
+
+
+def is_floating(dtype: np.dtype) -> bool:
+    """Whether arrays of this dtype hold fractions.
+
+    Example:
+        >>> is_floating(np.dtype(ml_dtypes.bfloat16)), is_floating(np.dtype("i4"))
+        (True, False)
+    """
+    return dtype in _SMALL_FLOATS or dtype.kind == "f"
+
+
+def allowance(present: int, *, packed: bool) -> int:
+    """Bytes that the arrays of a file may take together: those that are there, and more where they are packed.
+
+    Example:
+        >>> allowance(100, packed=False), allowance(100, packed=True) == PACKED_BYTES
+        (100, True)
+    """
+    return max(PACKED_BYTES, PACKED_RATIO * present) if packed else present
+
+
+def check_sizes(
+    declared: Iterable[tuple[str, tuple[int, ...], np.dtype]], present: int, *, packed: bool = False
+) -> None:
+    """Nothing where the arrays that a file declares can be what its bytes hold; to be asked before they are read.
+
+    Args:
+        declared: name, shape and dtype of each array.
+        present: bytes of the file or folder.
+        packed: whether it is compressed.
+
+    Raises:
+        ValueError: no array or too many; no numbers; a negative length; more bytes than `allowance`.
+
+    Example:
+        >>> check_sizes([("w", (10**10,), np.dtype("f4"))], 248)
+        Traceback (most recent call last):
+        ValueError: w declares 40000000000 bytes in all, at most 248 can be there
+    """
+    room, total, count = allowance(present, packed=packed), 0, 0
+    for name, shape, dtype in declared:
+        count += 1
+        if not is_number(dtype):
+            raise ValueError(f"{printable(name)} holds {printable(str(dtype))}, expected numbers")
+        if min(shape, default=0) < 0 or len(shape) > DEPTH:
+            raise ValueError(f"{printable(name)} has the shape {printable(str(shape))}")
+        total += math.prod(shape) * dtype.itemsize
+        if total > room:
+            raise ValueError(f"{printable(name)} declares {total} bytes in all, at most {room} can be there")
+        if count > ENTRIES:
+            raise ValueError(f"more than {ENTRIES} arrays")
+    if not count:
+        raise ValueError("holds no arrays")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of at most `HEADER_BYTES`.
+
+    Raises:
+        ValueError: it holds anything else; does not name the file.
+    """
+    if not path.is_file() or path.stat().st_size > HEADER_BYTES:
+        raise ValueError("expected a short file of JSON")
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not readable as JSON ({error})") from error
+    if not isinstance(content, dict) or len(content) > ENTRIES:
+        raise ValueError(f"expected a JSON object, got a {type(content).__name__}")
+    return content

@@ -1,0 +1,95 @@
+"""Reads the arrays of .safetensors files, in one piece or in shards."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from mlfem_jax.backbones.files.limits import HEADER_BYTES, check_sizes, naming, printable, read_json
+
+INDEX = ".index.json"
+"""How the name of a file ends that says which shard holds which array."""
+
+_DTYPES: dict[str, np.dtype] = {
+    name: np.dtype(dtype)
+    for name, dtype in {
+        "BOOL": np.bool_,
+        **{f"{kind}{bits}": f"{kind.lower()}{bits // 8}" for kind in "IU" for bits in (8, 16, 32, 64)},
+        **{f"F{bits}": f"f{bits // 8}" for bits in (16, 32, 64)},
+        "BF16": jnp.bfloat16,
+        "F8_E4M3": jnp.float8_e4m3fn,
+        "F8_E4M3FNUZ": jnp.float8_e4m3fnuz,
+        "F8_E5M2": jnp.float8_e5m2,
+        "F8_E5M2FNUZ": jnp.float8_e5m2fnuz,
+        "F8_E8M0": jnp.float8_e8m0fnu,
+    }.items()
+}
+
+
+def read_safetensors_file(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .safetensors file, float8 and bfloat16 as JAX's types of these names.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Arrays by name.
+
+    Raises:
+        ValueError: a type that is not read (float4, float6 and complex numbers). Errors of `safetensors`, which checks
+            that the declared arrays fill the file, pass: the caller names the file.
+    """
+    import safetensors
+
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if header > min(HEADER_BYTES, size):
+        raise ValueError(f"a .safetensors file of {size} bytes with a header of {header}")
+    with safetensors.safe_open(path, "numpy") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}
+        kinds = {name: piece.get_dtype() for name, piece in slices.items()}
+        for name, kind in kinds.items():
+            if kind not in _DTYPES:
+                raise ValueError(f"{printable(name)} holds {kind}, which is not read; expected {', '.join(_DTYPES)}")
+        check_sizes(((name, tuple(slices[name].get_shape()), _DTYPES[kinds[name]]) for name in kinds), size)
+        if not any(kind.startswith("F8") for kind in kinds.values()):
+            return {name: file.get_tensor(name) for name in kinds}
+    # The library's reader for NumPy does not know float8; its parser gives the bytes of any type.
+    parsed = safetensors.deserialize(path.read_bytes())
+    return {
+        name: np.frombuffer(piece["data"], _DTYPES[piece["dtype"]]).reshape(piece["shape"]) for name, piece in parsed
+    }
+
+
+def read_shards(index: Path, read: Callable[[Path], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of a file in shards, which all lie beside their index.
+
+    Args:
+        index: a JSON file whose "weight_map" says in which file each array lies.
+        read: reads one of those files.
+
+    Returns:
+        Arrays by name, as the index lists them.
+
+    Raises:
+        ValueError: a damaged index, a shard that is elsewhere or lacks an array; does not name the index.
+    """
+    places = read_json(index)["weight_map"]
+    if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
+        raise ValueError('expected a "weight_map" of names to files')
+    arrays: dict[str, np.ndarray] = {}
+    for place in sorted(set(places.values())):
+        if Path(place).name != place or place in (".", ".."):
+            raise ValueError(f"the shard {printable(place)!r} is no file beside it; refused")
+        shard = index.parent / place
+        if not shard.is_file():
+            raise ValueError(f"lacks the shard {printable(place)}")
+        with naming(printable(place)):
+            held = read(shard)
+        for name in (name for name, other in places.items() if other == place):
+            if name not in held:
+                raise ValueError(f"the shard {place} lacks {printable(name)}")
+            arrays[name] = held[name]
+    return arrays
