@@ -103,8 +103,9 @@ def _devices_and_share(
     images: Images, batch_size: BatchSize, devices: Sequence[jax.Device] | None
 ) -> tuple[Devices, int]:
     """The devices that have something to do, and how many images of a batch each of them gets at most."""
-    if batch_size != "auto" and batch_size < 1:
-        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+    if batch_size != "auto" and (batch_size < 1 or batch_size % 1):
+        whole = "" if batch_size < 1 else "a whole number, "
+        raise ValueError(f"batch_size: expected {whole}at least 1, got {batch_size}")
     chosen = chosen_devices(devices)
     most = most_images(chosen) * len(chosen) if batch_size == "auto" else batch_size
     if not isinstance(images, Iterator):
