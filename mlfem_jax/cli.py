@@ -85,7 +85,9 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         status = tyro.cli(command, prog=f"mlfem {name}", args=arguments)
         return status if isinstance(status, int) else 0
     except (ValueError, OSError, MemoryError, ImportError) as error:
-        print(f"mlfem {name}: {error}", file=sys.stderr)
+        from mlfem_jax.folders import printable
+
+        print(f"mlfem {name}: " + "\n".join(map(printable, str(error).splitlines())), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"mlfem {name}: interrupted", file=sys.stderr)

@@ -14,6 +14,7 @@ from PIL import ExifTags, Image, ImageOps
 ImageFile: TypeAlias = str | os.PathLike[str] | bytes | io.BufferedIOBase
 ResizeRule = Literal["stretch", "crop", "native"]
 RESIZE_RULES: tuple[str, ...] = get_args(ResizeRule)
+_BAND = 256  # rows that are converted at a time
 PHOTO_SUFFIXES = frozenset(".avif .bmp .gif .jfif .jp2 .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split())
 
 
@@ -99,11 +100,8 @@ def open_image(file: ImageFile, *, name: str | None = None) -> Iterator[Image.Im
         name = name or os.fspath(file)
     source: Any = file
     try:
-        if (
-            not isinstance(file, io.IOBase)
-            and not stat.S_ISREG(mode := os.stat(file).st_mode)
-            and not stat.S_ISDIR(mode)
-        ):
+        mode = stat.S_IFREG if isinstance(file, io.IOBase) else os.stat(file).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             raise ValueError("a pipe, a socket or a device, not a file")
         with Image.open(source) as image:
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or np.inf):
@@ -181,8 +179,12 @@ def _decode(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
         return _deep_grey(image)
     if not image.has_transparency_data:
         return np.array(image.convert("RGB"))
-    white = Image.new("RGBA", image.size, "white")
-    return np.array(Image.alpha_composite(white, image.convert("RGBA")).convert("RGB"))
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _BAND):  # whole, it would be three copies of 4 bytes a pixel
+        band = image.crop((0, top, image.width, min(top + _BAND, image.height))).convert("RGBA")
+        white = Image.new("RGBA", band.size, "white")
+        pixels[top : top + _BAND] = np.asarray(Image.alpha_composite(white, band).convert("RGB"))
+    return pixels
 
 
 def _deep_grey(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 from jaxtyping import Float32
+from PIL import Image, ImageChops
 
 from mlfem_jax.photos import open_image
 
@@ -28,12 +29,23 @@ def read_density(encoded: bytes, name: str) -> Float32[np.ndarray, "H W"]:
     """
     with open_image(encoded, name=f"{name} does not decode") as image:
         plain = image.mode.startswith(("1", "L", "I", "F")) and not image.has_transparency_data
-        pixels = np.array(image.convert("L") if image.mode == "1" else image if plain else image.convert("RGBA"))
-    if not plain and pixels[..., 3].min() < 255:
+        opaque, spread = (True, 0) if plain else _look(image)
+        values = np.array(image if plain and image.mode != "1" else image.convert("L"), np.float32)
+    if not opaque:
         raise ValueError(f"{name}: expected a density map in grey, found a picture with transparent pixels")
-    if not plain and int(np.ptp(pixels[..., :3], axis=-1).max()) > COLORED:
+    if spread > COLORED:
         raise ValueError(f"{name}: expected a density map in grey, found colors: give the map before its color map")
-    values = pixels.astype(np.float32) if plain else pixels[..., :3].mean(axis=-1, dtype=np.float32)
     if not np.isfinite(values).all() or values.min() < 0:
         raise ValueError(f"{name}: expected a density map that is finite and not negative, found other values")
     return values
+
+
+def _look(image: Image.Image) -> tuple[bool, int]:
+    """Whether all pixels are opaque, and the largest difference of two channels in one."""
+    if image.has_transparency_data:
+        image = image.convert("RGBA") if image.mode != "RGBA" else image
+        if image.getchannel("A").getextrema()[0] < 255:
+            return False, 0
+    red, green, blue = image.convert("RGB").split()
+    pairs = ((red, green), (green, blue), (blue, red))
+    return True, max(ImageChops.difference(*pair).getextrema()[1] for pair in pairs)

@@ -24,6 +24,7 @@ from mlfem_jax.backbones import Forward, load_backbone, select_layers
 from mlfem_jax.compilation import keep_compiled
 from mlfem_jax.engine import BatchSize, map_batches
 from mlfem_jax.files import replacing
+from mlfem_jax.folders import printable
 from mlfem_jax.fusion import ALPHA, OPERATORS, fuse
 from mlfem_jax.gallery.find import find_photos
 from mlfem_jax.gallery.page import ExplainedPhoto, write_page
@@ -82,7 +83,8 @@ def explain(
         ValueError: a name or option that is not known, or no photograph given.
         MemoryError: a batch does not fit the device; it says which size would.
     """
-    paths = find_photos(photos)
+    tell = functools.partial(Console(stderr=True).print, markup=False, highlight=False, soft_wrap=True)
+    paths = find_photos(photos, on_left_out=lambda line: tell(f"mlfem: {line}"))
     if not paths:
         raise ValueError("no photographs given: name files, folders or patterns")
     keep_compiled(cache)
@@ -113,8 +115,8 @@ def explain(
     settings |= {"resize": resize, "dtype": dtype, "mlfem_jax": __version__}
     write_page(out / "index.html", explained, settings=settings, failures=failures)
     for photo in explained:
-        print(f"{photo.name}: " + ", ".join(f"{label} {100 * p:.1f} %" for label, p in photo.top))
-    print(out / "index.html")
+        print(f"{printable(photo.name)}: " + ", ".join(f"{label} {100 * p:.1f} %" for label, p in photo.top))
+    print(printable(out / "index.html"))
     return 1 if failures else 0
 
 
@@ -134,7 +136,7 @@ def _explain_all(
             for photo, *names in _ahead(pool, _read, zip(paths, _names(paths), strict=True)):
                 if isinstance(photo, ValueError):
                     failures.append(str(photo))
-                    console.print(f"mlfem: {photo}", markup=False, highlight=False, soft_wrap=True)
+                    console.print(f"mlfem: {printable(photo)}", markup=False, highlight=False, soft_wrap=True)
                     bar.advance(task)
                 else:
                     seen.append((photo, *names))

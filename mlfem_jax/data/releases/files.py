@@ -144,7 +144,7 @@ def numbers(values: Any, what: str) -> np.ndarray:
 def mask(values: Any, what: str) -> Bool[np.ndarray, "H W"]:
     """A map of fixations as what is set in it; ValueError saying `what` it is where it is no map of real numbers."""
     values = np.asarray(values)
-    if values.ndim != 2 or not np.isfinite(numbers(values, what)).all():
+    if values.ndim != 2 or values.size == 0 or not np.isfinite(numbers(values, what)).all():
         raise ValueError(f"{what} should be a map of finite numbers, (height, width), is {_brief(values)}")
     return values != 0
 

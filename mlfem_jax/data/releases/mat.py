@@ -15,7 +15,7 @@ import numpy as np
 from mlfem_jax.data.releases.files import check_file, named
 
 START_S = 60.0  # for the process to start, scipy to be imported
-LIMIT_S = 6.0  # for a small file; larger ones get more
+LIMIT_S = 5.0  # for a small file; larger ones get more
 LIMIT_S_PER_MB = 2.0  # OSIE's 0.75 MB take 1 s
 
 _TURN = threading.Lock()

@@ -11,7 +11,7 @@ import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
-MEMORY = 2 * 1024**3
+MEMORY = 1024**3
 DENSE = 10**8  # elements of a sparse matrix that is written out
 
 
@@ -29,6 +29,8 @@ def serve(connection: Connection) -> None:
             return
         try:
             connection.send(read(path, variable))
+        except MemoryError:
+            connection.send(("error", f"what it says that it holds does not fit into {MEMORY // 2**20} MiB"))
         except Exception as error:  # scipy raises many unrelated types on damaged files
             connection.send(("error", " ".join(f"{type(error).__name__}: {error}".split())[:200]))
 

@@ -143,7 +143,7 @@ def _read_annotations(
             points = _row_column(annotation["fixations"], where)
             viewings[ids[annotation["image_id"]]].append((worker, points))
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{named(path)}: not a SALICON annotations file, {error!r:.100} is missing") from error
+        raise ValueError(f"{named(path)}: not a SALICON annotations file: {error!r:.100}") from error
     return frames, viewings
 
 
