@@ -44,8 +44,8 @@ def _look(image: Image.Image) -> tuple[bool, int]:
     """Whether all pixels are opaque, and the largest difference of two channels in one."""
     if image.has_transparency_data:
         image = image.convert("RGBA") if image.mode != "RGBA" else image
-        if image.getchannel("A").getextrema()[0] < 255:
+        if image.getchannel("A").getextrema() != (255, 255):
             return False, 0
     red, green, blue = image.convert("RGB").split()
     pairs = ((red, green), (green, blue), (blue, red))
-    return True, max(ImageChops.difference(*pair).getextrema()[1] for pair in pairs)
+    return True, max(int(np.asarray(ImageChops.difference(*pair)).max()) for pair in pairs)

@@ -61,7 +61,8 @@ def main(name: str, trial: Callable[[int, Path], str], count: int) -> None:
 
 
 def judged(read: Callable[[], object], *names: str) -> str:
-    """ "read", or "refused" by one clear line that names one of the files; anything else raises."""
+    """What came of it: read, or refused by one clear line that names one of the files; anything else raises."""
+    started, result = time.perf_counter(), "read"
     try:
         read()
     except (ValueError, FileNotFoundError) as error:

@@ -113,7 +113,9 @@ def _steps(images: Mapping[str, Path], folder: Path) -> list[dict[str, list[str]
     steps: list[dict[str, list[str]]] = [{}, {}, {}, {}]
     for id, path in images.items():
         below = PurePosixPath(unicodedata.normalize("NFC", path.relative_to(folder).as_posix()))
-        fits = ([str(below), f"{folder.name}/{below}"], [id, str(below.with_suffix(""))], [below.name], [below.stem])
+        bare = below.with_suffix("")
+        whole, without = ([str(name), f"{folder.name}/{name}"] for name in (below, bare))
+        fits = (whole, [id, *without], [below.name], [bare.name])
         for step, names in zip(steps, fits, strict=True):
             for name in dict.fromkeys(names):
                 step.setdefault(name, []).append(id)
