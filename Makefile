@@ -3,13 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test campaigns lint format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py --out out/demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto
+
+# What is too long for the tests: each prints what it tried and what failed.
+campaigns: $(VENV)/.test
+	$(BIN)/python -m tests.campaigns.images
+	$(BIN)/python -m tests.campaigns.tables
+	$(BIN)/python -m tests.campaigns.mat
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

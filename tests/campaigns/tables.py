@@ -1,5 +1,6 @@
 """Damaged tables: CSV, text and JSON that data sets are read from: `python -m tests.campaigns.tables [COUNT]`."""
 
+import copy
 import csv
 import io
 import json
@@ -102,7 +103,7 @@ def _json(content: Any, rng: random.Random) -> bytes:
             if rng.random() < 0.2:
                 del place[key]
             else:
-                place[key] = rng.choice(VALUES)
+                place[key] = copy.deepcopy(rng.choice(VALUES))
             break
     encoded = json.dumps(content).encode()
     if rng.random() < 0.1:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlfem_jax.data.releases.files import MOST, named, read_text
+from mlfem_jax.folders import printable
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def cell_count(row: Row, column: str, path: Path) -> int:
 
 def _check_columns(names: list[str], columns: tuple[str, ...], path: Path) -> None:
     if missing := set(columns) - set(names):
-        found = reprlib.repr(", ".join(names))[1:-1] or "nothing"
+        found = printable(", ".join(names)[:200]) or "nothing"
         raise ValueError(f"{named(path)}: expected the columns {', '.join(columns)}; no {sorted(missing)} in {found}")
     if repeated := [name for name, count in Counter(names).items() if name and count > 1]:
         raise ValueError(f"{named(path)}: expected each column once, found {reprlib.repr(repeated[0])} more than once")
