@@ -45,17 +45,20 @@ def load_mat(path: Path, variable: str) -> np.ndarray:
 
 def _ask(path: str, variable: str, limit_s: float) -> tuple[str, Any]:
     process, connection = _worker()
-    answer = None
+    answered = False
     try:
         connection.send((path, variable))
-        answer = connection.recv() if connection.poll(limit_s) else ("error", f"reading it took over {limit_s:.0f} s")
+        if not connection.poll(limit_s):
+            return "error", f"reading it took over {limit_s:.0f} s"
+        answer = connection.recv()
+        answered = True
+        return answer
     except (EOFError, OSError):
-        answer = "error", "its reader crashed"
+        return "error", "its reader crashed"
     finally:  # what did not answer, or was not heard because of Ctrl-C, is not asked again
-        if answer is None or answer[0] == "error":
+        if not answered:
             _worker.cache_clear()
             _stop(process, connection)
-    return answer
 
 
 @functools.cache
