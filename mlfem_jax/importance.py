@@ -3,6 +3,7 @@
 Every function takes ONE example (no batch axis); batch them with `jax.vmap`. Activations have their channels last.
 """
 
+import math
 from collections.abc import Mapping
 
 import jax
@@ -30,7 +31,7 @@ def fem(activation: Num[Array, "*S C"], *, k: float | Float[Array, ""] = 2.0) ->
         adds nothing.
 
     Raises:
-        ValueError: the activation has not one to three spatial axes, or has an empty axis.
+        ValueError: the activation has not one to three spatial axes, or has an empty axis; or `k` is NaN or infinite.
 
     Source:
         Bourroux et al., Multi-Layered Feature Explanation Method, section 2.1. The standard deviation is the
@@ -45,6 +46,8 @@ def fem(activation: Num[Array, "*S C"], *, k: float | Float[Array, ""] = 2.0) ->
         raise ValueError(
             f"activation: expected 1 to 3 spatial axes and a channel axis, none empty, got shape {activation.shape}"
         )
+    if isinstance(k, int | float) and not math.isfinite(k):
+        raise ValueError(f"k: expected a finite number, got {k}")
     activation = activation.astype(jnp.float64 if activation.dtype == jnp.float64 else jnp.float32)
     mean, deviation = _statistics(activation)
     threshold = mean + jnp.asarray(k, activation.dtype) * deviation

@@ -6,6 +6,7 @@ name it in that file's `METHODS`.
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Hashable
 
 from jaxtyping import Array, Float
@@ -82,7 +83,8 @@ def method(name: str, **options: Hashable) -> Method:
         name and options are equal.
 
     Raises:
-        ValueError: unknown method, or an option that it does not accept; both list what is accepted.
+        ValueError: unknown method, or an option that it does not accept, both list what is accepted; or a number
+            that is NaN or infinite.
 
     Example:
         >>> method("add", alpha=0.25) == method("add", alpha=0.25)
@@ -94,4 +96,7 @@ def method(name: str, **options: Hashable) -> Method:
         raise ValueError(
             f"method {name!r} has no option {', '.join(unknown)}; its options are {', '.join(accepted) or 'none'}"
         )
+    for option, value in options.items():
+        if isinstance(value, float) and not math.isfinite(value):  # NaN: a method would not even equal itself
+            raise ValueError(f"{option}: expected a finite number, got {value}")
     return Method(name, tuple(sorted(options.items())))

@@ -20,6 +20,7 @@ from .split import (
     fixation_totals as fixation_totals,
     fold_positions as fold_positions,
     k_folds as k_folds,
+    looked_at as looked_at,
     scan as scan,
     split_positions as split_positions,
 )

@@ -25,6 +25,7 @@ from jaxtyping import Bool, Float32, Int, Int32, Shaped, UInt8
 
 from mlfem_jax.data.example import ExampleFormat, blank_example, make_example
 from mlfem_jax.data.split import Source
+from mlfem_jax.files import UNREADABLE, walk
 
 _PADDING = -1
 
@@ -169,10 +170,12 @@ def open_dataset(directory: str | Path, split: str | None = None) -> Any:
     """
     import tensorflow_datasets as tfds
 
-    found = sorted(path.parent for path in Path(directory).rglob("dataset_info.json"))
-    found = [folder for folder in found if ".incomplete" not in str(folder)]
+    walked = walk(directory)  # a build that is not finished lies in a hidden folder
+    found = [path.parent for path in walked.files if path.name == "dataset_info.json"]
     if not found:
-        raise FileNotFoundError(f"no prepared data set in or below {directory}: looked for dataset_info.json")
+        closed = ", ".join(map(str, walked.left_out.get(UNREADABLE, ())))
+        unread = f"; it cannot be read: {closed}" if closed and Path(directory).exists() else ""
+        raise FileNotFoundError(f"no prepared data set in or below {directory}: looked for dataset_info.json{unread}")
     if len(found) > 1:
         raise ValueError(f"several data sets in {directory}, name one: {', '.join(map(str, found))}")
     builder = tfds.builder_from_directory(found[0])
@@ -198,8 +201,8 @@ def _check(records, positions, batch_size, workers, process_index, process_count
         raise ValueError(f"nothing to read: no positions of a source of {records} records")
     if positions.min() < 0 or positions.max() >= records:
         raise ValueError(f"positions of {records} records, found {positions.min()} to {positions.max()}")
-    if batch_size < 1 or workers < 0:
-        raise ValueError(f"batch_size must be above 0, workers not below 0, found {batch_size} and {workers}")
+    if batch_size % 1 or batch_size < 1 or workers < 0:
+        raise ValueError(f"batch_size must be above 0 and whole, workers not below 0, found {batch_size} and {workers}")
     if not 0 <= process_index < process_count:
         raise ValueError(f"process_index must be from 0 to {process_count - 1}, found {process_index}")
 

@@ -1,7 +1,6 @@
 """One record of a prepared data set to one example of static shapes, in the frame that a network reads."""
 
 import dataclasses
-import io
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +8,9 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
+from mlfem_jax.data.density import read_density
 from mlfem_jax.gaze import Box, FitRule, fit, move_box, move_fixations, scale_sigma
+from mlfem_jax.photos import read_photo
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +117,7 @@ def record_id(record: Mapping[str, Any]) -> str:
 
 
 def decode_photo(record: Mapping[str, Any]) -> UInt8[np.ndarray, "H W 3"]:
-    """The photograph of a record, RGB, as it is stored: fixations are in that frame, whatever EXIF says.
+    """The photograph of a record as `read_photo` gives it, but never turned: fixations are in the stored frame.
 
     Args:
         record: a record of a prepared data set.
@@ -128,7 +129,7 @@ def decode_photo(record: Mapping[str, Any]) -> UInt8[np.ndarray, "H W 3"]:
         ValueError: naming the record, if its image does not decode or has another size than recorded.
     """
     id = record_id(record)
-    photo = np.asarray(_open(record["image"], f"image of record {id!r}").convert("RGB"))
+    photo = read_photo(record["image"], upright=False, name=f"image of record {id!r} does not decode")
     recorded = tuple(int(side) for side in record["size"])
     if photo.shape[:2] != recorded:
         raise ValueError(f"record {id!r} is recorded as {recorded}, its image is {photo.shape[:2]}")
@@ -147,24 +148,17 @@ def decode_density(record: Mapping[str, Any], shape: tuple[int, int], box: Box) 
         (H, W) not negative, sums to 1; all zeros where the map is blank or none was released.
 
     Raises:
-        ValueError: naming the record, if the map does not decode.
+        ValueError: naming the record, where `read_density` refuses the map.
     """
     density = np.zeros(shape, np.float32)
     if record["density"]:
         y0, x0, y1, x1 = box
-        released = _open(record["density"], f"density map of record {record_id(record)!r}").convert("F")
-        density[y0:y1, x0:x1] = np.asarray(released.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR))
+        released = read_density(record["density"], f"density map of record {record_id(record)!r}")
+        # Divided before it is summed: a map of large numbers would not have a finite sum.
+        scaled = Image.fromarray(released / max(released.max(), np.finfo(np.float32).tiny))
+        density[y0:y1, x0:x1] = np.asarray(scaled.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR))
     total = density.sum()
     return density / total if total > 0 else density
-
-
-def _open(encoded: bytes, what: str) -> Image.Image:
-    try:
-        image = Image.open(io.BytesIO(encoded))
-        image.load()
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{what} does not decode: {error}") from error
-    return image
 
 
 def _checked_labels(labels: np.ndarray, id: str, classes: int) -> np.ndarray:

@@ -67,6 +67,32 @@ def scan(source: Source) -> Index:
     return Index(tuple(ids), np.array(counts, int), tuple(labels))
 
 
+def looked_at(index: Index, positions: Int[np.ndarray, " part"]) -> Int[np.ndarray, " looked"]:
+    """Those positions whose images have fixations: what can be trained on gaze.
+
+    Args:
+        index: of the data set, from `scan`.
+        positions: to choose from.
+
+    Returns:
+        Positions, in their order.
+
+    Raises:
+        ValueError: none has: a data set of density maps alone can be scored, but holds no gaze to train on.
+
+    Example:
+        >>> looked_at(Index(("a", "b"), np.array([0, 7]), ((), ())), np.array([0, 1]))
+        array([1])
+    """
+    looked = positions[index.fixation_counts[positions] > 0]
+    if len(looked) == 0:
+        raise ValueError(
+            f"nothing to train on: none of the {len(positions)} images has fixations; density maps alone can be "
+            "scored, not trained on"
+        )
+    return looked
+
+
 def fixation_totals(source: Source, format: ExampleFormat) -> Int32[np.ndarray, "H W"]:
     """How many fixations each pixel of the frame has, on all images of a data set together.
 

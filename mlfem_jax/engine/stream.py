@@ -91,7 +91,8 @@ def check_batch_size(batch_size: BatchSize) -> None:
     """Refuses an empty batch.
 
     Raises:
-        ValueError: a batch size below 1.
+        ValueError: a batch size below 1, or between two whole numbers.
     """
-    if batch_size != "auto" and batch_size < 1:
-        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+    if batch_size != "auto" and (batch_size < 1 or batch_size % 1):
+        whole = "" if batch_size < 1 else "a whole number, "
+        raise ValueError(f"batch_size: expected {whole}at least 1, got {batch_size}")

@@ -1,4 +1,5 @@
 from .errors import naming_full_disk as naming_full_disk, printable as printable
+from .folders import UNREADABLE as UNREADABLE, walk as walk
 from .locks import remove_orphans as remove_orphans
 from .outputs import (
     foreign as foreign,

@@ -48,7 +48,7 @@ def _full_disk(error: BaseException | None) -> int | None:
     return None
 
 
-def printable(text: str) -> str:
+def printable(text: object) -> str:
     r"""The text on one line, with what would steer a terminal written as an escape.
 
     Args:
@@ -63,7 +63,7 @@ def printable(text: str) -> str:
         a\x1b[2Jb
     """
     return "".join(character.encode("unicode_escape").decode() if _steers(character) else character
-                   for character in text)  # fmt: skip
+                   for character in str(text))  # fmt: skip
 
 
 def _steers(character: str) -> bool:

@@ -3,22 +3,26 @@
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from mlfem_jax.files import printable, walk
 from mlfem_jax.photos import PHOTO_SUFFIXES
 
+Tell = Callable[[str], object]
 
-def find_photos(arguments: Iterable[str | os.PathLike]) -> list[Path]:
+
+def find_photos(arguments: Iterable[str | os.PathLike], *, on_left_out: Tell = lambda line: None) -> list[Path]:
     """The image files that a command line's arguments name, in natural order (img2 before img10), each once.
 
     A file is taken whatever its suffix. A folder stands for the images in it and in its subfolders, by
-    suffix (`PHOTO_SUFFIXES`), hidden ones excepted. A pattern (`*`, `?`, `[...]`, `**` across folders)
-    stands for what it matches. An argument that names nothing is kept as it is, so that reading it says
+    suffix (`PHOTO_SUFFIXES`), hidden ones excepted; links are followed. A pattern (`*`, `?`, `[...]`, `**` across
+    folders) stands for what it matches. An argument that names nothing is kept as it is, so that reading it says
     what is wrong with it.
 
     Args:
         arguments: files, folders and patterns.
+        on_left_out: told, a line for each folder and reason, what in a folder is no photograph or cannot be read.
 
     Returns:
         The files, ordered by path; the same file reached in two ways appears once. No arguments, no files.
@@ -27,25 +31,38 @@ def find_photos(arguments: Iterable[str | os.PathLike]) -> list[Path]:
         >>> [str(path) for path in find_photos(["img10.png", "img2.png"])]
         ['img2.png', 'img10.png']
     """
-    found = {path.resolve(): path for argument in arguments for path in _matches(Path(argument))}
+    found = {_real(path): path for argument in arguments for path in _matches(Path(argument), on_left_out)}
     return sorted(found.values(), key=_natural)
 
 
-def _matches(path: Path) -> Iterator[Path]:
+def _matches(path: Path, on_left_out: Tell) -> Iterator[Path]:
     if path.is_dir():
-        photos = [
-            file
-            for file in path.rglob("*")
-            if file.suffix.lower() in PHOTO_SUFFIXES
-            and file.is_file()
-            and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        ]
-        yield from photos or [path]
-    elif not path.exists() and (matched := glob.glob(str(path), recursive=True)):
+        found = walk(path, PHOTO_SUFFIXES)
+        for kind, left in found.left_out.items():
+            on_left_out(f"{printable(path)}: {len(left)} {kind}, first {printable(left[0].relative_to(path))}")
+        yield from found.files or [path]
+    elif not path.exists() and (matched := sorted(_expand(str(path)))):
         for match in matched:
-            yield from _matches(Path(match))
+            yield from _matches(Path(match), on_left_out)
     else:
         yield path
+
+
+def _expand(pattern: str) -> set[str]:
+    """What a pattern matches. `**` is every folder once: Python's own would go round in a circle of links."""
+    head, stars, tail = pattern.partition("**")
+    if not stars or not tail.startswith("/") or not (head == "" or head.endswith("/")):
+        return set(glob.glob(pattern))
+    tops = glob.glob(head) if head else ["."]
+    folders = (folder for top in tops for folder in walk(top).folders)
+    return {match for folder in folders for match in _expand(os.path.join(glob.escape(str(folder)), tail.lstrip("/")))}
+
+
+def _real(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # a link to itself
+        return path.absolute()
 
 
 def _natural(path: Path) -> tuple[list[str | int], str]:

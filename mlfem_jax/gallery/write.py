@@ -87,7 +87,8 @@ def explain(
         FileExistsError: there is an index.html that is not ours.
         MemoryError: a batch does not fit the device; it says which size would.
     """
-    paths = find_photos(photos)
+    tell = functools.partial(Console(stderr=True).print, markup=False, highlight=False, soft_wrap=True)
+    paths = find_photos(photos, on_left_out=lambda line: tell(f"mlfem: {line}"))
     if not paths:
         raise ValueError("no photographs given: name files, folders or patterns")
     keep_compiled(cache)

@@ -1,4 +1,5 @@
 from .density import (
+    check_sigma as check_sigma,
     count_density as count_density,
     gaze_densities as gaze_densities,
     gaze_density as gaze_density,

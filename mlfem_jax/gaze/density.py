@@ -16,6 +16,8 @@ Arrays: TypeAlias = Array | np.ndarray
 Number: TypeAlias = float | int
 Sigma: TypeAlias = Number | Float[Arrays, ""] | Float[Arrays, "2"]
 
+SMALLEST_SIGMA_PX = 0.1
+LARGEST_SIGMA_PX = 1e5
 _NOTHING = 1e-30  # total weight in the frame below which a density is taken as blank: float32 ends at 1e-38
 
 
@@ -49,7 +51,7 @@ def gaze_density(
         frame (a lone fixation some 11 sigma outside has none).
 
     Raises:
-        ValueError: if `shape` or a Python number `sigma_px` is not above 0.
+        ValueError: if `shape` is not above 0, or a Python number `sigma_px` is refused by `check_sigma`.
 
     Source:
         Wooding 2002, "Fixation maps: quantifying eye-movement traces", doi:10.1145/507072.507085.
@@ -187,6 +189,25 @@ def count_density(counts: Num[Arrays, "H W"], *, sigma_px: Sigma) -> Float32[Arr
     return density / jnp.where(total > 0, total, 1.0)
 
 
+def check_sigma(sigma_px: Number) -> None:
+    """Refuses a sigma that makes no density map: below a tenth of a pixel a fixation between pixels leaves no trace.
+
+    Args:
+        sigma_px: standard deviation of the Gaussian on each fixation, in pixels.
+
+    Raises:
+        ValueError: it is not a number from 0.1 to 100,000.
+
+    Example:
+        >>> check_sigma(24.0)
+    """
+    if not SMALLEST_SIGMA_PX <= sigma_px <= LARGEST_SIGMA_PX:
+        raise ValueError(
+            f"sigma_px: expected a positive number of pixels, from {SMALLEST_SIGMA_PX} to {LARGEST_SIGMA_PX:,.0f}, "
+            f"found {sigma_px}"
+        )
+
+
 def observer_weights(observers: Int[Arrays, " n"], *, mask: Bool[Arrays, " n"] | None = None) -> Float32[Array, " n"]:
     """Weights that let every observer count the same, however many fixations each made.
 
@@ -262,5 +283,5 @@ def _gaussians(centres, length, sigma_px):
 def _check(shape, sigma_px):
     if len(shape) != 2 or min(shape) < 1:
         raise ValueError(f"shape must be (height, width), both above 0, found {shape}")
-    if isinstance(sigma_px, int | float) and not sigma_px > 0:
-        raise ValueError(f"sigma_px must be above 0, found {sigma_px}")
+    if isinstance(sigma_px, int | float):
+        check_sigma(sigma_px)

@@ -5,6 +5,7 @@ import dataclasses
 from typing import Literal, TypeAlias
 
 from mlfem_jax.attribution import Method, method
+from mlfem_jax.gaze import check_sigma
 from mlfem_jax.scores.columns import metric_names
 
 Task: TypeAlias = Literal["single", "multi"]
@@ -40,8 +41,9 @@ class Plan:
             raise ValueError(f"methods and metrics must be named once, got {self.rows} and {self.metrics}")
         if not self.methods:
             raise ValueError("methods: expected at least one")
-        if not self.sigma_px > 0 or self.map_size < 0:
-            raise ValueError(f"sigma_px must be above 0, map_size not below, got {self.sigma_px} and {self.map_size}")
+        check_sigma(self.sigma_px)
+        if self.map_size < 0:
+            raise ValueError(f"map_size must not be below 0, got {self.map_size}")
 
     @property
     def rows(self) -> tuple[str, ...]:

@@ -18,6 +18,11 @@ def write_image(path, size=(12, 16), *, seed=0, value=None, quality=95):
     return path
 
 
+def write_map(path, size=(12, 16), *, seed=0):
+    """A grey map of noise, of `size` (height, width)."""
+    return write_pixels(path, np.random.default_rng(seed).integers(0, 256, size, np.uint8))
+
+
 def write_pixels(path, pixels, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, **options)

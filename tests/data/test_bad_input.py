@@ -9,7 +9,7 @@ from mlfem_jax.data.releases.osie import OSIE, read_osie
 from mlfem_jax.data.releases.records import Problems
 from mlfem_jax.data.releases.registry import DATASETS, find_dataset
 from mlfem_jax.data.releases.toronto import read_toronto
-from tests.data.release_files import cells, tiny_osie, write_image, write_mat, write_osie_mat
+from tests.data.release_files import cells, tiny_osie, write_image, write_map, write_mat, write_osie_mat
 
 SUBJECT = ([2.0], [3.0], [100])
 
@@ -159,7 +159,7 @@ def test_a_map_of_another_frame_is_an_error(tmp_path):
 
 def test_a_released_map_of_another_size_is_kept_and_counted(tmp_path):
     write_image(tmp_path / "images/a.jpg")
-    write_image(tmp_path / "maps/a.png", (6, 8))
+    write_map(tmp_path / "maps/a.png", (6, 8))
     problems = Problems()
     read_folder(tmp_path, problems).read("a")
     assert problems.first == {"density maps of another size than their image (kept)": ["a"]}

@@ -11,7 +11,7 @@ from mlfem_jax.data.releases.mit1003 import MIT1003, read_mit1003
 from mlfem_jax.data.releases.osie import read_osie
 from mlfem_jax.data.releases.records import Problems
 from mlfem_jax.data.releases.toronto import TORONTO, read_toronto
-from tests.data.release_files import cells, tiny_osie, write_image, write_mat, write_osie_mat, write_pixels
+from tests.data.release_files import cells, tiny_osie, write_image, write_map, write_mat, write_osie_mat, write_pixels
 
 
 def mask(*points, size=(12, 16)):
@@ -131,9 +131,9 @@ def test_mit1003_points_survive_jpeg(tmp_path):
         mask(*points, size=(32, 40)) * np.uint8(255),
         quality=75,
     )
-    write_image(tmp_path / "ALLFIXATIONMAPS/i05june_fixMap.jpg", (32, 40))
+    write_map(tmp_path / "ALLFIXATIONMAPS/i05june_fixMap.jpg", (32, 40))
     write_image(tmp_path / "ALLSTIMULI/i2.jpeg", (32, 40))
-    released = write_image(tmp_path / "ALLFIXATIONMAPS/i2_fixMap.jpg", (32, 40))
+    released = write_map(tmp_path / "ALLFIXATIONMAPS/i2_fixMap.jpg", (32, 40))
     write_image(tmp_path / "ALLFIXATIONMAPS/stray.jpg", (32, 40))
     problems = Problems()
     found = read_mit1003(MIT1003.root(tmp_path), problems)
@@ -161,7 +161,7 @@ def test_mit1003_in_osies_format_clips_what_is_a_pixel_outside(tmp_path):
 def test_mexculture_takes_the_released_map_and_the_style(tmp_path):
     for name in ("Col_Casa_Azul_1_2", "Mod_Torre_Alta_5_1", "Pre_Uxmal_Sur_9_1"):
         write_image(tmp_path / f"Images/{name}.png")
-    released = write_image(tmp_path / "Density Maps/Col_Casa_Azul_GFDM_1_2.png", seed=1)
+    released = write_map(tmp_path / "Density Maps/Col_Casa_Azul_GFDM_1_2.png", seed=1)
     texts = tmp_path / "Fixations"
     texts.mkdir()
     (texts / "Col_Casa_Azul_GazeFix_1_2.txt").write_text("not read, for there is a map")
@@ -202,7 +202,7 @@ def test_folder_with_a_table(tmp_path):
     write_image(tmp_path / "images/b.v2.png", seed=1)
     write_image(tmp_path / "images/a.jpg", seed=2)
     write_image(tmp_path / "images/c.jpg", seed=3)
-    released = write_image(tmp_path / "maps/c.png", seed=4)
+    released = write_map(tmp_path / "maps/c.png", seed=4)
     (tmp_path / "fixations.csv").write_text(
         "\ufeffimage,observer,x,y,duration\na.jpg,zoe,3,4,100\na,amy,15,11,\nb.v2.png,zoe,0,0.5,7\n"
         "b.v2,amy,1,2,8\ngone.jpg,amy,1,1,\n"

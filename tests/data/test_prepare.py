@@ -16,7 +16,7 @@ from mlfem_jax.data.prepared import write as module
 from mlfem_jax.data.prepared.builder import GazeBuilder
 from mlfem_jax.data.prepared.write import dataset_folder, prepare
 from mlfem_jax.files.whole import restore_folder
-from tests.data.release_files import tiny_osie, write_image, write_osie_mat, write_salicon_mat
+from tests.data.release_files import tiny_osie, write_image, write_map, write_osie_mat, write_salicon_mat
 
 STAGING = ".incomplete-1.0.0"
 
@@ -260,7 +260,7 @@ def test_sigma_must_be_given_where_there_is_no_default(tmp_path):
 
 def test_released_maps_need_no_sigma(tmp_path):
     write_image(tmp_path / "release/images/a.jpg")
-    released = write_image(tmp_path / "release/maps/a.png")
+    released = write_map(tmp_path / "release/maps/a.png")
     folder = prepare("folder", tmp_path / "release", tmp_path)
     assert records(folder)["a"]["density"] == released.read_bytes()
     assert tfds.builder_from_directory(folder).info.metadata["sigma_px"] is None

@@ -6,7 +6,7 @@ from tests.data.gaze_records import encode, make_record
 
 matplotlib = pytest.importorskip("matplotlib", reason="needs Matplotlib")
 
-from mlfem_jax.data import preview  # noqa: E402
+from mlfem_jax.data.prepared import draw as preview  # noqa: E402
 
 
 class Prepared(list):

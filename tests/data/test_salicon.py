@@ -5,7 +5,7 @@ import pytest
 
 from mlfem_jax.data.releases.records import Problems
 from mlfem_jax.data.releases.salicon import read_salicon, read_salicon_json
-from tests.data.release_files import write_image, write_salicon_mat
+from tests.data.release_files import write_image, write_map, write_salicon_mat
 
 STEM = "COCO_{split}2014_{id:012d}".format
 
@@ -96,8 +96,8 @@ def test_flat_images_are_split_by_their_names(release):
 
 def test_a_released_map_is_the_truth_only_where_there_are_no_fixations(release):
     (release / "fixations/val/COCO_val2014_000000000042.mat").unlink()
-    map_ = write_image(release / "maps/val/COCO_val2014_000000000042.png", seed=3)
-    write_image(release / "maps/train/COCO_train2014_000000000009.png", seed=4)
+    map_ = write_map(release / "maps/val/COCO_val2014_000000000042.png", seed=3)
+    write_map(release / "maps/train/COCO_train2014_000000000009.png", seed=4)
     found = read_salicon(release, Problems())
     example = found.read("COCO_val2014_000000000042")
     assert example.density == map_.read_bytes()

@@ -148,7 +148,7 @@ def test_sigma_of_a_visual_angle():
     [
         (
             lambda: gaze.gaze_density(np.zeros((1, 2)), (4, 4), sigma_px=0.0),
-            "sigma_px must be above 0, found 0",
+            "sigma_px: expected a positive number of pixels, .* found 0",
         ),
         (lambda: gaze.gaze_densities(np.zeros((1, 1, 2)), (0, 4), sigma_px=1.0), r"found \(0, 4\)"),
         (

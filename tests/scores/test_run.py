@@ -286,7 +286,7 @@ def test_a_matrix_has_a_column_for_each_method(whole):
         ({"methods": ("fem:k",)}, "expected option=value"),
         ({"methods": ()}, "expected at least one"),
         ({"metrics": ("pc",)}, "metrics: expected some of pcc"),
-        ({"sigma_px": 0.0}, "sigma_px must be above 0"),
+        ({"sigma_px": 0.0}, "sigma_px: expected a positive number"),
         ({"fold": (2, 2)}, "fold: expected 0 to 1"),
         ({"process_index": 2, "process_count": 2}, "process_index: expected 0 to 1"),
     ],

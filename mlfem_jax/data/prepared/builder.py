@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mlfem_jax.data.releases.records import Dataset, Example, Problems, Release
+from mlfem_jax.data.releases.records import Dataset, Example, Problems, Release, check_pixels
 
 VERSION = "1.0.0"  # of the feature structure: raise it when a record's fields change meaning
 
@@ -126,6 +126,7 @@ class GazeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return {split: self._generate_examples(release, split) for split in release.splits}
 
     def _generate_examples(self, release: Release, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        looked = []
         for id in release.splits[split]:
             example = release.read(id)
             self._on_read()
@@ -137,10 +138,12 @@ class GazeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     f"pixels of one degree of visual angle ({self._dataset.sigma_source})"
                 )
             self._tally.add(split, example)
+            looked.append(example.fixations)
             yield id, {field.name: getattr(example, field.name) for field in dataclasses.fields(example)}
         if split not in self._tally.images:
             count = len(release.splits[split])
             raise ValueError(f"{self._dataset.name}, split {split}: none of its {count} images has gaze")
+        check_pixels(np.concatenate(looked), f"{self._dataset.name}, split {split}")
         self._check_published(split)
         problems = {
             kind: {"count": count, "first": self._problems.first[kind]} for kind, count in self._problems.counts.items()

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from mlfem_jax.data.batches import open_dataset
 from mlfem_jax.data.example import decode_density, decode_photo, record_id
 from mlfem_jax.files import keep_record, refuse_foreign, replacing
-from mlfem_jax.gaze import gaze_density
+from mlfem_jax.gaze import check_sigma, gaze_density
 
 
 def preview(
@@ -52,6 +52,8 @@ def preview(
     if min(count, columns) < 1:
         raise ValueError(f"count and columns must be above 0, found {count} and {columns}")
     refuse_foreign(out.parent, [out.name])
+    if sigma_px is not None:
+        check_sigma(sigma_px)
     source = open_dataset(name if Path(name).is_dir() else data_dir / name, split)
     sigma_px = source.dataset_info.metadata["sigma_px"] if sigma_px is None else sigma_px
     chosen = np.random.default_rng(seed).permutation(len(source))[:count]

@@ -17,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mlfem_jax.data.prepared.builder import VERSION, GazeBuilder
 from mlfem_jax.data.releases.records import Dataset
 from mlfem_jax.data.releases.registry import find_dataset
-from mlfem_jax.files import note_tree, printable, refuse_foreign, replace_folder, restore_folder, writing
+from mlfem_jax.files import note_tree, printable, refuse_foreign, replace_folder, restore_folder, walk, writing
+from mlfem_jax.gaze import check_sigma
 
 
 def prepare(
@@ -45,13 +46,13 @@ def prepare(
 
     Raises:
         FileNotFoundError: the release is not there; says what was looked for, with the expected tree.
-        ValueError: unknown name, sigma not positive, or damage in the release; names the file and the record.
+        ValueError: unknown name, a sigma that is none, or damage in the release; names the file and the record.
             Another process builds it.
         FileExistsError: files that were not built by this program are where the data set belongs.
     """
     dataset = find_dataset(name)
-    if sigma_px is not None and not sigma_px > 0:
-        raise ValueError(f"sigma_px: expected a positive number of pixels, found {sigma_px}")
+    if sigma_px is not None:
+        check_sigma(sigma_px)
     sigma_px = dataset.sigma_px if sigma_px is None else sigma_px
     source, final = Path(source), dataset_folder(name, to)
     root = dataset.root(source)
@@ -60,7 +61,7 @@ def prepare(
     fingerprint = _fingerprint(root, final=final, settings=[name, VERSION, sigma_px, *revision])
     metadata = _built(final)
     if metadata is not None and metadata.get("fingerprint") == fingerprint:
-        note = f"{printable(str(final))}: already built from these files, nothing to do"
+        note = f"{printable(final)}: already built from these files, nothing to do"
         Console().print(note, markup=False, highlight=False, soft_wrap=True)
     else:
         metadata = _build(dataset, source, final, sigma_px=sigma_px, fingerprint=fingerprint)
@@ -162,11 +163,11 @@ def _built(final: Path) -> dict[str, Any] | None:
 
 
 def _fingerprint(root: Path, *, final: Path, settings: list[Any]) -> str:
-    """A hash of the settings, and of path, size and time of every file below `root` that is not our own."""
+    """A hash of the settings, and of path, size and time of every file at or behind `root` that is not our own."""
     digest = hashlib.sha256(json.dumps(settings).encode())
     root, own = root.resolve(), {final.resolve(), _staging_folder(final).resolve()}
-    for path in sorted(root.rglob("*")):
-        if path.is_file() and own.isdisjoint(path.parents):
-            stat = path.stat()
-            digest.update(f"{path.relative_to(root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    for path in walk(root, hidden=True, without=own).files:
+        stat = path.stat()
+        name = os.fsencode(path.relative_to(root))
+        digest.update(name + f"\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()

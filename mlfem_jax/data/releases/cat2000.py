@@ -1,13 +1,17 @@
 """CAT2000: 20 categories of 1920x1080 frames, some of them padded with grey bars."""
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
-from mlfem_jax.data.releases.files import index_by_stem, load_mat, pixels
+from mlfem_jax.data.releases.files import mask, named
+from mlfem_jax.data.releases.mat import load_mat
+from mlfem_jax.data.releases.names import by_path, find_files
 from mlfem_jax.data.releases.records import ALL, Dataset, Problems, Release, gaze_from_points, read_example
+from mlfem_jax.photos import PHOTO_SUFFIXES, read_photo
 
 
 def read_cat2000(root: Path, problems: Problems) -> Release:
@@ -17,20 +21,15 @@ def read_cat2000(root: Path, problems: Problems) -> Release:
     folder's name as released.
     """
     categories = sorted(path.name for path in (root / "Stimuli").iterdir() if path.is_dir() and path.name != "Output")
-    images, mats = {}, {}
-    for category in categories:
-        found = index_by_stem((root / "Stimuli" / category).iterdir())
-        images |= {f"{category}/{stem}": path for stem, path in found.items()}
-    for path in sorted((root / "FIXATIONLOCS").glob("*/*.mat")):
-        if path.parent.name != "Output":
-            mats[f"{path.parent.name}/{path.stem}"] = path
+    images = _by_category(root / "Stimuli", problems, PHOTO_SUFFIXES)
+    mats = _by_category(root / "FIXATIONLOCS", problems, {".mat"})
     problems.add_all("images without gaze (left out)", images.keys() - mats.keys())
     problems.add_all("gaze without an image (left out)", mats.keys() - images.keys())
     untold = (path for path in (root.parent / "testSet" / "Stimuli").glob("*/*.jpg"))
     problems.add_all("test images (left out: truth not released)", (f"{p.parent.name}/{p.stem}" for p in untold))
 
     def read(id: str):
-        points = load_mat(mats[id], "fixLocs")
+        points = mask(load_mat(mats[id], "fixLocs"), f"{named(mats[id])}: fixLocs")
         label = categories.index(id.split("/")[0])
         example = read_example(
             id,
@@ -42,10 +41,19 @@ def read_cat2000(root: Path, problems: Problems) -> Release:
         )
         if example is None:
             return None
-        box = content_box(pixels(example.image, images[id], "RGB"))
+        box = content_box(read_photo(example.image, upright=False, name=named(images[id])))
         return dataclasses.replace(example, content_box=box)
 
     return Release({ALL: tuple(id for id in images if id in mats)}, read, tuple(categories))
+
+
+def _by_category(folder: Path, problems: Problems, suffixes: Collection[str]) -> dict[str, Path]:
+    """Files by category/name; what CAT2000 keeps in folders called Output is passed over."""
+    output = [*folder.glob("Output"), *folder.glob("*/Output")]
+    files = find_files(folder, problems, suffixes, deep=True, without=output)
+    found = by_path(files, folder, problems)
+    problems.add_all("files outside the categories' folders (left out)", (id for id in found if id.count("/") != 1))
+    return {id: path for id, path in found.items() if id.count("/") == 1}
 
 
 def content_box(image: UInt8[np.ndarray, "H W 3"], *, grey: int = 125, tolerance: int = 8) -> tuple[int, int, int, int]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from mlfem_jax.data.releases.files import load_json
+from mlfem_jax.data.releases.files import load_json, named
 
 
 class Objects(NamedTuple):
@@ -41,7 +41,7 @@ def read_coco(path: Path) -> tuple[tuple[str, ...], dict[int, Objects]]:
         for annotation in content["annotations"]:
             labels[annotation["image_id"]].add(rank[annotation["category_id"]])
             instances[annotation["image_id"]] += not annotation["iscrowd"]
-        names = tuple(category["name"] for category in categories)
+        names = tuple(str(category["name"]) for category in categories)
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a COCO instances file, {error!r} is missing") from error
+        raise ValueError(f"{named(path)}: not a COCO instances file: {error!r:.100}") from error
     return names, {id: Objects(tuple(sorted(labels[id])), instances[id]) for id in labels}

@@ -1,12 +1,15 @@
 """Saliency in Crowd: OSIE's format, with the number of faces in each image as clutter and, by quartiles, as class."""
 
 import dataclasses
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from mlfem_jax.data.releases.files import load_mat, number, structs, text
+from mlfem_jax.data.releases.files import count, named, structs, text
+from mlfem_jax.data.releases.mat import load_mat
+from mlfem_jax.data.releases.names import without_suffix
 from mlfem_jax.data.releases.osie import read_fixations_mat
 from mlfem_jax.data.releases.records import Dataset, Example, Problems, Release
 
@@ -55,12 +58,12 @@ def face_classes(counts: Mapping[str, int]) -> tuple[tuple[str, ...], dict[str, 
 
 def _face_counts(mat: Path) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for i, record in enumerate(structs(load_mat(mat, "labels"))):
-        where = f"{mat}, labels{{{i + 1}}}"
-        id = Path(text(record, "img", where)).stem
+    for i, record in enumerate(structs(load_mat(mat, "labels"), f"{named(mat)}, labels")):
+        where = f"{named(mat)}, labels{{{i + 1}}}"
+        id = without_suffix(unicodedata.normalize("NFC", text(record, "img", where)))
         if id in counts:
             raise ValueError(f"{where}: duplicate id {id!r}")
-        counts[id] = int(number(record, "nFaces", where))
+        counts[id] = count(record, "nFaces", where)
     return counts
 
 

@@ -1,16 +1,19 @@
 """Finding and reading the files of a release; errors name the file, what was expected and what was found."""
 
-import contextlib
-import io
 import json
-from collections.abc import Iterable, Iterator
+import reprlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image
+from jaxtyping import Bool
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+from mlfem_jax.files import printable
+from mlfem_jax.photos import stored_size
+
+MOST = 2**31 - 1
+"""The largest count that a record can hold."""
 
 
 def find_root(
@@ -47,86 +50,58 @@ def find_root(
     )
 
 
-def index_by_stem(paths: Iterable[Path]) -> dict[str, Path]:
-    """The image files among `paths` by stem, sorted; other files are passed over.
+def named(path: Path) -> str:
+    """How a file is called in an error: on one line, without what would steer a terminal."""
+    return printable(path)
+
+
+def check_file(path: Path, purpose: str) -> None:
+    """Refuses what is no regular file, nor a link to one: a pipe would be read for ever.
 
     Raises:
-        ValueError: two files have the same stem, so one id would stand for two images.
+        FileNotFoundError: there is nothing at `path`; says its `purpose`.
+        ValueError: there is a folder, a pipe, a socket or a device.
     """
-    found: dict[str, Path] = {}
-    for path in sorted(paths):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
-            continue
-        if path.stem in found:
-            raise ValueError(f"duplicate id {path.stem!r}: {found[path.stem]} and {path}")
-        found[path.stem] = path
-    return found
-
-
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: this image does not decode ({error})") from error
-
-
-def pixels(encoded: bytes, path: Path, mode: str) -> np.ndarray:
-    """The image in mode "L", (H, W), or "RGB", (H, W, 3), uint8; ValueError naming a damaged `path`."""
-    with _naming(path):
-        return np.asarray(Image.open(io.BytesIO(encoded)).convert(mode))
-
-
-def image_size(encoded: bytes, path: Path) -> tuple[int, int]:
-    """(height, width) in pixels of an image that decodes to its end; ValueError naming a damaged `path`."""
-    with _naming(path):
-        image = Image.open(io.BytesIO(encoded))
-        width, height = image.size
-        image.draft("L", (1, 1))  # JPEG: reads the whole stream but computes one pixel in 64
-        image.load()
-    return height, width
-
-
-def is_rotated(encoded: bytes) -> bool:
-    """Whether the image's EXIF tells viewers to rotate or mirror it."""
-    return Image.open(io.BytesIO(encoded)).getexif().get(ExifTags.Base.Orientation, 1) != 1
-
-
-def load_mat(path: Path, variable: str) -> np.ndarray:
-    """`variable` of a MATLAB file, as scipy reads it.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is truncated or no MATLAB file up to version 7.2, or has no such variable.
-    """
-    import scipy.io
-
+    if not path.exists():
+        raise FileNotFoundError(f"{named(path)}: no such file; {purpose}")
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; it should hold the MATLAB variable {variable!r}")
+        raise ValueError(f"{named(path)}: expected a file, found a folder, a pipe, a socket or a device")
+
+
+def read_text(path: Path) -> str:
+    """The text of a file; ValueError naming it where it is not UTF-8, or no file."""
+    check_file(path, "it should hold text")
     try:
-        content = scipy.io.loadmat(path, variable_names=[variable])
-    except NotImplementedError as error:
-        raise ValueError(f"{path}: a MATLAB 7.3 file; save it again with -v7") from error
-    except Exception as error:  # scipy raises many unrelated types on damaged files
-        raise ValueError(f"{path}: not a readable MATLAB file, perhaps truncated ({error})") from error
-    if variable not in content:
-        names = ", ".join(name for name, *_ in scipy.io.whosmat(path)) or "none"
-        raise ValueError(f"{path}: expected the variable {variable!r}, found {names}")
-    return content[variable]
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{named(path)}: expected UTF-8 text ({error})") from error
 
 
 def load_json(path: Path) -> Any:
     """The content of a JSON file; ValueError naming it where it is damaged."""
+    check_file(path, "it should hold JSON")
     try:
         return json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path}: not a readable JSON file, perhaps truncated ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{named(path)}: not a readable JSON file, perhaps truncated ({error})") from error
 
 
-def structs(array: np.ndarray) -> Iterator[np.void]:
-    """The structs of a MATLAB cell array of 1x1 structs, or of a struct array: releases use both."""
-    for item in array.ravel():
-        yield item.ravel()[0] if isinstance(item, np.ndarray) else item
+def image_size(encoded: bytes, path: Path) -> tuple[int, int]:
+    """(height, width) in pixels of an image that decodes to its end; ValueError naming a damaged `path`."""
+    return stored_size(encoded, name=f"{named(path)}: this image does not decode")[0]
+
+
+def structs(array: np.ndarray, where: str) -> Iterator[np.void]:
+    """The structs of a MATLAB cell array of 1x1 structs, or of a struct array: releases use both.
+
+    Raises:
+        ValueError: an empty cell, or one that holds something else; names it, `where` being the array.
+    """
+    for i, item in enumerate(array.ravel(), start=1):
+        struct = item.ravel()[0] if isinstance(item, np.ndarray) and item.size == 1 else item
+        if not isinstance(struct, np.void):
+            raise ValueError(f"{where}, element {i}: expected a struct, found {_brief(item)}")
+        yield struct
 
 
 def field(record: Any, name: str, where: str) -> np.ndarray:
@@ -134,28 +109,48 @@ def field(record: Any, name: str, where: str) -> np.ndarray:
     names = getattr(getattr(record, "dtype", None), "names", None) or ()
     if name not in names:
         raise ValueError(f"{where}: expected the field {name!r}, found {', '.join(names) or 'no struct'}")
-    return record[name]
+    return np.asarray(record[name])
 
 
 def text(record: Any, name: str, where: str) -> str:
     """Field `name` as a string; ValueError naming the record (`where`) where it is not exactly one."""
     values = field(record, name, where)
     if values.size != 1 or values.dtype.kind != "U":
-        raise ValueError(f"{where}: field {name!r} should be one string, is {values!r}")
+        raise ValueError(f"{where}: field {name!r} should be one string, is {_brief(values)}")
     return str(values.item())
 
 
-def number(record: Any, name: str, where: str) -> float:
-    """Field `name` as one number; ValueError naming the record (`where`) where it is not exactly one."""
+def count(record: Any, name: str, where: str) -> int:
+    """Field `name` as one whole number; ValueError naming the record (`where`) where it is something else."""
     values = column(record, name, where)
-    if values.size != 1:
-        raise ValueError(f"{where}: field {name!r} should be one number, is {values}")
-    return float(values[0])
+    if values.size != 1 or not 0 <= values[0] <= MOST or values[0] % 1:
+        raise ValueError(f"{where}: field {name!r} should be one number, 0 or more and whole, is {_brief(values)}")
+    return int(values[0])
 
 
 def column(record: Any, name: str, where: str) -> np.ndarray:
     """Field `name` as a flat float64 array; ValueError naming the record where it holds no numbers."""
-    values = field(record, name, where)
-    if values.size and not np.issubdtype(values.dtype, np.number):
-        raise ValueError(f"{where}: field {name!r} should be numeric, is {values.dtype}")
+    return numbers(field(record, name, where), f"{where}: field {name!r}")
+
+
+def numbers(values: Any, what: str) -> np.ndarray:
+    """`values` as a flat float64 array; ValueError saying `what` they are where they hold no real numbers."""
+    values = np.asarray(values)
+    if values.size and values.dtype.kind not in "biuf":
+        raise ValueError(f"{what} should be numeric, is {_brief(values)}")
     return np.zeros(0) if values.size == 0 else values.ravel().astype(float)
+
+
+def mask(values: Any, what: str) -> Bool[np.ndarray, "H W"]:
+    """A map of fixations as what is set in it; ValueError saying `what` it is where it is no map of real numbers."""
+    values = np.asarray(values)
+    if values.ndim != 2 or values.size == 0 or not np.isfinite(numbers(values, what)).all():
+        raise ValueError(f"{what} should be a map of finite numbers, (height, width), is {_brief(values)}")
+    return values != 0
+
+
+def _brief(value: Any) -> str:
+    """A value in an error, on one line that has an end."""
+    if isinstance(value, np.ndarray) and value.size != 1:
+        return f"an array of shape {value.shape} of {value.dtype if value.dtype.names is None else 'structs'}"
+    return printable(reprlib.repr(value.item() if isinstance(value, np.ndarray) else value))

@@ -1,30 +1,34 @@
 """Anybody's own data: a folder of images with density maps or a table of fixations."""
 
-import csv
-import io
+import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from mlfem_jax.data.releases.files import index_by_stem
-from mlfem_jax.data.releases.records import ALL, Dataset, Problems, Release, make_gaze, read_example
+from mlfem_jax.data.releases.files import named
+from mlfem_jax.data.releases.names import by_path, find_files, match_names, without_suffix
+from mlfem_jax.data.releases.records import ALL, Dataset, Problems, Release, check_pixels, make_gaze, read_example
+from mlfem_jax.data.releases.tables import Row, cell_count, cell_number, read_csv
 
 
 def read_folder(root: Path, problems: Problems) -> Release:
-    """The data below `root`: images/*, and fixations.csv or maps/<stem>.png; labels.csv where there is one.
+    """The data below `root`: images/**, and fixations.csv or maps/**; labels.csv where there is one.
 
     fixations.csv has the columns image, observer, x, y (0-based pixels) and, optionally, duration (ms);
     labels.csv has image, label and, optionally, clutter (a number of things), with one row for each label of
-    an image. The column image takes a file's name with or without its suffix. Observers and labels are any
-    words, and are numbered in sorted order. Where an image has fixations, its map is not used.
+    an image. The column image takes a file's path below images/, with or without its suffix, or its name alone (see
+    `match_names`); the file of a map is named as its image is. Observers and labels are any words, and are numbered in
+    sorted order; a blank observer is unknown. Where an image has fixations, its map is not used.
     """
-    images = index_by_stem((root / "images").iterdir())
-    maps = index_by_stem((root / "maps").iterdir()) if (root / "maps").is_dir() else {}
-    rows, numbers = _fixations(root / "fixations.csv", images)
+    folder = root / "images"
+    images = by_path(find_files(folder, problems, deep=True), folder, problems)
+    maps = _maps(root / "maps", images, folder, problems)
+    rows, numbers = _fixations(root / "fixations.csv", images, folder)
     gaze = maps.keys() | rows.keys()
     problems.add_all("images without gaze (left out)", images.keys() - gaze)
     problems.add_all("gaze without an image (left out)", gaze - images.keys())
-    class_names, labels, clutter = _labels(root / "labels.csv", images)
+    class_names, labels, clutter = _labels(root / "labels.csv", images, folder)
     problems.add_all("labels without an image (left out)", labels.keys() - images.keys())
 
     def read(id: str):
@@ -42,56 +46,56 @@ def read_folder(root: Path, problems: Problems) -> Release:
     return Release({ALL: tuple(id for id in images if id in gaze)}, read, class_names)
 
 
-def _fixations(path: Path, images: dict[str, Path]) -> tuple[dict[str, list], dict[str, int]]:
+def _maps(place: Path, images: Mapping[str, Path], folder: Path, problems: Problems) -> dict[str, Path]:
+    """Image id to its density map."""
+    maps = by_path(find_files(place, problems, deep=True), place, problems)
+    matched = match_names(maps, images, folder, place)
+    found: dict[str, Path] = {}
+    for name, path in maps.items():
+        id = matched.get(name, name)
+        if id in found:
+            raise ValueError(f"{named(place)}: {found[id].name} and {path.name} are both maps of {id!r}")
+        found[id] = path
+    return found
+
+
+def _fixations(path: Path, images: Mapping[str, Path], folder: Path) -> tuple[dict[str, list], dict[str, int]]:
     """Image id to its (observer, (y, x), ms), and the observers' numbers."""
+    table = read_csv(path, ("image", "observer", "x", "y"))
+    ids = _ids(table, path, images, folder)
     rows: dict[str, list] = {}
-    for line, row in _read_csv(path, ("image", "observer", "x", "y")):
-        try:
-            y, x, ms = (float(value) for value in (row["y"], row["x"], row.get("duration") or "nan"))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}, line {line}: x, y and duration should be numbers, found {row}") from error
-        rows.setdefault(_id(row["image"], images), []).append((row["observer"], (y, x), ms))
-    observers = sorted({observer for seen in rows.values() for observer, _, _ in seen})
-    return rows, {observer: number for number, observer in enumerate(observers)}
+    for row in table:
+        y, x, ms = (cell_number(row, name, path) for name in ("y", "x", "duration"))
+        rows.setdefault(ids[row.cells["image"]], []).append((row.cells["observer"].strip(), (y, x), ms))
+    check_pixels(np.array([yx for seen in rows.values() for _, yx, _ in seen]).reshape(-1, 2), named(path))
+    observers = sorted({observer for seen in rows.values() for observer, _, _ in seen} - {""})
+    return rows, {observer: number for number, observer in enumerate(observers)} | {"": -1}
 
 
-def _labels(path: Path, images: dict[str, Path]) -> tuple[tuple[str, ...], dict[str, set[str]], dict[str, int]]:
+def _labels(
+    path: Path, images: Mapping[str, Path], folder: Path
+) -> tuple[tuple[str, ...], dict[str, set[str]], dict[str, int]]:
     """Class names, image id to names of its classes, image id to clutter."""
     labels: dict[str, set[str]] = {}
     clutter: dict[str, int] = {}
-    for line, row in _read_csv(path, ("image", "label")):
-        id = _id(row["image"], images)
-        labels.setdefault(id, set()).update({row["label"]} - {""})
-        if row.get("clutter"):
-            if not row["clutter"].isdigit():
-                raise ValueError(f"{path}, line {line}: clutter should be a count, found {row['clutter']!r}")
-            clutter[id] = int(row["clutter"])
+    table = read_csv(path, ("image", "label"))
+    ids = _ids(table, path, images, folder)
+    for row in table:
+        id = ids[row.cells["image"]]
+        labels.setdefault(id, set()).update({row.cells["label"].strip()} - {""})
+        count = cell_count(row, "clutter", path)
+        if count >= 0 and clutter.setdefault(id, count) != count:
+            raise ValueError(
+                f"{named(path)}, line {row.line}: clutter {count}, but {clutter[id]} before, of the same image"
+            )
     return tuple(sorted(set().union(*labels.values()))), labels, clutter
 
 
-def _read_csv(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
-    """Rows with their line numbers; none where there is no such file."""
-    if not path.is_file():
-        return []
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected UTF-8 text ({error})") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
-    if missing := set(columns) - set(reader.fieldnames or ()):
-        found = ", ".join(reader.fieldnames or ()) or "nothing"
-        raise ValueError(f"{path}: expected the columns {', '.join(columns)}; no {sorted(missing)} in {found}")
-    rows = []
-    for row in reader:
-        if None in row or None in row.values():
-            raise ValueError(f"{path}, line {reader.line_num}: as many values as columns expected, found {row}")
-        rows.append((reader.line_num, row))
-    return rows
-
-
-def _id(name: str, images: dict[str, Path]) -> str:
-    """The id that a table means: a stem may itself hold dots, so the whole name is tried first."""
-    return name if name in images else Path(name).stem
+def _ids(table: list[Row], path: Path, images: Mapping[str, Path], folder: Path) -> dict[str, str]:
+    """A name in the column image to the id of its image; where there is none, to the name without its suffix."""
+    names = dict.fromkeys(row.cells["image"] for row in table)
+    matched = match_names(names, images, folder, path)
+    return {name: matched.get(name, without_suffix(unicodedata.normalize("NFC", name))) for name in names}
 
 
 FOLDER = Dataset(
@@ -99,9 +103,9 @@ FOLDER = Dataset(
     read=read_folder,
     layouts=(("images", "fixations.csv"), ("images", "maps")),
     tree="""\
-images/*                 (any names, .jpg, .png, ...)
+images/**                (any names, .jpg, .png, ...; subfolders too)
 fixations.csv            (columns image, observer, x, y: 0-based pixels; duration in ms is optional)
-maps/<stem>.png          (instead of, or beside, fixations.csv)
+maps/**                  (grey maps named as their images, instead of, or beside, fixations.csv)
 labels.csv               (optional: columns image, label; clutter is optional)""",
     homepage="your own experiment",
     sigma_px=None,

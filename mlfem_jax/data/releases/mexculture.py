@@ -1,12 +1,15 @@
 """MexCulture142: 284 images of Mexican architecture in three styles."""
 
 import re
+import reprlib
 from pathlib import Path
 
 import numpy as np
 
-from mlfem_jax.data.releases.files import index_by_stem
+from mlfem_jax.data.releases.files import named, read_text
+from mlfem_jax.data.releases.names import by_stem, find_files
 from mlfem_jax.data.releases.records import ALL, Dataset, Gaze, Problems, Release, make_gaze, read_example
+from mlfem_jax.files import printable
 
 STYLES = ("Prehispanic", "Colonial", "Modern")
 
@@ -17,9 +20,9 @@ def read_mexculture(root: Path, problems: Problems) -> Release:
     The truth is the released density map, `SSS_XXX_YYY_GFDM_N_#.png` for the image `SSS_XXX_YYY_N_#.png`.
     Only an image without one is read from its `..._GazeFix_N_#.txt`. The label is the architectural style.
     """
-    images = index_by_stem((root / "Images").iterdir())
-    maps = _by_image(root / "Density Maps", "GFDM", ".png")
-    texts = _by_image(root / "Fixations", "GazeFix", ".txt")
+    images = by_stem(find_files(root / "Images", problems), problems)
+    maps = _by_image(root / "Density Maps", "GFDM", ".png", problems)
+    texts = _by_image(root / "Fixations", "GazeFix", ".txt", problems)
     gaze = maps.keys() | texts.keys()
     problems.add_all("images without gaze (left out)", images.keys() - gaze)
     problems.add_all("gaze without an image (left out)", gaze - images.keys())
@@ -43,29 +46,28 @@ def read_gaze_text(path: Path) -> Gaze:
     Raises:
         ValueError: anything else; names the file, the line and what was found there.
     """
-    lines = [
-        re.split(r"[\s,;]+", line.strip(" \t,;"))
-        for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-        if line.strip()
-    ]
+    lines = [re.split(r"[\s,;]+", line.strip(" \t,;")) for line in read_text(path).splitlines() if line.strip()]
     names, first = ["x", "y"], 1
     if lines and not _is_number(lines[0][0]):
         names, first, lines = [name.lower() for name in lines[0]], 2, lines[1:]
     if not {"x", "y"} <= set(names):
-        raise ValueError(f"{path}: expected columns named x and y, found {', '.join(names)}")
+        raise ValueError(f"{named(path)}: expected columns named x and y, found {printable(', '.join(names)[:200])}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{named(path)}: expected each column once, found {printable(', '.join(names)[:200])}")
     for number, words in enumerate(lines, start=first):
         if len(words) != len(names) or not all(map(_is_number, words)):
-            expected = f"{len(names)} numbers ({', '.join(names)})"
-            raise ValueError(f"{path}, row {number}: expected {expected}, found {' '.join(words)!r}")
+            expected = f"{len(names)} numbers ({printable(', '.join(names)[:200])})"
+            raise ValueError(f"{named(path)}, row {number}: expected {expected}, found {reprlib.repr(' '.join(words))}")
     table = np.array(lines, float).reshape(-1, len(names))
     durations = table[:, names.index("duration")] if "duration" in names else None
     return make_gaze([(-1, table[:, [names.index("y"), names.index("x")]], durations)])
 
 
-def _by_image(folder: Path, infix: str, suffix: str) -> dict[str, Path]:
+def _by_image(folder: Path, infix: str, suffix: str, problems: Problems) -> dict[str, Path]:
     """Files of `folder` by the stem of their image, which is their own without the infix."""
-    paths = sorted(folder.glob(f"*{suffix}")) if folder.is_dir() else []
-    return {path.stem.replace(f"_{infix}_", "_"): path for path in paths if f"_{infix}_" in path.stem}
+    found = by_stem(find_files(folder, problems, {suffix}), problems)
+    problems.add_all(f"files without _{infix}_ in their name (left out)", (s for s in found if f"_{infix}_" not in s))
+    return {stem.replace(f"_{infix}_", "_"): path for stem, path in found.items() if f"_{infix}_" in stem}
 
 
 def _style(id: str) -> tuple[int, ...]:

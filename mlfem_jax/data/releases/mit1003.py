@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
-from mlfem_jax.data.releases.files import index_by_stem, pixels
+from mlfem_jax.data.releases.files import named
+from mlfem_jax.data.releases.names import by_stem, find_files
 from mlfem_jax.data.releases.osie import read_fixations_mat
 from mlfem_jax.data.releases.records import ALL, Dataset, Problems, Release, gaze_from_points, read_example
+from mlfem_jax.photos import read_photo
 
 
 def read_mit1003(root: Path, problems: Problems) -> Release:
@@ -15,8 +17,8 @@ def read_mit1003(root: Path, problems: Problems) -> Release:
     """
     if (root / "eye").is_dir():
         return read_fixations_mat(root / "stimuli", root / "eye" / "fixations.mat", problems)
-    images = index_by_stem((root / "ALLSTIMULI").iterdir())
-    found = index_by_stem((root / "ALLFIXATIONMAPS").iterdir())
+    images = by_stem(find_files(root / "ALLSTIMULI", problems), problems)
+    found = by_stem(find_files(root / "ALLFIXATIONMAPS", problems), problems)
     points = {stem.removesuffix("_fixPts"): path for stem, path in found.items() if stem.endswith("_fixPts")}
     maps = {stem.removesuffix("_fixMap"): path for stem, path in found.items() if stem.endswith("_fixMap")}
     gaze = points.keys() | maps.keys()
@@ -27,7 +29,7 @@ def read_mit1003(root: Path, problems: Problems) -> Release:
     def read(id: str):
         if id not in points:
             return read_example(id, images[id], density=maps[id], problems=problems)
-        mask = pixels(points[id].read_bytes(), points[id], "L") >= 128
+        mask = read_photo(points[id].read_bytes(), upright=False, name=named(points[id])).max(axis=-1) >= 128
         frame = (mask.shape[0], mask.shape[1])
         density = maps.get(id)
         return read_example(id, images[id], gaze_from_points(mask), frame=frame, density=density, problems=problems)

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mlfem_jax.data.releases.files import column, field, index_by_stem, load_mat, structs, text
+from mlfem_jax.data.releases.files import column, field, named, structs, text
+from mlfem_jax.data.releases.mat import load_mat
+from mlfem_jax.data.releases.names import by_stem, find_files, match_names, without_suffix
 from mlfem_jax.data.releases.records import ALL, Dataset, Gaze, Problems, Release, make_gaze, read_example
 
 
@@ -30,13 +32,15 @@ def read_fixations_mat(
     Raises:
         ValueError: damage in the MATLAB file, or two records or two images of the same name.
     """
-    images = index_by_stem(stimuli.iterdir())
+    images = by_stem(find_files(stimuli, problems), problems)
+    found = list(structs(load_mat(mat, "fixations"), f"{named(mat)}, fixations"))
+    names = [text(record, "img", f"{named(mat)}, fixations{{{i}}}") for i, record in enumerate(found, start=1)]
+    matched = match_names(names, images, stimuli, mat)
     records: dict[str, np.void] = {}
-    for i, record in enumerate(structs(load_mat(mat, "fixations"))):
-        where = f"{mat}, fixations{{{i + 1}}}"
-        id = Path(text(record, "img", where)).stem
+    for i, (name, record) in enumerate(zip(names, found, strict=True), start=1):
+        id = matched.get(name, without_suffix(name))
         if id in records:
-            raise ValueError(f"{where}: duplicate id {id!r}")
+            raise ValueError(f"{named(mat)}, fixations{{{i}}}: duplicate id {id!r}")
         records[id] = record
     problems.add_all("images without gaze (left out)", images.keys() - records.keys())
     problems.add_all("gaze without an image (left out)", records.keys() - images.keys())
@@ -45,7 +49,7 @@ def read_fixations_mat(
         problems.add_all("images without clutter labels (clutter -1)", set(ids) - clutter.keys())
 
     def read(id: str):
-        gaze = _subjects(records[id], f"{mat}, image {id}")
+        gaze = _subjects(records[id], f"{named(mat)}, image {id}")
         return read_example(id, images[id], gaze, problems=problems, clutter=(clutter or {}).get(id, -1))
 
     return Release({ALL: ids}, read)
@@ -53,7 +57,7 @@ def read_fixations_mat(
 
 def _subjects(record: np.void, where: str) -> Gaze:
     viewings = []
-    for i, subject in enumerate(structs(field(record, "subjects", where))):
+    for i, subject in enumerate(structs(field(record, "subjects", where), f"{where}, subjects")):
         here = f"{where}, subject {i + 1}"
         x, y, ms = (column(subject, name, here) for name in ("fix_x", "fix_y", "fix_duration"))
         if not len(x) == len(y) == len(ms):

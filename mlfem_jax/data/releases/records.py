@@ -17,7 +17,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from mlfem_jax.data.releases.files import find_root, image_size, is_rotated
+from mlfem_jax.data.density import read_density
+from mlfem_jax.data.releases.files import find_root, named
+from mlfem_jax.files import printable
+from mlfem_jax.photos import stored_size
 
 ALL = "full"  # the split of a release that has none of its own; TFDS reserves the name "all"
 
@@ -89,11 +92,11 @@ class Problems:
     first: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
     def add(self, kind: str, record: str, count: int = 1) -> None:
-        """Counts `count` more of `kind`, found in `record`; the first five records are kept by name."""
+        """Counts `count` more of `kind`, found in `record`; the first five records are kept by name, as it is shown."""
         if count:
             self.counts[kind] = self.counts.get(kind, 0) + count
             self.first.setdefault(kind, [])
-            self.first[kind] += [record] * (len(self.first[kind]) < 5)
+            self.first[kind] += [printable(record) or "(no name)"] * (len(self.first[kind]) < 5)
 
     def add_all(self, kind: str, records: Iterable[str]) -> None:
         """Counts each of `records` once, in sorted order."""
@@ -195,22 +198,21 @@ def read_example(
         The record; None, counted as an image without gaze, where neither a fixation nor a map is left.
 
     Raises:
-        ValueError: an image that does not decode, or `frame` is not the size of the image.
+        ValueError: an image that does not decode, a density map that `read_density` refuses, or `frame` is not the
+            size of the image.
     """
     encoded = image.read_bytes()
-    size = image_size(encoded, image)
-    problems.add("images with an EXIF orientation (read as stored, not rotated)", id, is_rotated(encoded))
+    size, rotated = stored_size(encoded, name=f"{named(image)}: this image does not decode")
+    problems.add("images with an EXIF orientation (read as stored, not rotated)", id, rotated)
     if frame is not None and frame != size:
-        raise ValueError(f"{image}: the gaze of {id} is for a frame of {frame} (height, width), image is {size}")
+        raise ValueError(f"{named(image)}: the gaze of {id} is for a frame of {frame} (height, width), image is {size}")
     gaze = _clean(gaze or make_gaze([]), size, id, problems, clip_all)
     encoded_density = b""
     if len(gaze.fixations) == 0:
-        if density is None:
+        encoded_density = b"" if density is None else _density(density, size, id, problems)
+        if not encoded_density:
             problems.add("images without gaze (left out)", id)
             return None
-        encoded_density = density.read_bytes()
-        if image_size(encoded_density, density) != size:
-            problems.add("density maps of another size than their image (kept)", id)
     return Example(
         image=encoded,
         id=id,
@@ -225,6 +227,36 @@ def read_example(
     )
 
 
+def check_pixels(points: Float[np.ndarray, "n 2"], where: str) -> None:
+    """Refuses fixations that are fractions of the frame, not pixels: nine tenths of them or more lie in [0, 1].
+
+    Args:
+        points: (n, 2) of a whole data set, or of as much of it as has one source.
+        where: what the error names.
+
+    Raises:
+        ValueError: it says how to convert them.
+    """
+    points = points[np.isfinite(points).all(axis=1)]
+    if len(points) and ((points >= 0) & (points <= 1)).all(axis=1).mean() >= 0.9:
+        raise ValueError(
+            f"{where}: expected fixations in pixels, found {len(points)} of which nearly all lie in [0, 1]: are they "
+            "fractions of the frame? Give x * width - 0.5 and y * height - 0.5"
+        )
+
+
+def _density(path: Path, size: tuple[int, int], id: str, problems: Problems) -> bytes:
+    """The encoded density map; b"", counted with the file, where it is blank."""
+    encoded = path.read_bytes()
+    values = read_density(encoded, f"{named(path)}: this density map")
+    if not values.any():
+        problems.add("density maps that are all zero (not used)", f"{path.parent.name}/{path.name}")
+        return b""
+    if values.shape != size:
+        problems.add("density maps of another size than their image (kept)", id)
+    return encoded
+
+
 def _clean(gaze: Gaze, size: tuple[int, int], id: str, problems: Problems, clip_all: bool) -> Gaze:
     """`gaze` without NaNs and inside [0, height - 1] x [0, width - 1]; what it changes is counted."""
     points, last = gaze.fixations, np.array(size) - 1.0
@@ -236,4 +268,7 @@ def _clean(gaze: Gaze, size: tuple[int, int], id: str, problems: Problems, clip_
     problems.add("fixations more than a pixel outside the frame (dropped)", id, int((outside & ~near).sum()))
     keep = finite & (~outside | near)
     inside = np.clip(points[keep], 0.0, last)
-    return Gaze(inside, gaze.observers[keep], gaze.durations[keep])
+    durations = gaze.durations[keep]
+    impossible = (durations < 0) | (durations > np.finfo(np.float32).max)
+    problems.add("durations that are negative or infinite (taken as unknown)", id, int(impossible.sum()))
+    return Gaze(inside, gaze.observers[keep], np.where(impossible, np.nan, durations))

@@ -1,12 +1,15 @@
 """SALICON: the 2015 and 2017 releases (MATLAB), and the older JSON annotations."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from mlfem_jax.data.releases.coco import Objects, read_coco
-from mlfem_jax.data.releases.files import column, field, index_by_stem, load_json, load_mat, structs
+from mlfem_jax.data.releases.files import MOST, column, field, load_json, named, numbers, structs
+from mlfem_jax.data.releases.mat import load_mat
+from mlfem_jax.data.releases.names import by_stem, find_files, match_names, without_suffix
 from mlfem_jax.data.releases.records import Dataset, Gaze, Problems, Release, make_gaze, read_example
 
 _STEM = re.compile(r"COCO_(train|val|test)2014_(\d{12})")
@@ -18,13 +21,13 @@ def read_salicon(root: Path, problems: Problems) -> Release:
     Observers are anonymous: an index is the position among the workers of that one image. Labels and clutter
     (the number of instances) come from COCO's instances_{train,val}2014.json where they are there.
     """
-    images = index_by_stem((root / "images").rglob("*"))
+    images = by_stem(find_files(root / "images", problems, deep=True), problems)
     split_of = {stem: match[1] for stem in images if (match := _STEM.fullmatch(stem))}
     problems.add_all("images without a SALICON name (left out)", images.keys() - split_of.keys())
     untold = {stem for stem, split in split_of.items() if split == "test"}
     problems.add_all("test images (left out: truth not released)", untold)
-    mats = {path.stem: path for path in sorted((root / "fixations").glob("*/*.mat"))}
-    maps = index_by_stem((root / "maps").glob("*/*"))
+    mats = by_stem(find_files(root / "fixations", problems, {".mat"}, deep=True), problems)
+    maps = by_stem(find_files(root / "maps", problems, deep=True), problems)
     problems.add_all("gaze without an image (left out)", (mats.keys() | maps.keys()) - images.keys())
     truth = mats.keys() | maps.keys()
     problems.add_all("images without gaze (left out)", split_of.keys() - untold - truth)
@@ -55,21 +58,22 @@ def read_salicon_json(root: Path, problems: Problems) -> Release:
     Fixations are [row, column], 1-based. An observer's index is the rank of their worker_id, the same on
     every image of all files.
     """
-    images = index_by_stem((root / "images").rglob("*"))
+    images = by_stem(find_files(root / "images", problems, deep=True), problems)
     splits: dict[str, tuple[str, ...]] = {}
     frames: dict[str, tuple[int, int]] = {}
     viewings: dict[str, list] = {}
     for path in sorted((root / "annotations").glob("fixations_*.json")):
-        listed, annotations = _read_annotations(path)
+        listed, annotations = _read_annotations(path, images, root / "images")
         if duplicates := frames.keys() & listed.keys():
-            raise ValueError(f"{path}: duplicate id {min(duplicates)!r}, listed in another annotations file")
+            raise ValueError(f"{named(path)}: duplicate id {min(duplicates)!r}, listed in another annotations file")
         frames |= listed
         viewings |= annotations
         split = "val" if "_val" in path.stem else "train"
         splits[split] = splits.get(split, ()) + tuple(id for id in listed if id in images)
     problems.add_all("images without gaze (left out)", images.keys() - frames.keys())
     problems.add_all("gaze without an image (left out)", frames.keys() - images.keys())
-    workers = {w: i for i, w in enumerate(sorted({w for seen in viewings.values() for w, _ in seen}))}
+    seen = {worker for of_image in viewings.values() for worker, _ in of_image}
+    workers = {worker: i for i, worker in enumerate(sorted(seen, key=lambda worker: (isinstance(worker, str), worker)))}
 
     def read(id: str):
         gaze = make_gaze((workers[worker], points - 1, None) for worker, points in viewings[id])
@@ -81,15 +85,15 @@ def read_salicon_json(root: Path, problems: Problems) -> Release:
 def _workers(mat: Path) -> tuple[Gaze, tuple[int, int]]:
     """Gaze and (height, width) of its frame, from the .mat of one image."""
     viewings = []
-    for i, worker in enumerate(structs(load_mat(mat, "gaze"))):
-        where = f"{mat}, gaze({i + 1})"
+    for i, worker in enumerate(structs(load_mat(mat, "gaze"), f"{named(mat)}, gaze")):
+        where = f"{named(mat)}, gaze({i + 1})"
         points = field(worker, "fixations", where)
         if points.size and (points.ndim != 2 or points.shape[1] != 2):
             raise ValueError(f"{where}: expected fixations of shape (n, 2) as (x, y), found {points.shape}")
         viewings.append((i, column(worker, "fixations", where).reshape(-1, 2)[:, ::-1] - 1, None))
-    resolution = load_mat(mat, "resolution").ravel()
-    if resolution.size != 2:
-        raise ValueError(f"{mat}: expected a resolution of (height, width), found {resolution}")
+    resolution = numbers(load_mat(mat, "resolution"), f"{named(mat)}: resolution")
+    if resolution.size != 2 or not ((resolution > 0) & (resolution <= MOST)).all():
+        raise ValueError(f"{named(mat)}: expected a resolution of (height, width), found {resolution[:4]}")
     return make_gaze(viewings), (int(resolution[0]), int(resolution[1]))
 
 
@@ -107,7 +111,7 @@ def _objects(
             continue
         found, of_split = read_coco(path)
         if names not in ((), found):
-            raise ValueError(f"{path}: other categories than in the annotations of the other split")
+            raise ValueError(f"{named(path)}: other categories than in the annotations of the other split")
         names = found
         wanted = {int(id[-12:]): id for id in ids}
         unlisted = (wanted[i] for i in wanted.keys() - of_split.keys())
@@ -117,30 +121,40 @@ def _objects(
 
 
 def _read_annotations(
-    path: Path,
-) -> tuple[dict[str, tuple[int, int]], dict[str, list[tuple[int, np.ndarray]]]]:
-    """Of one file: image stem to (height, width), and to its (worker, (n, 2) as [row, col], 1-based)."""
+    path: Path, images: Mapping[str, Path], folder: Path
+) -> tuple[dict[str, tuple[int, int]], dict[str, list[tuple[int | str, np.ndarray]]]]:
+    """Of one file: image id to (height, width), and to its (worker, (n, 2) as [row, col], 1-based)."""
     content = load_json(path)
     try:
-        stems = {image["id"]: Path(image["file_name"]).stem for image in content["images"]}
-        frames = {Path(i["file_name"]).stem: (i["height"], i["width"]) for i in content["images"]}
-        if len(frames) < len(content["images"]) or len(stems) < len(content["images"]):
-            raise ValueError(f"{path}: duplicate ids among its {len(content['images'])} images")
-        viewings: dict[str, list] = {stem: [] for stem in frames}
+        listed = [
+            (image["id"], str(image["file_name"]), image["height"], image["width"]) for image in content["images"]
+        ]
+        matched = match_names((name for _, name, _, _ in listed), images, folder, path)
+        ids = {number: matched.get(name, without_suffix(name)) for number, name, _, _ in listed}
+        frames = {ids[number]: (height, width) for number, _, height, width in listed}
+        if len(frames) < len(listed) or len(ids) < len(listed):
+            raise ValueError(f"{named(path)}: duplicate ids among its {len(listed)} images")
+        viewings: dict[str, list] = {id: [] for id in frames}
         for annotation in content["annotations"]:
-            where = f"{path}, image {annotation['image_id']}, worker {annotation['worker_id']}"
+            worker = annotation["worker_id"]
+            where = f"{named(path)}, image {annotation['image_id']!r:.40}, worker {worker!r:.40}"
+            if not isinstance(worker, int | str):
+                raise ValueError(f"{where}: expected a number or a name as the worker's id")
             points = _row_column(annotation["fixations"], where)
-            viewings[stems[annotation["image_id"]]].append((annotation["worker_id"], points))
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a SALICON annotations file, {error!r} is missing") from error
+            viewings[ids[annotation["image_id"]]].append((worker, points))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{named(path)}: not a SALICON annotations file: {error!r:.100}") from error
     return frames, viewings
 
 
 def _row_column(fixations: list, where: str) -> np.ndarray:
     try:
-        return np.asarray(fixations, float).reshape(-1, 2)
-    except ValueError as error:
-        raise ValueError(f"{where}: expected fixations as [row, column] ({error})") from error
+        points = np.asarray(fixations, float)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise ValueError(f"{where}: expected fixations as [row, column] ({error!s:.100})") from error
+    if points.size and (points.ndim != 2 or points.shape[1] != 2):
+        raise ValueError(f"{where}: expected fixations as [row, column], found an array of shape {points.shape}")
+    return points.reshape(-1, 2)
 
 
 _TREE = """\

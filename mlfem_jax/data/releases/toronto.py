@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from mlfem_jax.data.releases.files import index_by_stem, load_mat
+from mlfem_jax.data.releases.files import mask, named
+from mlfem_jax.data.releases.mat import load_mat
+from mlfem_jax.data.releases.names import by_stem, find_files
 from mlfem_jax.data.releases.records import ALL, Dataset, Problems, Release, gaze_from_points, read_example
 
 
@@ -17,21 +19,20 @@ def read_toronto(root: Path, problems: Problems) -> Release:
     mat = root / "origfixdata.mat"
     maps = load_mat(mat, "white").ravel()
     if maps.dtype != object:
-        raise ValueError(f"{mat}: expected `white` to be a cell array of maps, found {maps.dtype}")
+        raise ValueError(f"{named(mat)}: expected `white` to be a cell array of maps, found {maps.dtype}")
     images: dict[int, Path] = {}
-    for stem, path in index_by_stem((root / "Original Image Set").iterdir()).items():
-        if not stem.isdigit():
-            raise ValueError(f"{path}: expected a number as the name, the index of its map in {mat.name}")
+    for stem, path in by_stem(find_files(root / "Original Image Set", problems), problems).items():
+        if not (stem.isascii() and stem.isdecimal() and len(stem) < 10):
+            raise ValueError(f"{named(path)}: expected a number as the name, the index of its map in {mat.name}")
         if int(stem) in images:
-            raise ValueError(f"duplicate id {int(stem):03d}: {images[int(stem)]} and {path}")
+            raise ValueError(f"duplicate id {int(stem):03d}: {named(images[int(stem)])} and {named(path)}")
         images[int(stem)] = path
     numbers = range(1, len(maps) + 1)
     problems.add_all("images without gaze (left out)", (f"{n:03d}" for n in images if n not in numbers))
     problems.add_all("gaze without an image (left out)", (f"{n:03d}" for n in numbers if n not in images))
 
     def read(id: str):
-        points = maps[int(id) - 1]
-        points = points.toarray() if hasattr(points, "toarray") else points
+        points = mask(maps[int(id) - 1], f"{named(mat)}, white{{{int(id)}}}")
         frame = (int(points.shape[0]), int(points.shape[1]))
         return read_example(id, images[int(id)], gaze_from_points(points), frame=frame, problems=problems)
 
