@@ -3,8 +3,7 @@
     python examples/train_fusion.py --out out/fusion
 
 The gaze is synthetic: three observers who look at what is colorful. `out/recordings` shows how your own have to lie.
-Eight photographs, none held out, show the way, not how good a fusion gets. Writes `fusion.png`: four photographs, and
-below each its map by `add` and by the trained fusion.
+Eight photographs show the way, not how good a fusion gets. Writes `fusion.png`: photographs, below `add`, then the new.
 """
 
 import csv

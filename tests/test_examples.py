@@ -1,7 +1,7 @@
 """The examples run, and what they write and print is what their docstrings promise."""
 
+import dataclasses
 import re
-import shutil
 from importlib.resources import files
 from pathlib import Path
 
@@ -44,8 +44,6 @@ def pixels(path):
 
 def small(load):
     """The backbone with an input so small that its forward compiles and runs fast; its weights do not mind."""
-    import dataclasses
-
     return lambda name: dataclasses.replace(load(name), input_size=(96, 96))
 
 
@@ -167,7 +165,7 @@ def test_synthetic_observers_look_at_what_is_colorful(tmp_path):
     assert header == "image,observer,x,y" and len(rows) == 30
     places = np.array([row.split(",")[2:] for row in rows], int)
     assert ((places >= (3, 5)) & (places < (9, 10))).all()
-    assert shutil.os.listdir(tmp_path / "own" / "images") == ["patch.png"]
+    assert [path.name for path in (tmp_path / "own" / "images").iterdir()] == ["patch.png"]
 
 
 def test_evaluate_your_model_finds_a_class_map_more_faithful_than_chance(tmp_path, capsys, monkeypatch):
