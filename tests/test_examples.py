@@ -5,6 +5,7 @@ import re
 from importlib.resources import files
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -126,7 +127,8 @@ def test_gaze_and_metrics_prints_what_a_center_prior_earns(tmp_path, capsys, mon
 
 
 def test_own_network_looks_at_the_disc(tmp_path, capsys):
-    own_network.own_network(steps=100, out=tmp_path)
+    with jax.numpy_dtype_promotion("standard"):  # optax.adam takes powers of its integer step
+        own_network.own_network(steps=100, out=tmp_path)
     add, grad_cam, last = capsys.readouterr().out.splitlines()
     shares = [[int(share) for share in re.findall(r"(\d+)%", line)] for line in (add, grad_cam)]
     assert shares[0][0] > 4 * shares[0][1] and shares[1][0] > 8 * shares[1][1]
