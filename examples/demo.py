@@ -6,18 +6,19 @@ Writes `index.html`, what EfficientNet-Lite0 looked at, and `report/report.html`
 network. Nobody's gaze on these photographs is known: for gaze, prepare a data set and call `mlfem score`.
 """
 
+import sys
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
 import tyro
 
 from mlfem_jax.backbones import load_backbone
+from mlfem_jax.cli import run_command
 from mlfem_jax.compilation import keep_compiled
-from mlfem_jax.data import image_size
+from mlfem_jax.data import photo_record
 from mlfem_jax.gallery import explain
-from mlfem_jax.report import write
-from mlfem_jax.scores import run
+from mlfem_jax.report import Config as Report, write_report
+from mlfem_jax.scores import Config as Scores, score_records
 
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 METHODS = ("fem", "max", "add", "top", "mean", "product", "net", "grad_cam", "grad_cam_pp", "layer_cam", "hires_cam",
@@ -34,32 +35,14 @@ def demo(*, out: Path = Path("out/demo")) -> None:
     paths = [Path(str(files("skimage") / "data" / name)) for name in PHOTOGRAPHS]
     explain(tuple(map(str, paths)), out=out)
     records, scores = [photo_record(path) for path in paths], out / "report" / "scores"
-    config = run.Config(
+    config = Scores(
         Path(), scores, methods=METHODS, metrics=("model",), humans=False, batch_size=len(records), map_size=112
     )
     dataset = {"name": "photographs", "sigma_px": 1.0, "class_names": []}
-    run.score_records(config, records, dataset, load_backbone("efficientnet_lite0"))
-    write.write_report(write.Config(scores, out / "report"))
+    score_records(config, records, dataset, load_backbone("efficientnet_lite0"))
+    write_report(Report(scores, out / "report"))
     print(f"open {out / 'index.html'} and {out / 'report' / 'report.html'}")
 
 
-def photo_record(path: Path) -> dict[str, object]:
-    """A photograph as the record of a prepared data set: nobody looked at it, and it has no labels."""
-    encoded = path.read_bytes()
-    height, width = image_size(encoded, path)
-    return {
-        "image": encoded,
-        "id": path.stem,
-        "size": np.array([height, width], np.int32),
-        "fixations": np.zeros((0, 2), np.float32),
-        "observers": np.zeros(0, np.int32),
-        "durations": np.zeros(0, np.float32),
-        "density": b"",
-        "labels": np.zeros(0, np.int32),
-        "clutter": np.int32(-1),
-        "content_box": np.array([0, 0, height, width], np.int32),
-    }
-
-
 if __name__ == "__main__":
-    tyro.cli(demo)
+    sys.exit(run_command("demo", lambda: tyro.cli(demo)))

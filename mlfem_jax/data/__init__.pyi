@@ -9,11 +9,11 @@ from .example import (
     ExampleFormat as ExampleFormat,
     blank_example as blank_example,
     make_example as make_example,
+    photo_record as photo_record,
 )
 from .prepared.draw import preview as preview
 from .prepared.write import prepare as prepare
 from .releases.crowd import face_classes as face_classes
-from .releases.files import image_size as image_size
 from .split import (
     Index as Index,
     Source as Source,

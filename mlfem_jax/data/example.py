@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,43 @@ def blank_example(format: ExampleFormat) -> dict[str, np.ndarray]:
         "scale": np.ones(2, np.float32),
     }
     return example | {"density": np.zeros(format.shape, np.float32)} if format.density else example
+
+
+def photo_record(path: str | Path) -> dict[str, Any]:
+    """A photograph as the record of a prepared data set: nobody looked at it, and it has no labels.
+
+    A list of them is a `Source`: `mlfem_jax.scores.score_records` scores methods on it against the network.
+
+    Args:
+        path: the file; its name without the suffix is the record's id.
+
+    Returns:
+        The fields that `make_example` reads; the image as the file's bytes.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: naming the file, if it does not decode.
+
+    Example:
+        >>> from PIL import Image
+        >>> Image.new("RGB", (4, 3)).save("black.png")
+        >>> photo_record("black.png")["size"].tolist()
+        [3, 4]
+    """
+    encoded = Path(path).read_bytes()
+    width, height = _open(encoded, str(path)).size
+    return {
+        "image": encoded,
+        "id": Path(path).stem,
+        "size": np.array([height, width], np.int32),
+        "fixations": np.zeros((0, 2), np.float32),
+        "observers": np.zeros(0, np.int32),
+        "durations": np.zeros(0, np.float32),
+        "density": b"",
+        "labels": np.zeros(0, np.int32),
+        "clutter": np.int32(-1),
+        "content_box": np.array([0, 0, height, width], np.int32),
+    }
 
 
 def make_example(record: Mapping[str, Any], format: ExampleFormat) -> dict[str, np.ndarray]:
