@@ -132,14 +132,14 @@ def test_faithfulness_compiles_one_function_for_images_of_a_size(name):
     network, key, fem = brightness_network(), jax.random.key(0), method("fem")
     maps = np.random.default_rng(0).random((3, 8, 8), np.float32)
 
-    def score(image, map):
+    def score(image, importance):
         if name in ("local_lipschitz", "randomization_check"):
             return getattr(faithfulness, name)(network, key, image, method=fem)
-        return getattr(faithfulness, name)(network, image, map)
+        return getattr(faithfulness, name)(network, image, importance)
 
     with counted_compilations() as names:
         score(photographs(1)[0], maps[0])
         first = len(names)
-        for image, map in zip(photographs(2, seed=1), maps[1:], strict=True):
-            score(image, map)
+        for image, importance in zip(photographs(2, seed=1), maps[1:], strict=True):
+            score(image, importance)
     assert 1 <= len(names) == first

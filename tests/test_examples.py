@@ -23,7 +23,7 @@ def test_photographs_without_gaze_are_scored_against_the_network(tmp_path):
     config = run.Config(
         Path(),
         tmp_path / "scores",
-        methods=("centre", "edge"),
+        methods=("center", "edge"),
         metrics=("model",),
         humans=False,
         batch_size=2,
@@ -32,7 +32,7 @@ def test_photographs_without_gaze_are_scored_against_the_network(tmp_path):
     dataset = {"name": "photographs", "sigma_px": 1.0, "class_names": []}
     run.score_records(config, [photo_record(PHOTO)], dataset, brightness_network())
     rows = read_scores(tmp_path / "scores").to_pylist()
-    assert [row["method"] for row in rows] == ["centre", "edge"]
+    assert [row["method"] for row in rows] == ["center", "edge"]
     assert all(np.isfinite(row[name]) for row in rows for name in ("insertion", "deletion", "drop", "increase"))
     write.write_report(write.Config(tmp_path / "scores", tmp_path, resamples=9))
     page = (tmp_path / "report.html").read_text()

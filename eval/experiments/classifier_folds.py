@@ -67,7 +67,7 @@ class Config:
     weights: str | None = None
     folds: int = 5
     seeds: tuple[int, ...] = (0, 1, 2)
-    methods: tuple[str, ...] = ("fem", "add", "top", "mean", "grad_cam", "centre")
+    methods: tuple[str, ...] = ("fem", "add", "top", "mean", "grad_cam", "center")
     metrics: tuple[str, ...] = ("pcc", "similarity", "nss", "auc_judd")
     resamples: int = 9999
     recipe: Recipe = dataclasses.field(default_factory=short_recipe)

@@ -4,7 +4,7 @@
     python -m eval.experiments.fusion_folds CROWD --transfer OSIE --out out/folds_crowd
 
 The folders are what `mlfem prepare` wrote. Prints mean PCC and SIM with 95 % bootstrap intervals over images, of the
-algebraic fusions (k and alpha chosen on the training folds alone), of a centre prior (the mean GFDM of the training
+algebraic fusions (k and alpha chosen on the training folds alone), of a center prior (the mean GFDM of the training
 folds), and of the two trained networks, on the images that each was not trained on; then the same on all images of the
 other data set, averaged over the models of the five folds. A map is compared at the size of the network's input, as
 `explain` gives it. What is finished is kept in `--out`, and a second call goes on from there.
@@ -111,8 +111,8 @@ def main(config: Config) -> None:
     folds = k_folds(home.ids, config.folds)
     tables = [algebra_rows(folds, grids[0], grids[0], inside=True)]
     tables += [algebra_rows(folds, grids[0], grid, inside=False) for grid in grids[1:]]
-    for position, values in enumerate(centre_scores(home, folds, sets)):
-        tables[position]["centre prior"] = values
+    for position, values in enumerate(center_scores(home, folds, sets)):
+        tables[position]["center prior"] = values
     for name in config.networks:
         for seed in config.seeds if name in config.repeated else config.seeds[:1]:
             label = name if name not in config.repeated else f"{name}, seed {seed}"
@@ -166,7 +166,7 @@ def algebra(backbone: Backbone, data: Data) -> Scores:
     return real_examples(map(score, data.read(None, batch_size=8)))
 
 
-def centre_scores(home: Data, folds: tuple[np.ndarray, ...], sets: list[Data]) -> list[Scores]:
+def center_scores(home: Data, folds: tuple[np.ndarray, ...], sets: list[Data]) -> list[Scores]:
     """Scores of the mean GFDM of the training folds, on each data set."""
     shape = home.format.shape
     truths = {data.name: list(all_gfdms(data)) for data in sets}

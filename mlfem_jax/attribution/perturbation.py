@@ -34,7 +34,7 @@ def occlusion_maps(
         forward: the batch.
         window_px: side of the square window.
         stride_px: from one window to the next; those that reach over the lower and right edges are cut there.
-        baseline: what the window shows, see `base.baseline_inputs`; the paper takes grey.
+        baseline: what the window shows, see `base.baseline_inputs`; the paper takes gray.
         score: the paper takes the probability.
         sign: "positive" shows where the score falls, "negative" where it rises.
         internal_batch_size: most images in a forward pass.
@@ -154,7 +154,7 @@ def lime_maps(
 ) -> Float[Array, "N H W"]:
     """The weights of a linear model of the score, whose features are the superpixels that are shown.
 
-    Superpixels are scikit-image's SLIC, computed on the host. Hidden ones show their mean colour.
+    Superpixels are scikit-image's SLIC, computed on the host. Hidden ones show their mean color.
 
     Args:
         forward: the batch.
@@ -172,7 +172,7 @@ def lime_maps(
         ModuleNotFoundError: scikit-image is not installed.
 
     Source:
-        Ribeiro et al., "Why Should I Trust You?" (2016), equation 2. Kernel, width, penalty and hiding colour are those
+        Ribeiro et al., "Why Should I Trust You?" (2016), equation 2. Kernel, width, penalty and hiding color are those
         of the authors' package; it cuts superpixels by quickshift, and keeps some features where this keeps all.
     """
     check_count("samples", samples)
@@ -182,8 +182,8 @@ def lime_maps(
     members = jax.nn.one_hot(labels, room, dtype=jnp.float32)
     pixels = members.sum(axis=(1, 2))
     inputs = forward.inputs.astype(jnp.float32)
-    colours = jnp.einsum("nhwk,nhwc->nkc", members, inputs) / jnp.maximum(pixels, 1.0)[..., None]
-    hidden = jax.vmap(lambda colour, label: colour[label])(colours, labels)
+    colors = jnp.einsum("nhwk,nhwc->nkc", members, inputs) / jnp.maximum(pixels, 1.0)[..., None]
+    hidden = jax.vmap(lambda color, label: color[label])(colors, labels)
     shown = jax.random.bernoulli(jax.random.key(seed), 0.5, (samples, room)).at[0].set(True)
 
     def score_of(shown):
@@ -216,7 +216,7 @@ def weighted_ridge(
     features = (shown & exists[None]).astype(jnp.float32)
     distance = 1 - jnp.sqrt(features.sum(axis=1) / exists.sum(dtype=jnp.float32))
     nearness = jnp.exp(-(distance**2) / (2 * kernel_width**2))
-    # Both centred on their weighted means, which leaves the intercept out of the penalty.
+    # Both centered on their weighted means, which leaves the intercept out of the penalty.
     features = features - (nearness @ features / nearness.sum())[None]
     scores = scores - nearness @ scores / nearness.sum()
     gram = (features * nearness[:, None]).T @ features

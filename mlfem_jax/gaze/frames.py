@@ -1,6 +1,6 @@
 """Frames: where a photograph lands when it is resized, and where its fixations, sigma and content box go.
 
-Pixels are points at the centre of unit squares, as in `mlfem.upsample` and Pillow: a coordinate y of a
+Pixels are points at the center of unit squares, as in `mlfem.upsample` and Pillow: a coordinate y of a
 photograph of height H lands on (y + 1/2) h / H - 1/2 when it is resized to height h.
 """
 
@@ -21,7 +21,7 @@ def fit(shape: tuple[int, int], new_shape: tuple[int, int], *, rule: FitRule = "
     Args:
         shape: (height, width) of the photograph, in pixels.
         new_shape: (height, width) of the new frame, in pixels.
-        rule: "stretch" to all of the new frame; or "letterbox", the largest centred box of the photograph's
+        rule: "stretch" to all of the new frame; or "letterbox", the largest centered box of the photograph's
             proportions, rounded to whole pixels (when the margin is odd, the larger part is below or right).
 
     Returns:

@@ -154,7 +154,7 @@ def score_part(whole: tuple[Backbone, Int[Array, "H W"]], fields: Mapping[str, A
         maps = jnp.concatenate([maps, people.maps], axis=1)
         scores = jnp.concatenate([scores, _scores(plan, people)], axis=1)
     inside = jax.vmap(functools.partial(content, forward.size))(inputs.content_box)
-    defined = jax.vmap(jax.vmap(lambda map, inside: limits(map, inside)[2], (0, None)))(maps, inside)
+    defined = jax.vmap(jax.vmap(lambda importance, inside: limits(importance, inside)[2], (0, None)))(maps, inside)
     softmax_or_sigmoid = jax.nn.softmax if plan.task == "single" else jax.nn.sigmoid
     return BatchScores(
         prediction=forward.logits.argmax(axis=1).astype(jnp.int32),

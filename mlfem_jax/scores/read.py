@@ -24,7 +24,7 @@ Groups: TypeAlias = Mapping[str, Mapping[str, Sequence[Group]]]  # metric to row
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """The table, ready to be analysed.
+    """The table, ready to be analyzed.
 
     Attributes:
         settings: that produced it.

@@ -1,6 +1,6 @@
 """Scores of explanation methods against human gaze, over a data set, in one pass.
 
-    mlfem score DATA OUT --methods grad_cam fem add:alpha=0.3 top centre --metrics pcc similarity nss
+    mlfem score DATA OUT --methods grad_cam fem add:alpha=0.3 top center --metrics pcc similarity nss
 
 DATA is what `mlfem prepare` wrote. OUT gets Parquet parts with one row for each (image, method). The forward pass is
 shared by all methods. A run that was killed goes on where it was; several processes each write their own parts.
@@ -85,7 +85,7 @@ class Config:
     out: tyro.conf.Positional[Path]
     backbone: str = "efficientnet_lite0"
     weights: Path | None = None
-    methods: tuple[str, ...] = ("grad_cam", "fem", "add", "top", "centre")
+    methods: tuple[str, ...] = ("grad_cam", "fem", "add", "top", "center")
     metrics: tuple[str, ...] = _CHEAP_METRICS
     task: Task = "single"
     humans: bool = True

@@ -49,7 +49,7 @@ def backbone():
 
 @pytest.fixture(scope="module")
 def images():
-    """Squares of one colour with noise on them; in the second, SLIC finds several superpixels."""
+    """Squares of one color with noise on them; in the second, SLIC finds several superpixels."""
     rng = np.random.default_rng(0)
     squares, noise = (rng.integers(0, 128, (2, side, side, 3), dtype=np.uint8) for side in (4, 16))
     return squares.repeat(4, axis=1).repeat(4, axis=2) + noise

@@ -91,7 +91,7 @@ def test_auto_asks_once_for_each_size_of_image(monkeypatch):
     photos = [photographs(1, size)[0] for size in [(8, 8), (8, 8), (6, 10), (8, 8)]]
     maps = mlfem.explain(brightness_network(), photos, resize="native", batch_size="auto", devices=DEVICES)
     assert asked == [4, 4]
-    assert [map.shape for map in maps] == [(8, 8), (8, 8), (6, 10), (8, 8)]
+    assert [importance.shape for importance in maps] == [(8, 8), (8, 8), (6, 10), (8, 8)]
 
 
 def greedy(forward):

@@ -84,7 +84,7 @@ def test_what_explain_returns_depends_on_the_types_of_its_arguments():
         for images in (list(array), iter(array)):
             maps = mlfem.explain(network, images, **options)
             assert isinstance(maps, list) == isinstance(images, list)
-            assert [(type(map) is np.ndarray, isinstance(map, kind)) for map in maps] == [
+            assert [(type(importance) is np.ndarray, isinstance(importance, kind)) for importance in maps] == [
                 (kind is np.ndarray, True)
             ] * 2
     assert list(mlfem.map_batches(network, [], lambda forward: forward.logits)) == []

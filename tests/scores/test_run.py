@@ -71,7 +71,7 @@ def whole(tmp_path_factory, network):
 
 def test_rows_are_those_of_slow_references(whole, network):
     _, rows = whole
-    names = ["add:alpha=0.25", "centre", "uniform", "humans"]
+    names = ["add:alpha=0.25", "center", "uniform", "humans"]
     assert [(row["position"], row["method"]) for row in rows] == [(i, name) for i in range(12) for name in names]
     format = ExampleFormat((8, 8), 4, classes=3)
     batch = next(iter(read_batches(tiny_source(), format, batch_size=12, process_index=0, process_count=1)))
@@ -103,9 +103,9 @@ def test_fixations_on_the_other_images_are_what_a_map_has_to_beat(network, tmp_p
             continue
         others = np.concatenate([points[j] for j in range(12) if j != i])
         assert rows[i]["auc_shuffled"] == pytest.approx(slow_auc_shuffled(maps[i], points[i], others), abs=1e-5)
-        # sigma 2 px of a 12 x 16 photograph in a frame of 8 x 8, on the centres of the pixels that were looked at
-        centres = np.floor(others + 0.5)
-        prior = sum(np.exp(-0.5 * (((y - b) / (4 / 3)) ** 2 + (x - a) ** 2)) for b, a in centres)
+        # sigma 2 px of a 12 x 16 photograph in a frame of 8 x 8, on the centers of the pixels that were looked at
+        centers = np.floor(others + 0.5)
+        prior = sum(np.exp(-0.5 * (((y - b) / (4 / 3)) ** 2 + (x - a) ** 2)) for b, a in centers)
         expected = slow_information_gain(maps[i], points[i], prior)
         assert rows[i]["information_gain"] == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
@@ -137,7 +137,7 @@ def test_labels_predictions_and_clutter(whole):
         if np.ptp(np.sort(photos[i].mean((0, 1)))[1:]) > 1:  # resizing moves the means a little
             assert row["prediction"] == photos[i].mean((0, 1)).argmax()
         assert row["correct"] == (row["prediction"] == i % 3)
-        if row["method"] in ("uniform", "centre"):
+        if row["method"] in ("uniform", "center"):
             assert row["constant"] == (row["method"] == "uniform")
 
 
@@ -273,8 +273,8 @@ def test_a_fold_is_scored_alone(whole, network, tmp_path):
 
 def test_a_matrix_has_a_column_for_each_method(whole):
     out, rows = whole
-    matrix = score_matrix(read_scores(out), "pcc", ("centre", "uniform"))
-    expected = [[row["pcc"] for row in rows if row["method"] == name] for name in ("centre", "uniform")]
+    matrix = score_matrix(read_scores(out), "pcc", ("center", "uniform"))
+    expected = [[row["pcc"] for row in rows if row["method"] == name] for name in ("center", "uniform")]
     np.testing.assert_array_equal(matrix, np.transpose(expected))
 
 

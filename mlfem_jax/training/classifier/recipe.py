@@ -29,7 +29,7 @@ class Recipe:
         label_smoothing: share of the target that is spread evenly: over the classes (softmax), over present and absent
             (sigmoid).
         accumulate: parts that a batch is computed in, one after the other, to save memory. Their gradients are
-            averaged; batch norm normalises each part by its own statistics, and moves the running ones for each.
+            averaged; batch norm normalizes each part by its own statistics, and moves the running ones for each.
         freeze: train the head alone; batch norm uses its running statistics and leaves them.
         norm_momentum: weight of a batch in batch norm's running statistics. Default: the architecture's own.
         dtype: of the forward and backward pass; parameters, statistics and the loss are float32.

@@ -82,7 +82,7 @@ def make_scores(
     """The jitted evaluation: (state, batch) to probabilities, losses, labels and mask of all processes' examples.
 
     Args:
-        classifier: the network, which normalises by its running statistics.
+        classifier: the network, which normalizes by its running statistics.
         recipe: for the dtype.
         loss: from `choose_loss`; probabilities are the softmax, or the sigmoid of each class.
         on_each: sharding of the result: every device, and so every process, gets all.

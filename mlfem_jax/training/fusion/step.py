@@ -166,6 +166,6 @@ def gfdms(batch: Batch, shape: tuple[int, int]) -> Float[Array, "N H W"]:
     return gaze_densities(batch["fixations"], shape, sigma_px=batch["sigma_px"], mask=batch["fixation_mask"])
 
 
-def score_maps(map: Float[Array, "H W"], gfdm: Float[Array, "H W"]) -> dict[str, Array]:
+def score_maps(importance: Float[Array, "H W"], gfdm: Float[Array, "H W"]) -> dict[str, Array]:
     """PCC and SIM of one map."""
-    return {"pcc": pcc(map, gfdm), "sim": similarity(map, gfdm)}
+    return {"pcc": pcc(importance, gfdm), "sim": similarity(importance, gfdm)}
