@@ -52,7 +52,7 @@ def fem(activation: Num[Array, "*S C"], *, k: float | Float[Array, ""] = 2.0) ->
 
 
 def _statistics(activation: Float[Array, "*S C"]) -> tuple[Float[Array, "*one C"], Float[Array, "*one C"]]:
-    """Mean and population standard deviation of each channel, spatial axes kept as ones, in one read.
+    """Mean and population standard deviation of each channel, spatial axes kept as ones.
 
     Values are taken relative to the first position: a constant channel comes out exactly constant, and a large mean
     cancels nothing.

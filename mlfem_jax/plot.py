@@ -46,7 +46,7 @@ def overlay(
         [[[100, 100, 100], [252, 255, 164]]]
     """
     if not 0 <= opacity <= 1:
-        raise ValueError(f"opacity: expected a number from 0 to 1, found {opacity}")
+        raise ValueError(f"opacity: expected a number from 0 to 1, got {opacity}")
     level = np.rint(np.clip(np.nan_to_num(importance), 0, 1) * 255).astype(np.uint8)
     alpha = (opacity / 255 * np.arange(256, dtype=np.float32))[:, None]
     heat = alpha * _colors(colormap)
@@ -92,7 +92,7 @@ def contact_sheet(
     for heading, maps in sections.items():
         for caption, importance in maps.items():
             if importance.shape != (height, width):
-                raise ValueError(f"{caption}: expected a map of {(height, width)}, found {importance.shape}")
+                raise ValueError(f"{caption}: expected a map of {(height, width)}, got {importance.shape}")
         pictures[heading] = {
             caption: overlay(gray, importance, opacity=opacity, colormap=colormap)
             for caption, importance in maps.items()
@@ -172,5 +172,5 @@ def _colors(colormap: str) -> Float[np.ndarray, "256 3"]:
     from matplotlib import colormaps
 
     if colormap not in colormaps:
-        raise ValueError(f"colormap: matplotlib has none named {colormap!r}")
+        raise ValueError(f"colormap: expected a name that matplotlib knows, got {colormap!r}")
     return colormaps[colormap].resampled(256)(np.arange(256))[:, :3].astype(np.float32) * 255

@@ -115,14 +115,14 @@ def test_cached_maps_compile_one_function_for_a_data_set(tmp_path):
     from mlfem_jax.training.fusion.reading import cached_maps
     from tests.scores.score_network import tiny_source
 
-    network, source, format = brightness_network(), tiny_source(11), ExampleFormat((8, 8), 4)
+    network, source, example_format = brightness_network(), tiny_source(11), ExampleFormat((8, 8), 4)
     recipe, seen = MapRecipe(("fine", "coarse"), (1.0, 2.0), 2), []
     with counted_compilations() as names:
         batches = {"batch_size": 4, "on_batch": lambda images: seen.append((images, len(names)))}
-        maps = cached_maps(network, source, format, recipe, tmp_path, **batches)
+        maps = cached_maps(network, source, example_format, recipe, tmp_path, **batches)
     assert [images for images, _ in seen] == [4, 4, 3]
     assert seen[0][1] == seen[-1][1] == len(names) and sum("run_batch" in name for name in names) == 1
-    photos = np.stack([make_example(record, format)["images"] for record in source])
+    photos = np.stack([make_example(record, example_format)["images"] for record in source])
     np.testing.assert_allclose(maps, image_maps(network, photos, recipe), atol=1e-3)  # kept as float16
 
 

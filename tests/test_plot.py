@@ -37,9 +37,9 @@ def test_the_photo_is_not_changed_in_place(dtype):
 
 
 def test_wrong_options_are_named():
-    with pytest.raises(ValueError, match=r"opacity: expected a number from 0 to 1, found 1\.5"):
+    with pytest.raises(ValueError, match=r"opacity: expected a number from 0 to 1, got 1\.5"):
         overlay(photo, np.ones((20, 30)), opacity=1.5)
-    with pytest.raises(ValueError, match="colormap: matplotlib has none named 'nope'"):
+    with pytest.raises(ValueError, match="colormap: expected a name that matplotlib knows, got 'nope'"):
         overlay(photo, np.ones((20, 30)), colormap="nope")
 
 
@@ -77,7 +77,7 @@ def test_long_and_foreign_captions_stay_in_their_cell():
 
 
 def test_a_map_of_another_size_is_named():
-    with pytest.raises(ValueError, match=r"max: expected a map of \(20, 30\), found \(7, 7\)"):
+    with pytest.raises(ValueError, match=r"max: expected a map of \(20, 30\), got \(7, 7\)"):
         contact_sheet(photo, {"Fusions": {"max": np.zeros((7, 7))}})
 
 

@@ -152,7 +152,7 @@ def read_held(classified: Path, scored: Path) -> Held:
         found: Mapping[str, np.ndarray] = dict(file)
     ids = tuple(found["ids"].tolist())
     if ids != tuple(row["id"] for row in scores.first):
-        raise ValueError(f"{classified}: expected the images of {scored}")
+        raise ValueError(f"{classified}: expected the images of {scored}, got others")
     return Held(
         ids,
         found["probabilities"],
@@ -170,7 +170,7 @@ def joined(folds: list[Held]) -> Held:
         return np.concatenate([getattr(fold, name) for fold in folds])
 
     return Held(
-        ids=tuple(id for fold in folds for id in fold.ids),
+        ids=tuple(image_id for fold in folds for image_id in fold.ids),
         probabilities=join("probabilities"),
         labels=join("labels"),
         correct=join("correct"),

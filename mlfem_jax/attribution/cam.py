@@ -40,7 +40,7 @@ def layer_gradients(
     """
     unknown = [layer for layer in layers if layer not in forward.activations]
     if unknown:
-        raise ValueError(f"layers: there is no layer {unknown[0]!r}; the layers are {', '.join(forward.activations)}")
+        raise ValueError(f"layers: expected some of {', '.join(forward.activations)}, got {unknown[0]!r}")
 
     def total(offsets):
         def tap(name, activation):

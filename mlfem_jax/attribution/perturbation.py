@@ -243,7 +243,7 @@ def _cut(slic, image: np.ndarray, segments: int) -> np.ndarray:
     # Rounded, because a last bit that differs from batch size to batch size would move the cuts.
     labels = slic(np.round((image - low) / span, 3), n_segments=segments, compactness=10, start_label=0)
     if labels.max() >= _room(segments):
-        raise ValueError(f"segments: SLIC cut {labels.max() + 1} superpixels where {segments} were asked for")
+        raise ValueError(f"segments: expected about {segments} superpixels, got {labels.max() + 1} from SLIC")
     return labels
 
 

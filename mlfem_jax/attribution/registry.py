@@ -91,7 +91,6 @@ def method(name: str, **options: Hashable) -> Method:
     accepted = accepted_options(name)
     unknown = sorted(set(options) - set(accepted))
     if unknown:
-        raise ValueError(
-            f"method {name!r} has no option {', '.join(unknown)}; its options are {', '.join(accepted) or 'none'}"
-        )
+        among = f"options among {', '.join(accepted)}" if accepted else "no options"
+        raise ValueError(f"method {name!r}: expected {among}, got {', '.join(unknown)}")
     return Method(name, tuple(sorted(options.items())))

@@ -128,7 +128,10 @@ def explain(
     bound = attribution.method(method, **options)
     if target is not None and not METHODS[method].of_class:
         of_class = ", ".join(name for name, entry in METHODS.items() if entry.of_class)
-        raise ValueError(f"target: {method!r} explains no particular class; those that do are {of_class}")
+        raise ValueError(
+            f"target: expected none, since {method!r} explains no particular class, got {target!r:.80}; "
+            f"those that do are {of_class}"
+        )
     if output not in ("input", "photo"):
         raise ValueError(f"output: expected 'input' or 'photo', got {output!r}")
     run = functools.partial(

@@ -45,8 +45,8 @@ def insertion_curve(
     Args:
         backbone: the network.
         image: (H, W, 3) at the size of its input, uint8 or float in [0, 1].
-        importance: (H, W); only the order of its values matters. Ties are broken by an order of all pixels that is drawn at
-            random from `seed`: row by row, the zeros of a FEM map would come in as a curtain from above.
+        importance: (H, W); only the order of its values matters. Ties are broken by an order of all pixels that is
+            drawn at random from `seed`: row by row, the zeros of a FEM map would come in as a curtain from above.
         target: the class; None is the one that the network prefers for the image. One that does not exist gives NaN.
         steps: number of steps; one forward pass each, and one more.
         baseline: what stands in for the pixels that are away: "blur", the image blurred; "mean", its mean color;

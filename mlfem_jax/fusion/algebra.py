@@ -1,4 +1,4 @@
-"""From a stack of importance maps to one map, by algebra (the learned fusion is in `fusion_net.py`)."""
+"""From a stack of importance maps to one map, by algebra (the learned fusion is in `network.py`)."""
 
 from collections.abc import Callable, Sequence
 

@@ -241,14 +241,14 @@ def sigma_px_of(
     """
     if min(degrees, distance_cm, *screen_size_cm, *resolution_px) <= 0:
         raise ValueError(
-            f"degrees, screen_size_cm, distance_cm and resolution_px must be above 0, found {degrees}, "
+            f"degrees, screen_size_cm, distance_cm and resolution_px: expected numbers above 0, got {degrees}, "
             f"{screen_size_cm}, {distance_cm} and {resolution_px}"
         )
     px_per_cm_y, px_per_cm_x = (px / cm for px, cm in zip(resolution_px, screen_size_cm, strict=True))
     if abs(px_per_cm_y / px_per_cm_x - 1) > 0.05:
         raise ValueError(
-            f"screen_size_cm {screen_size_cm} and resolution_px {resolution_px}, both (height, width), must "
-            f"give square pixels, found {px_per_cm_y:.1f} pixels/cm along y and {px_per_cm_x:.1f} along x"
+            "screen_size_cm and resolution_px: expected (height, width) of square pixels, got "
+            f"{screen_size_cm} and {resolution_px}: {px_per_cm_y:.1f} pixels/cm along y and {px_per_cm_x:.1f} along x"
         )
     return distance_cm * math.tan(math.radians(degrees) / 2) * (px_per_cm_y + px_per_cm_x)
 
@@ -261,6 +261,6 @@ def _gaussians(centers, length, sigma_px):
 
 def _check(shape, sigma_px):
     if len(shape) != 2 or min(shape) < 1:
-        raise ValueError(f"shape must be (height, width), both above 0, found {shape}")
+        raise ValueError(f"shape: expected (height, width), both above 0, got {shape}")
     if isinstance(sigma_px, int | float) and not sigma_px > 0:
-        raise ValueError(f"sigma_px must be above 0, found {sigma_px}")
+        raise ValueError(f"sigma_px: expected a number above 0, got {sigma_px}")

@@ -36,11 +36,11 @@ def fit(shape: tuple[int, int], new_shape: tuple[int, int], *, rule: FitRule = "
     """
     (height, width), (new_height, new_width) = shape, new_shape
     if min(height, width, new_height, new_width) < 1:
-        raise ValueError(f"shape and new_shape must be above 0, found {shape} and {new_shape}")
+        raise ValueError(f"shape and new_shape: expected sides above 0, got {shape} and {new_shape}")
     if rule == "stretch":
         return 0, 0, new_height, new_width
     if rule != "letterbox":
-        raise ValueError(f"rule must be 'stretch' or 'letterbox', found {rule!r}")
+        raise ValueError(f"rule: expected 'stretch' or 'letterbox', got {rule!r}")
     scale = min(new_height / height, new_width / width)
     box_height, box_width = max(1, round(height * scale)), max(1, round(width * scale))
     top, left = (new_height - box_height) // 2, (new_width - box_width) // 2

@@ -87,7 +87,7 @@ def score_batches(
 
 def score_batch_size(
     backbone: Backbone,
-    format: ExampleFormat,
+    example_format: ExampleFormat,
     plan: Plan,
     totals: Int[np.ndarray, "H W"],
     *,
@@ -98,7 +98,7 @@ def score_batch_size(
 
     Args:
         backbone: the network.
-        format: of the examples that will be read.
+        example_format: of the examples that will be read.
         plan: what is scored.
         totals: see `score_batches`.
         batch_size: what was asked for; rounded up to a multiple of the devices.
@@ -107,7 +107,7 @@ def score_batch_size(
     Raises:
         ValueError: a batch size below 1.
     """
-    blank = Batch(**{name: value[None] for name, value in blank_example(format).items()})
+    blank = Batch(**{name: value[None] for name, value in blank_example(example_format).items()})
     return images_in_batch(_program(backbone, plan, totals), _fields(blank, plan), batch_size, most=most)
 
 

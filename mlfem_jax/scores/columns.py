@@ -106,7 +106,7 @@ def metric_names(wanted: tuple[str, ...]) -> tuple[str, ...]:
     for name in wanted:
         of_kind = [metric for metric, entry in METRICS.items() if name in (entry.against, "all")]
         if not of_kind and name not in METRICS:
-            raise ValueError(f"metrics: expected some of {', '.join(METRICS)}, gaze, model, method, all; got {name!r}")
+            raise ValueError(f"metrics: expected some of {', '.join(METRICS)}, gaze, model, method, all, got {name!r}")
         names += [metric for metric in of_kind or [name] if metric not in names]
     if not names:
         raise ValueError(f"metrics: expected some of {', '.join(METRICS)}, got none")

@@ -37,11 +37,13 @@ class Plan:
     def __post_init__(self) -> None:
         """Checks the names and numbers."""
         if metric_names(self.metrics) != self.metrics or len(set(self.rows)) < len(self.rows):
-            raise ValueError(f"methods and metrics must be named once, got {self.rows} and {self.metrics}")
+            raise ValueError(f"methods and metrics: expected each of them once, got {self.rows} and {self.metrics}")
         if not self.methods:
-            raise ValueError("methods: expected at least one")
+            raise ValueError("methods: expected at least one, got none")
         if not self.sigma_px > 0 or self.map_size < 0:
-            raise ValueError(f"sigma_px must be above 0, map_size not below, got {self.sigma_px} and {self.map_size}")
+            raise ValueError(
+                f"sigma_px and map_size: expected above 0 and at least 0, got {self.sigma_px} and {self.map_size}"
+            )
 
     @property
     def rows(self) -> tuple[str, ...]:

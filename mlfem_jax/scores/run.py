@@ -142,12 +142,12 @@ def score_records(config: Config, source: Source, dataset: Mapping[str, Any], ba
     todo = unfinished(config.out, len(parts), process_index=own, process_count=processes)
     places = [place for number in todo for place in parts[number]]
     if places:
-        format = _format(config, index, positions, backbone, len(dataset["class_names"]))
-        totals = fixation_totals(source, format)
-        size = score_batch_size(backbone, format, plan, totals, batch_size=config.batch_size, most=len(places))
+        example_format = _format(config, index, positions, backbone, len(dataset["class_names"]))
+        totals = fixation_totals(source, example_format)
+        size = score_batch_size(backbone, example_format, plan, totals, batch_size=config.batch_size, most=len(places))
         batches = read_batches(
             source,
-            format,
+            example_format,
             batch_size=size,
             positions=positions[places],
             workers=config.workers,
@@ -201,7 +201,7 @@ def make_plan(config: Config, sigma_px: float | None) -> Plan:
     names = methods() if config.methods == ("all",) else config.methods
     sigma_px = sigma_px if config.sigma_px is None else config.sigma_px
     if sigma_px is None:
-        raise ValueError("sigma_px: the data set does not say it; give --sigma-px")
+        raise ValueError("sigma_px: expected a number of pixels from the data set, got none; give --sigma-px")
     return Plan(
         methods=tuple((name, parse_method(name)) for name in names),
         metrics=metric_names(config.metrics),

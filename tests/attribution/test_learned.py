@@ -109,13 +109,15 @@ def test_a_network_that_sees_nothing_gives_a_blank_map(trained, value):
 def test_what_it_was_not_trained_for_is_refused(backbone, trained):
     _, path = trained
     other = dataclasses.replace(backbone, name="other")
-    with pytest.raises(ValueError, match="trained for 'tiny', not for 'other'"):
+    with pytest.raises(ValueError, match="weights: expected a fusion trained for 'other', got one trained for 'tiny'"):
         explain(other, photos(), method="net", weights=str(path))
-    with pytest.raises(ValueError, match="trained for the layers first, second; asked for second"):
+    with pytest.raises(ValueError, match=r"layers: expected the layers .* trained for, first, second, got second"):
         explain(backbone, photos(), method="net", weights=str(path), layers="second")
-    with pytest.raises(ValueError, match="no option k"):
+    with pytest.raises(ValueError, match=r"method 'net': expected options among .*, got k$"):
         explain(backbone, photos(), method="net", weights=str(path), k=1.0)
-    with pytest.raises(ValueError, match=r"no fusion network 'unet' ships for the backbone 'tiny'.*train\.fusion"):
+    with pytest.raises(
+        ValueError, match=r"architecture: expected .* ships for the backbone 'tiny' .*, got 'unet'.*train fusion"
+    ):
         explain(backbone, photos(), method="net")
 
 
@@ -126,10 +128,10 @@ def test_damaged_weights_are_named(trained):
     with pytest.raises(ValueError, match=r"fusion\.json: expected 2 layers times 1 k"):
         load_fusion(path)
     path.with_suffix(".json").write_text("{}")
-    with pytest.raises(ValueError, match=r"fusion\.json: does not describe a fusion network"):
+    with pytest.raises(ValueError, match=r"fusion\.json: expected a description of a fusion network, got another"):
         load_fusion(path)
     path.with_suffix(".json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"fusion\.json"):
+    with pytest.raises(FileNotFoundError, match=r"fusion\.json: expected a file .* fusion\.safetensors .*, got none"):
         load_fusion(path)
 
 

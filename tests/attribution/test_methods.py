@@ -25,7 +25,7 @@ FAST = {
     "occlusion": {"window_px": 8, "stride_px": 8},
 }
 NEED_RULES = ("guided_backprop", "deconvnet", "lrp")
-# "net" runs on the network that it was trained for alone: test_net.py.
+# "net" runs on the network that it was trained for alone: test_learned.py.
 OURS = [name for name in METHODS if name not in (*multilayer.METHODS, *NEED_RULES, "net")]
 SIZE = (16, 16)
 
@@ -245,9 +245,9 @@ def test_impossible_requests_say_what_is_possible(backbone, images):
         explain(backbone, images, method="grad_cam", fuse="net")
     with pytest.raises(ValueError, match="normalize: expected 'end', 'each' or 'none', got 'start'"):
         explain(backbone, images, method="grad_cam", normalize="start")
-    with pytest.raises(ValueError, match="no option layers"):
+    with pytest.raises(ValueError, match=r"method 'saliency': expected options among .*, got layers$"):
         explain(backbone, images, method="saliency", layers="last")
-    with pytest.raises(ValueError, match="'fem' explains no particular class"):
+    with pytest.raises(ValueError, match="target: expected none, since 'fem' explains no particular class, got 1"):
         explain(backbone, images, method="fem", target=1)
     with pytest.raises(ValueError, match="classes from 0 to 3, got 4"):
         explain(backbone, images, method="saliency", target=4)

@@ -73,8 +73,8 @@ def test_rows_are_those_of_slow_references(whole, network):
     _, rows = whole
     names = ["add:alpha=0.25", "center", "uniform", "humans"]
     assert [(row["position"], row["method"]) for row in rows] == [(i, name) for i in range(12) for name in names]
-    format = ExampleFormat((8, 8), 4, classes=3)
-    batch = next(iter(read_batches(tiny_source(), format, batch_size=12, process_index=0, process_count=1)))
+    example_format = ExampleFormat((8, 8), 4, classes=3)
+    batch = next(iter(read_batches(tiny_source(), example_format, batch_size=12, process_index=0, process_count=1)))
     maps = np.asarray(explain(network, batch.images, method="add", alpha=0.25))
     y, x = np.mgrid[:8, :8]
     for i in range(12):
@@ -92,8 +92,8 @@ def test_rows_are_those_of_slow_references(whole, network):
 
 def test_fixations_on_the_other_images_are_what_a_map_has_to_beat(network, tmp_path):
     rows = scored_rows(tmp_path, network, methods=("edge",), metrics=("auc_shuffled", "information_gain"), humans=False)
-    format = ExampleFormat((8, 8), 4, classes=3)
-    batch = next(iter(read_batches(tiny_source(), format, batch_size=12, process_index=0, process_count=1)))
+    example_format = ExampleFormat((8, 8), 4, classes=3)
+    batch = next(iter(read_batches(tiny_source(), example_format, batch_size=12, process_index=0, process_count=1)))
     maps = np.asarray(explain(network, batch.images, method="edge"), float)
     y, x = np.mgrid[:8, :8]
     points = [batch.fixations[i][batch.fixation_mask[i]].astype(float) for i in range(12)]
@@ -178,8 +178,8 @@ def test_auto_takes_what_fits_and_changes_no_score(whole, network, tmp_path, mon
     asked = []
     monkeypatch.setattr(memory, "largest_batch", lambda bytes_of, most, limit: asked.append((bytes_of(1), most)) or 4)
     same_rows(whole[1], scored_rows(tmp_path, network, batch_size="auto"))
-    ((bytes, most),) = asked
-    assert most == 12 and bytes > 8 * 8 * 3
+    ((image_bytes, most),) = asked
+    assert most == 12 and image_bytes > 8 * 8 * 3
 
 
 def test_out_of_memory_is_explained(network, tmp_path, monkeypatch):
@@ -187,7 +187,7 @@ def test_out_of_memory_is_explained(network, tmp_path, monkeypatch):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 7 bytes.")
 
     monkeypatch.setattr(stream, "run_batch", exhausted)
-    with pytest.raises(MemoryError, match=r"batch_size: 3 images need .* GiB of the memory of"):
+    with pytest.raises(MemoryError, match=r"batch_size: expected .* the memory of .*, got 3 images, which need .* GiB"):
         scored_rows(tmp_path, network)
 
 
@@ -242,7 +242,8 @@ def test_a_killed_process_ends_the_others_and_a_new_start_goes_on(whole, tmp_pat
 
 def test_other_settings_in_the_same_folder_are_refused(whole, network):
     with pytest.raises(
-        ValueError, match=r"(?s)other settings.*methods: there {'add.*now {'fem': {}}.*sigma_px: there 2.0, now 3.0"
+        ValueError,
+        match=r"(?s)other settings.*methods: expected {'add.*got {'fem': {}}.*sigma_px: expected 2.0, got 3.0",
     ):
         scored_rows(whole[0], network, sigma_px=3.0, methods=("fem",))
 
@@ -282,11 +283,11 @@ def test_a_matrix_has_a_column_for_each_method(whole):
     ("options", "message"),
     [
         ({"methods": ("fme",)}, "method: expected one of"),
-        ({"methods": ("fem:q=1",)}, "'fem' has no option q"),
+        ({"methods": ("fem:q=1",)}, "method 'fem': expected options among layers, k, got q"),
         ({"methods": ("fem:k",)}, "expected option=value"),
-        ({"methods": ()}, "expected at least one"),
+        ({"methods": ()}, "methods: expected at least one, got none"),
         ({"metrics": ("pc",)}, "metrics: expected some of pcc"),
-        ({"sigma_px": 0.0}, "sigma_px must be above 0"),
+        ({"sigma_px": 0.0}, "sigma_px and map_size: expected above 0 and at least 0, got 0.0 and"),
         ({"fold": (2, 2)}, "fold: expected 0 to 1"),
         ({"process_index": 2, "process_count": 2}, "process_index: expected 0 to 1"),
     ],

@@ -53,5 +53,5 @@ def test_colors_of_gray_stay_gray_and_in_range():
 
 
 def test_bad_shares_are_named():
-    with pytest.raises(ValueError, match=r"area: expected a share in \(0, 1\]"):
+    with pytest.raises(ValueError, match=r"area and color: expected shares in \(0, 1\] and \[0, 1\), got"):
         Augmentation(area=0.0)

@@ -35,7 +35,7 @@ class Augmentation:
             ValueError: names the field.
         """
         if not 0 < self.area <= 1 or not 0 <= self.color < 1:
-            raise ValueError(f"area: expected a share in (0, 1], color: in [0, 1), got {self.area}, {self.color}")
+            raise ValueError(f"area and color: expected shares in (0, 1] and [0, 1), got {self.area} and {self.color}")
 
 
 NO_AUGMENTATION = Augmentation(area=1.0, flips=False, color=0.0)

@@ -125,10 +125,10 @@ def open_data(config: Config) -> Data:
 
 def read(config: Config, data: Data, part: str, shape: tuple[int, int], **options: Any) -> Any:
     """Batches of a part of the data set, see `batch_fields`."""
-    format = ExampleFormat(shape, data.max_fixations, rule=config.rule, classes=len(data.class_names))
+    example_format = ExampleFormat(shape, data.max_fixations, rule=config.rule, classes=len(data.class_names))
     reading = read_batches(
         data.source,
-        format,
+        example_format,
         positions=data.parts[part],
         workers=config.workers,
         in_memory=config.in_memory,

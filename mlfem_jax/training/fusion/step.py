@@ -51,7 +51,8 @@ class Recipe:
         """
         if min(self.epochs, self.batch_size) < 1 or not self.learning_rate > 0 or self.weight_decay < 0:
             raise ValueError(
-                f"epochs, batch_size and learning_rate must be above 0, weight_decay not below, got {self}"
+                "epochs, batch_size, learning_rate and weight_decay: expected numbers above 0, the last at least 0, "
+                f"got {self}"
             )
         if not 0 <= self.averaging < 1:
             raise ValueError(f"averaging: expected a decay in [0, 1), got {self.averaging}")

@@ -24,7 +24,7 @@ def test_seeds_are_averaged_and_the_majority_is_correct():
     found = over_seeds(runs)
     assert found.correct.tolist() == [True, True, False, False]
     np.testing.assert_allclose(found.scores["pcc"][:, 0], [0.3, 0.5, 0.4, 0.7])
-    with pytest.raises(ValueError, match="the same images in the same order"):
+    with pytest.raises(ValueError, match="runs: expected the same images in the same order, got 1 of 2"):
         over_seeds([HELD, dataclasses.replace(HELD, ids=tuple("abdc"))])
 
 
