@@ -22,7 +22,7 @@ from mlfem_jax.scores import Config as Scores, score_records
 
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 METHODS = ("fem", "max", "add", "top", "mean", "product", "net", "grad_cam", "grad_cam_pp", "layer_cam", "hires_cam",
-           "xgrad_cam", "eigen_cam", "saliency", "centre", "edge", "random")  # fmt: skip
+           "xgrad_cam", "eigen_cam", "saliency", "center", "edge", "random")  # fmt: skip
 
 
 def demo(*, out: Path = Path("out/demo")) -> None:

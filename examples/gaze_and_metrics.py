@@ -41,11 +41,13 @@ def gaze_and_metrics(*, sigma_px: float = 24.0, out: Path = Path("out/gaze")) ->
     backbone = mlfem.load_backbone("efficientnet_lite0")
     print(f"{'':8}   PCC   SIM    KL   NSS   AUC")
     for method in METHODS:
-        (map,) = mlfem.explain(backbone, [photo], method=method, output="photo")
-        against_density = [score(map, gfdm) for score in (metrics.pcc, metrics.similarity, metrics.kl_divergence)]
-        against_fixations = [score(map, fixations) for score in (metrics.nss, metrics.auc_judd)]
+        (importance,) = mlfem.explain(backbone, [photo], method=method, output="photo")
+        against_density = [
+            score(importance, gfdm) for score in (metrics.pcc, metrics.similarity, metrics.kl_divergence)
+        ]
+        against_fixations = [score(importance, fixations) for score in (metrics.nss, metrics.auc_judd)]
         print(f"{method:8}" + "".join(f"{float(score):6.2f}" for score in against_density + against_fixations))
-        pictures.append(mlfem.overlay(photo, map))
+        pictures.append(mlfem.overlay(photo, importance))
     write_png(out / "gaze.png", np.hstack(pictures))
     print(f"photograph, gaze, {', '.join(METHODS)}: open {out / 'gaze.png'}")
 

@@ -41,7 +41,9 @@ def layers_and_fusions(*, photo: Path = CHELSEA, k: float = 2.0, out: Path = Pat
     image = mlfem.read_photo(photo)
     ((stack, fused),) = mlfem.map_batches(backbone, [image], look)
 
-    layers = {name: mlfem.place_map(map, PANEL_PX) for name, map in zip(backbone.layers, stack, strict=True)}
+    layers = {
+        name: mlfem.place_map(importance, PANEL_PX) for name, importance in zip(backbone.layers, stack, strict=True)
+    }
     fusions = {name: mlfem.place_map(fused[name], PANEL_PX) for name in OPERATORS}
     sections = {"Fusions": fusions, "Layers, first to last": layers}
     write_png(out / "sheet.png", contact_sheet(mlfem.resize_photo(image, PANEL_PX), sections, title=photo.name))

@@ -32,7 +32,7 @@ def own_network(*, steps: int = 150, out: Path = Path("out/own")) -> None:
     # `net.layers[1]` and `net.layers[3]` are the ReLUs: a map is of what comes out of them.
     backbone = mlfem.from_nnx(net, ["layers.1", "layers.3"], input_size=(64, 64), preprocess=unit_pixels)
     photos, discs, _ = draw(random, 5)
-    rows = [photos]
+    rows = [list(photos)]
     for method in ("add", "grad_cam"):
         maps = np.asarray(mlfem.explain(backbone, photos, method=method))
         rows.append([mlfem.overlay(*pair) for pair in zip(photos, maps, strict=True)])

@@ -31,10 +31,10 @@ def quickstart(*, photo: Path = COFFEE, out: Path = Path("out/quickstart")) -> N
     image = mlfem.read_photo(photo)
 
     (logits,) = mlfem.map_batches(backbone, [image], lambda forward: forward.logits)
-    (map,) = mlfem.explain(backbone, [image], method="add", output="photo")
+    (importance,) = mlfem.explain(backbone, [image], method="add", output="photo")
 
-    write_png(out / "map.png", mlfem.overlay(image, map))
-    np.save(out / "map.npy", map)
+    write_png(out / "map.png", mlfem.overlay(image, importance))
+    np.save(out / "map.npy", importance)
     print(f"{backbone.labels[logits.argmax()]}: open {out / 'map.png'}")
 
 

@@ -25,7 +25,7 @@ def fem(activation: Num[Array, "*S C"], *, k: float | Float[Array, ""] = 2.0) ->
             of every published FEM.
 
     Returns:
-        (*S) float32, not normalised, of the scale of the activation; non-negative after a ReLU. A constant channel is
+        (*S) float32, not normalized, of the scale of the activation; non-negative after a ReLU. A constant channel is
         strong everywhere and adds its value everywhere (min-max takes that out again), so a single position gives the
         sum of its channels; all zeros give zeros. A channel that holds NaN or infinity has no strong positions and
         adds nothing.
@@ -55,7 +55,7 @@ def fem(activation: Num[Array, "*S C"], *, k: float | Float[Array, ""] = 2.0) ->
 
 
 def _statistics(activation: Float[Array, "*S C"]) -> tuple[Float[Array, "*one C"], Float[Array, "*one C"]]:
-    """Mean and population standard deviation of each channel, spatial axes kept as ones, in one read.
+    """Mean and population standard deviation of each channel, spatial axes kept as ones.
 
     Values are taken relative to the first position: a constant channel comes out exactly constant, and a large mean
     cancels nothing.
@@ -68,22 +68,22 @@ def _statistics(activation: Float[Array, "*S C"]) -> tuple[Float[Array, "*one C"
     return mean + origin, jnp.sqrt(variance)
 
 
-def upsample(map: Float[Array, "*S"], shape: tuple[int, ...]) -> Float[Array, "*T"]:
-    """The map resized by linear interpolation between half-pixel centres, edges repeated.
+def upsample(importance: Float[Array, "*S"], shape: tuple[int, ...]) -> Float[Array, "*T"]:
+    """The map resized by linear interpolation between half-pixel centers, edges repeated.
 
     Position i of n output samples lies at (i + 0.5) m / n - 0.5 on an axis of m input samples, as in
     `jax.image.resize` and in PyTorch with `align_corners=False`. Making a map smaller samples it without
     anti-aliasing.
 
     Args:
-        map: importance map with any number of spatial axes, of any scale.
-        shape: the size wanted, one number for each axis of `map`.
+        importance: importance map with any number of spatial axes, of any scale.
+        shape: the size wanted, one number for each axis of `importance`.
 
     Returns:
-        `shape`, same dtype, within the range of `map`.
+        `shape`, same dtype, within the range of `importance`.
 
     Raises:
-        ValueError: `shape` has not one positive number for each axis of `map`.
+        ValueError: `shape` has not one positive number for each axis of `importance`.
 
     Source:
         The paper, section 2.1 (linear interpolation).
@@ -92,42 +92,44 @@ def upsample(map: Float[Array, "*S"], shape: tuple[int, ...]) -> Float[Array, "*
         >>> upsample(jnp.array([0.0, 1.0]), (4,))
         Array([0.  , 0.25, 0.75, 1.  ], dtype=float32)
     """
-    if len(shape) != map.ndim or min(shape, default=1) < 1 or 0 in map.shape:
-        raise ValueError(f"shape: expected {map.ndim} positive sizes for a map of shape {map.shape}, got {shape}")
+    if len(shape) != importance.ndim or min(shape, default=1) < 1 or 0 in importance.shape:
+        raise ValueError(
+            f"shape: expected {importance.ndim} positive sizes for a map of shape {importance.shape}, got {shape}"
+        )
     for axis, size in enumerate(shape):
-        map = _interpolate(map, axis, size)
-    return map
+        importance = _interpolate(importance, axis, size)
+    return importance
 
 
-def _interpolate(map: Float[Array, "*S"], axis: int, size: int) -> Float[Array, "*T"]:
+def _interpolate(importance: Float[Array, "*S"], axis: int, size: int) -> Float[Array, "*T"]:
     """Linear interpolation along one axis: a product with a narrow matrix on a CPU, gathers elsewhere."""
-    length = map.shape[axis]
+    length = importance.shape[axis]
     if length == size:
-        return map
+        return importance
     position = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
     below = np.minimum(position.astype(np.int32), max(length - 2, 0))
     above = np.minimum(below + 1, length - 1)
     weight = position - below
 
-    def product(map):
+    def product(importance):
         matrix = np.zeros((size, length))
         np.add.at(matrix, (np.arange(size), below), 1 - weight)
         np.add.at(matrix, (np.arange(size), above), weight)
-        return jnp.moveaxis(jnp.tensordot(jnp.asarray(matrix, map.dtype), map, axes=(1, axis)), 0, axis)
+        return jnp.moveaxis(jnp.tensordot(jnp.asarray(matrix, importance.dtype), importance, axes=(1, axis)), 0, axis)
 
-    def gathers(map):
-        low, high = jnp.take(map, below, axis=axis), jnp.take(map, above, axis=axis)
-        along_axis = [size if index == axis else 1 for index in range(map.ndim)]
-        return low + jnp.asarray(weight.reshape(along_axis), map.dtype) * (high - low)
+    def gathers(importance):
+        low, high = jnp.take(importance, below, axis=axis), jnp.take(importance, above, axis=axis)
+        along_axis = [size if index == axis else 1 for index in range(importance.ndim)]
+        return low + jnp.asarray(weight.reshape(along_axis), importance.dtype) * (high - low)
 
-    return jax.lax.platform_dependent(map, cpu=product, default=gathers)
+    return jax.lax.platform_dependent(importance, cpu=product, default=gathers)
 
 
-def normalize(map: Float[Array, "*S"]) -> Float[Array, "*S"]:
+def normalize(importance: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """The map scaled linearly so that its minimum is 0 and its maximum is 1.
 
     Args:
-        map: any shape and scale.
+        importance: any shape and scale.
 
     Returns:
         Same shape and dtype, in [0, 1]. A constant map, and one that holds NaN or infinity, gives all zeros.
@@ -139,10 +141,12 @@ def normalize(map: Float[Array, "*S"]) -> Float[Array, "*S"]:
         >>> normalize(jnp.array([2.0, 3.0, 6.0]))
         Array([0.  , 0.25, 1.  ], dtype=float32)
     """
-    low, high = map.min(), map.max()
+    low, high = importance.min(), importance.max()
     span = high - low
     usable = jnp.isfinite(span) & (span > 0)
-    return jnp.where(usable, (map - low) / jnp.where(usable, span, jnp.ones_like(span)), jnp.zeros_like(map))
+    return jnp.where(
+        usable, (importance - low) / jnp.where(usable, span, jnp.ones_like(span)), jnp.zeros_like(importance)
+    )
 
 
 def importance_map(

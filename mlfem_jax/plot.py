@@ -18,7 +18,7 @@ MARGIN, GAP, CELL_PX, TITLE_PX, LABEL_PX = 28, 12, 140, 22, 14
 
 def overlay(
     photo: UInt8[np.ndarray, "H W 3"],
-    map: Float[np.ndarray, "H W"],
+    importance: Float[np.ndarray, "H W"],
     *,
     opacity: float = 0.8,
     colormap: str = "inferno",
@@ -26,12 +26,12 @@ def overlay(
     """The photograph with the map laid over it as heat.
 
     The heat's opacity is `opacity` times the map, so the photograph is untouched where the map is zero and
-    shows less the more important a pixel is. The default colour map is perceptually uniform: equal steps of
+    shows less the more important a pixel is. The default color map is perceptually uniform: equal steps of
     the map look equally large.
 
     Args:
         photo: (H, W, 3).
-        map: (H, W), clipped to [0, 1]; NaN counts as 0.
+        importance: (H, W), clipped to [0, 1]; NaN counts as 0.
         opacity: of the heat where the map is 1, from 0 to 1.
         colormap: a name known to matplotlib.
 
@@ -39,15 +39,15 @@ def overlay(
         (H, W, 3).
 
     Raises:
-        ValueError: if `opacity` is outside [0, 1], or matplotlib knows no such colour map.
+        ValueError: if `opacity` is outside [0, 1], or matplotlib knows no such color map.
 
     Example:
         >>> overlay(np.full((1, 2, 3), 100, np.uint8), np.array([[0.0, 1.0]]), opacity=1.0).tolist()
         [[[100, 100, 100], [252, 255, 164]]]
     """
     if not 0 <= opacity <= 1:
-        raise ValueError(f"opacity: expected a number from 0 to 1, found {opacity}")
-    level = np.rint(np.clip(np.nan_to_num(map), 0, 1) * 255).astype(np.uint8)
+        raise ValueError(f"opacity: expected a number from 0 to 1, got {opacity}")
+    level = np.rint(np.clip(np.nan_to_num(importance), 0, 1) * 255).astype(np.uint8)
     alpha = (opacity / 255 * np.arange(256, dtype=np.float32))[:, None]
     heat = alpha * _colors(colormap)
     # Both tables have one row for each of 256 levels, so a large photograph costs two look-ups.
@@ -65,7 +65,7 @@ def contact_sheet(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """One picture of everything: the photograph and, in sections with headings, the maps laid over it.
 
-    The maps are over a grey photograph, so that no colour is mistaken for heat.
+    The maps are over a gray photograph, so that no color is mistaken for heat.
 
     Args:
         photo: (H, W, 3), at the size of one panel.
@@ -86,15 +86,16 @@ def contact_sheet(
         The arrangement follows the paper's Figure 1: a photograph, the maps of its layers, their fusions.
     """
     height, width = photo.shape[:2]
-    grey = np.asarray(Image.fromarray(photo).convert("L").convert("RGB"))
-    grey = (grey * 0.6 + 255 * 0.4).astype(np.uint8)
+    gray = np.asarray(Image.fromarray(photo).convert("L").convert("RGB"))
+    gray = (gray * 0.6 + 255 * 0.4).astype(np.uint8)
     pictures = {}
     for heading, maps in sections.items():
-        for caption, map in maps.items():
-            if map.shape != (height, width):
-                raise ValueError(f"{caption}: expected a map of {(height, width)}, found {map.shape}")
+        for caption, importance in maps.items():
+            if importance.shape != (height, width):
+                raise ValueError(f"{caption}: expected a map of {(height, width)}, got {importance.shape}")
         pictures[heading] = {
-            caption: overlay(grey, map, opacity=opacity, colormap=colormap) for caption, map in maps.items()
+            caption: overlay(gray, importance, opacity=opacity, colormap=colormap)
+            for caption, importance in maps.items()
         }
     first = next(iter(pictures), "")
     pictures[first] = {"photograph": photo} | pictures.get(first, {})
@@ -167,9 +168,9 @@ def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
 
 
 def _colors(colormap: str) -> Float[np.ndarray, "256 3"]:
-    """The colour map's 256 colours, from 0 to 255."""
+    """The color map's 256 colors, from 0 to 255."""
     from matplotlib import colormaps
 
     if colormap not in colormaps:
-        raise ValueError(f"colormap: matplotlib has none named {colormap!r}")
+        raise ValueError(f"colormap: expected a name that matplotlib knows, got {colormap!r}")
     return colormaps[colormap].resampled(256)(np.arange(256))[:, :3].astype(np.float32) * 255

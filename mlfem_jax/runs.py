@@ -58,12 +58,18 @@ def check_claim(folder: str | Path, settings: Mapping[str, Any], *, resume: bool
     if not (Path(folder) / _FILE).exists():
         return
     if not resume:
-        raise FileExistsError(f"{folder}: holds a run already; choose another folder, or let it resume")
+        raise FileExistsError(
+            f"{folder}: expected a folder without a run, got one that holds a run already; "
+            "choose another folder, or let it resume"
+        )
     there, settings = read_settings(folder), _as_json(settings)
     names = [name for name in sorted({*there, *settings}) if there.get(name) != settings.get(name)]
     if names:
         unlike = [f"{name}: expected {there.get(name)!r}, got {settings.get(name)!r}" for name in names]
-        raise ValueError(f"{folder}: holds a run of other settings; name another folder ({'; '.join(unlike)})")
+        raise ValueError(
+            f"{folder}: expected the settings of the run that it holds, got other settings; name another folder "
+            f"({'; '.join(unlike)})"
+        )
 
 
 def read_settings(folder: str | Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ def identity_preprocess(images):
 
 
 def brightness_network(size=(8, 8), traces=None, seen=None):
-    """Layer "fine" is the image itself, "coarse" its 2 x 2 means; the logits are the mean colours.
+    """Layer "fine" is the image itself, "coarse" its 2 x 2 means; the logits are the mean colors.
 
     `traces` counts how often JAX traced it, `seen` the shapes of its inputs.
     """

@@ -21,7 +21,7 @@ def fem(activation, k):
 
 
 def upsample(image, shape):
-    """Linear between half-pixel centres, edges repeated, any number of axes."""
+    """Linear between half-pixel centers, edges repeated, any number of axes."""
     out = np.zeros(shape)
     for target in np.ndindex(*shape):
         corners = []

@@ -19,7 +19,7 @@ def uniform(name: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     return np.resize((raw >> np.uint64(40)).astype(np.float32) * np.float32(2**-24), shape)
 
 
-def centred(name: str, shape: tuple[int, ...], std: float, seed: int = 0) -> np.ndarray:
+def centered(name: str, shape: tuple[int, ...], std: float, seed: int = 0) -> np.ndarray:
     """float32 around 0, uniform with the standard deviation `std`."""
     return (uniform(name, shape, seed) - np.float32(0.5)) * np.float32(np.sqrt(12) * std)
 
@@ -39,9 +39,9 @@ def _entry(name: str, shape: tuple[int, ...], names: Mapping[str, object], seed:
     if kind == "running_var":
         return uniform(name, shape, seed) + np.float32(0.5)
     if kind in ("bias", "running_mean"):
-        return centred(name, shape, 0.1, seed)
+        return centered(name, shape, 0.1, seed)
     if len(shape) > 1:
-        return centred(name, shape, (2 / np.prod(shape[1:])) ** 0.5, seed)
+        return centered(name, shape, (2 / np.prod(shape[1:])) ** 0.5, seed)
     last = name.endswith("bn3.weight") or (name.endswith("bn2.weight") and name.replace("bn2", "bn3") not in names)
     return (uniform(name, shape, seed) + np.float32(0.5)) * np.float32(0.2 if last else 1.0)
 
@@ -54,20 +54,20 @@ def synthetic_keras_weights(shapes: Mapping[str, tuple[int, ...]], seed: int = 0
 def _keras_entry(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     layer, kind = name.split("/")
     if kind == "kernel":
-        return centred(name, shape, (2 / np.prod(shape[:-1])) ** 0.5, seed)
+        return centered(name, shape, (2 / np.prod(shape[:-1])) ** 0.5, seed)
     if kind == "gamma":
         return (uniform(name, shape, seed) + np.float32(0.5)) * np.float32(0.2 if layer.endswith("_3_bn") else 1.0)
     if kind == "moving_variance":
         return uniform(name, shape, seed) + np.float32(0.5)
-    return centred(name, shape, 0.1, seed)  # bias, beta, moving_mean
+    return centered(name, shape, 0.1, seed)  # bias, beta, moving_mean
 
 
 def synthetic_inputs(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     """Preprocessed images (N, H, W, 3): float32 patches and noise of mean 0, standard deviation 1."""
     n, height, width, channels = shape
-    coarse = centred("coarse", (n, -(-height // 8), -(-width // 8), channels), 0.8, seed)
+    coarse = centered("coarse", (n, -(-height // 8), -(-width // 8), channels), 0.8, seed)
     patches = coarse.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width]
-    return patches + centred("noise", shape, 0.6, seed)
+    return patches + centered("noise", shape, 0.6, seed)
 
 
 def fingerprint(activation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

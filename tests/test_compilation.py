@@ -115,14 +115,14 @@ def test_cached_maps_compile_one_function_for_a_data_set(tmp_path):
     from mlfem_jax.training.fusion.reading import cached_maps
     from tests.scores.score_network import tiny_source
 
-    network, source, format = brightness_network(), tiny_source(11), ExampleFormat((8, 8), 4)
+    network, source, example_format = brightness_network(), tiny_source(11), ExampleFormat((8, 8), 4)
     recipe, seen = MapRecipe(("fine", "coarse"), (1.0, 2.0), 2), []
     with counted_compilations() as names:
         batches = {"batch_size": 4, "on_batch": lambda images: seen.append((images, len(names)))}
-        maps = cached_maps(network, source, format, recipe, tmp_path, **batches)
+        maps = cached_maps(network, source, example_format, recipe, tmp_path, **batches)
     assert [images for images, _ in seen] == [4, 4, 3]
     assert seen[0][1] == seen[-1][1] == len(names) and sum("run_batch" in name for name in names) == 1
-    photos = np.stack([make_example(record, format)["images"] for record in source])
+    photos = np.stack([make_example(record, example_format)["images"] for record in source])
     np.testing.assert_allclose(maps, image_maps(network, photos, recipe), atol=1e-3)  # kept as float16
 
 
@@ -132,14 +132,14 @@ def test_faithfulness_compiles_one_function_for_images_of_a_size(name):
     network, key, fem = brightness_network(), jax.random.key(0), method("fem")
     maps = np.random.default_rng(0).random((3, 8, 8), np.float32)
 
-    def score(image, map):
+    def score(image, importance):
         if name in ("local_lipschitz", "randomization_check"):
             return getattr(faithfulness, name)(network, key, image, method=fem)
-        return getattr(faithfulness, name)(network, image, map)
+        return getattr(faithfulness, name)(network, image, importance)
 
     with counted_compilations() as names:
         score(photographs(1)[0], maps[0])
         first = len(names)
-        for image, map in zip(photographs(2, seed=1), maps[1:], strict=True):
-            score(image, map)
+        for image, importance in zip(photographs(2, seed=1), maps[1:], strict=True):
+            score(image, importance)
     assert 1 <= len(names) == first

@@ -52,7 +52,7 @@ def test_photographs_without_gaze_are_scored_against_the_network(tmp_path):
     config = run.Config(
         Path(),
         tmp_path / "scores",
-        methods=("centre", "edge"),
+        methods=("center", "edge"),
         metrics=("model",),
         humans=False,
         batch_size=2,
@@ -61,7 +61,7 @@ def test_photographs_without_gaze_are_scored_against_the_network(tmp_path):
     dataset = {"name": "photographs", "sigma_px": 1.0, "class_names": []}
     run.score_records(config, [photo_record(PHOTO)], dataset, brightness_network())
     rows = read_scores(tmp_path / "scores").to_pylist()
-    assert [row["method"] for row in rows] == ["centre", "edge"]
+    assert [row["method"] for row in rows] == ["center", "edge"]
     assert all(np.isfinite(row[name]) for row in rows for name in ("insertion", "deletion", "drop", "increase"))
     write.write_report(write.Config(tmp_path / "scores", tmp_path, resamples=9))
     page = (tmp_path / "report.html").read_text()
@@ -84,12 +84,14 @@ def test_the_examples_are_short_and_say_how_they_are_run():
 def test_quickstart_names_the_thing_and_keeps_its_map(tmp_path, capsys, monkeypatch):
     quickstart.quickstart(out=tmp_path)
     assert capsys.readouterr().out == f"espresso: open {tmp_path / 'map.png'}\n"
-    photo, map = pixels(PHOTO), np.load(tmp_path / "map.npy")
-    assert map.shape == photo.shape[:2] and map.dtype == np.float32
-    assert map.min() >= 0 and 0.9 < map.max() <= 1
+    photo, importance = pixels(PHOTO), np.load(tmp_path / "map.npy")
+    assert importance.shape == photo.shape[:2] and importance.dtype == np.float32
+    assert importance.min() >= 0 and 0.9 < importance.max() <= 1
     drawn = pixels(tmp_path / "map.png")
-    assert np.array_equal(drawn[map < 1e-3], photo[map < 1e-3])  # the heat leaves alone what did not matter
-    assert np.abs(drawn - photo)[map > 0.8].mean() > 30
+    assert np.array_equal(
+        drawn[importance < 1e-3], photo[importance < 1e-3]
+    )  # the heat leaves alone what did not matter
+    assert np.abs(drawn - photo)[importance > 0.8].mean() > 30
 
 
 def test_quickstart_ends_with_one_line_for_a_photograph_that_is_none(tmp_path, capsys):

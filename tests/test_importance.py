@@ -125,8 +125,8 @@ def test_normalize_has_a_finite_gradient_on_a_blank_map():
     assert np.isfinite(gradient).all()
 
 
-def test_importance_map_normalises_after_the_interpolation():
-    # One strong corner: its own centre lies inside the picture, so the interpolated map reaches it only in the corner.
+def test_importance_map_normalizes_after_the_interpolation():
+    # One strong corner: its own center lies inside the picture, so the interpolated map reaches it only in the corner.
     activation = jnp.array([[[9.0], [0.0]], [[0.0], [0.0]]])
     expected = reference.normalize(reference.upsample(reference.fem(np.asarray(activation), 1.0), (6, 6)))
     np.testing.assert_allclose(mlfem.importance_map(activation, (6, 6), k=1.0), expected, atol=1e-6)

@@ -8,7 +8,7 @@ import mlfem_jax as mlfem
 data = pytest.importorskip("skimage.data")
 
 
-def centre_of_mass(image):
+def center_of_mass(image):
     image = np.asarray(image, np.float64)
     rows, columns = np.indices(image.shape)
     return np.array([(rows * image).sum(), (columns * image).sum()]) / image.sum()
@@ -32,7 +32,7 @@ def test_maps_turn_with_the_photograph(efficientnet, photos, method, axis):
     maps = mlfem.explain(efficientnet, photos, method=method)
     turned = mlfem.explain(efficientnet, [np.flip(photo, axis) for photo in photos], method=method)
     shifts = [
-        (centre_of_mass(one) - centre_of_mass(np.flip(other, axis)))[axis] / 2
+        (center_of_mass(one) - center_of_mass(np.flip(other, axis)))[axis] / 2
         for one, other in zip(maps, turned, strict=True)
     ]
     assert abs(np.mean(shifts)) < 6
@@ -41,5 +41,5 @@ def test_maps_turn_with_the_photograph(efficientnet, photos, method, axis):
 def test_the_overlay_lies_on_the_rocket(efficientnet, photos):
     # The rocket stands in columns 300 to 350 of 640; what the paper's map marks most must be there.
     (found,) = mlfem.explain(efficientnet, [photos[3]], method="add", output="photo")
-    _, column = centre_of_mass(found > 0.6)
+    _, column = center_of_mass(found > 0.6)
     assert 270 < column < 380

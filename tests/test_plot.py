@@ -1,4 +1,4 @@
-"""Overlays against colours worked by hand; what a contact sheet holds, and where."""
+"""Overlays against colors worked by hand; what a contact sheet holds, and where."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def test_the_photo_is_untouched_where_the_map_is_zero():
 
 def test_heat_is_laid_on_in_proportion_to_the_map():
     # "gray" maps v to v: where the map is 1, 0.8 of white over black is 204; at 0.5 (level 128 of 255) the opacity
-    # is 0.8 x 128 / 255 and the colour 128, so 51 over black.
+    # is 0.8 x 128 / 255 and the color 128, so 51 over black.
     black = np.zeros((1, 3, 3), np.uint8)
     heat = overlay(black, np.array([[0.0, 0.5, 1.0]]), opacity=0.8, colormap="gray")
     np.testing.assert_array_equal(heat[0, :, 0], [0, 51, 204])
@@ -37,9 +37,9 @@ def test_the_photo_is_not_changed_in_place(dtype):
 
 
 def test_wrong_options_are_named():
-    with pytest.raises(ValueError, match=r"opacity: expected a number from 0 to 1, found 1\.5"):
+    with pytest.raises(ValueError, match=r"opacity: expected a number from 0 to 1, got 1\.5"):
         overlay(photo, np.ones((20, 30)), opacity=1.5)
-    with pytest.raises(ValueError, match="colormap: matplotlib has none named 'nope'"):
+    with pytest.raises(ValueError, match="colormap: expected a name that matplotlib knows, got 'nope'"):
         overlay(photo, np.ones((20, 30)), colormap="nope")
 
 
@@ -47,9 +47,9 @@ def test_a_contact_sheet_holds_the_photo_and_every_overlay_once():
     wide = np.random.default_rng(1).integers(0, 256, (100, 150, 3), np.uint8)
     maps = {f"layer {index}\n7 x 7": np.full((100, 150), index / 6, np.float32) for index in range(7)}
     sheet = contact_sheet(wide, {"Fusions": {"max": np.ones((100, 150))}, "Layers": maps}, title="cat\nadd", columns=3)
-    grey = Image.fromarray(wide).convert("L").convert("RGB")
-    faded = (np.asarray(grey) * 0.6 + 255 * 0.4).astype(np.uint8)
-    wanted = [wide, overlay(faded, np.ones((100, 150)))] + [overlay(faded, map) for map in maps.values()]
+    gray = Image.fromarray(wide).convert("L").convert("RGB")
+    faded = (np.asarray(gray) * 0.6 + 255 * 0.4).astype(np.uint8)
+    wanted = [wide, overlay(faded, np.ones((100, 150)))] + [overlay(faded, importance) for importance in maps.values()]
     places = [_find(sheet, panel) for panel in wanted]
     assert all(len(place) == (2 if index in (1, 8) else 1) for index, place in enumerate(places))  # max is layer 6
     rows = [place[0][0] for place in places]
@@ -77,7 +77,7 @@ def test_long_and_foreign_captions_stay_in_their_cell():
 
 
 def test_a_map_of_another_size_is_named():
-    with pytest.raises(ValueError, match=r"max: expected a map of \(20, 30\), found \(7, 7\)"):
+    with pytest.raises(ValueError, match=r"max: expected a map of \(20, 30\), got \(7, 7\)"):
         contact_sheet(photo, {"Fusions": {"max": np.zeros((7, 7))}})
 
 

@@ -41,7 +41,7 @@ class Config:
     directory: tyro.conf.Positional[Path]
     out: Path
     sizes: tuple[int, ...] = (100, 1000, 10_000)
-    methods: tuple[str, ...] = ("fem", "add", "top", "grad_cam", "centre")
+    methods: tuple[str, ...] = ("fem", "add", "top", "grad_cam", "center")
     metrics: tuple[str, ...] = ("pcc", "similarity", "nss", "auc_judd")
     batch_size: int = 16
     workers: int = 0

@@ -52,11 +52,13 @@ class Config:
 def main(config: Config) -> None:
     """Prints one table of all measurements."""
     source = open_dataset(config.directory, config.split)
-    format = ExampleFormat(config.shape, max_fixations=scan(source).max_fixations)
+    example_format = ExampleFormat(config.shape, max_fixations=scan(source).max_fixations)
     rows = []
 
     def batches(epochs: int, workers: int) -> Iterator[Batch]:
-        reading = read_batches(source, format, batch_size=config.batch_size, seed=0, epochs=epochs, workers=workers)
+        reading = read_batches(
+            source, example_format, batch_size=config.batch_size, seed=0, epochs=epochs, workers=workers
+        )
         return iter(reading)
 
     for workers in config.workers:
@@ -65,7 +67,7 @@ def main(config: Config) -> None:
     for epoch, mib in enumerate(memory_mib(batches(config.epochs, 0), len(source), config), start=1):
         rows.append({"what": f"MiB resident after epoch {epoch}", "value": mib})
     rate = maps_per_second(next(batches(1, 0)), config)
-    rows.append({"what": f"GFDM/s at {config.map_shape}, {format.max_fixations} fixations", "value": rate})
+    rows.append({"what": f"GFDM/s at {config.map_shape}, {example_format.max_fixations} fixations", "value": rate})
     print_table(rows, title=f"{source.dataset_info.name}, {len(source)} images, {jax.devices()[0]}")
 
 

@@ -67,7 +67,7 @@ class Config:
     weights: str | None = None
     folds: int = 5
     seeds: tuple[int, ...] = (0, 1, 2)
-    methods: tuple[str, ...] = ("fem", "add", "top", "mean", "grad_cam", "centre")
+    methods: tuple[str, ...] = ("fem", "add", "top", "mean", "grad_cam", "center")
     metrics: tuple[str, ...] = ("pcc", "similarity", "nss", "auc_judd")
     resamples: int = 9999
     recipe: Recipe = dataclasses.field(default_factory=short_recipe)
@@ -152,7 +152,7 @@ def read_held(classified: Path, scored: Path) -> Held:
         found: Mapping[str, np.ndarray] = dict(file)
     ids = tuple(found["ids"].tolist())
     if ids != tuple(row["id"] for row in scores.first):
-        raise ValueError(f"{classified}: expected the images of {scored}")
+        raise ValueError(f"{classified}: expected the images of {scored}, got others")
     return Held(
         ids,
         found["probabilities"],
@@ -170,7 +170,7 @@ def joined(folds: list[Held]) -> Held:
         return np.concatenate([getattr(fold, name) for fold in folds])
 
     return Held(
-        ids=tuple(id for fold in folds for id in fold.ids),
+        ids=tuple(image_id for fold in folds for image_id in fold.ids),
         probabilities=join("probabilities"),
         labels=join("labels"),
         correct=join("correct"),

@@ -68,8 +68,9 @@ def over_seeds(runs: Sequence[Held]) -> Held:
     Seeds repeat the same images, so that only this, and no pool of them, has independent rows.
     """
     first = runs[0]
-    if any(run.ids != first.ids for run in runs):
-        raise ValueError("runs: expected the same images in the same order")
+    unlike = sum(run.ids != first.ids for run in runs)
+    if unlike:
+        raise ValueError(f"runs: expected the same images in the same order, got {unlike} of {len(runs)} with others")
     return dataclasses.replace(
         first,
         probabilities=np.mean([run.probabilities for run in runs], axis=0),
@@ -161,9 +162,11 @@ def write_results(
 
 def _clutter_quartiles(run: Held) -> tuple[Int[np.ndarray, " images"], list[str]]:
     """Index of each image's level, -1 for unknown, and names of the levels: quartiles, as Crowd's classes are."""
-    known = {id: int(count) for id, count in zip(run.ids, run.clutter, strict=True) if count >= 0}
+    known = {image_id: int(count) for image_id, count in zip(run.ids, run.clutter, strict=True) if count >= 0}
     names, level_of = face_classes(known)
-    return np.array([level_of.get(id, -1) for id in run.ids]), [name.removesuffix(" faces") for name in names]
+    return np.array([level_of.get(image_id, -1) for image_id in run.ids]), [
+        name.removesuffix(" faces") for name in names
+    ]
 
 
 def _by_metric(rows: Sequence[Contrast]) -> dict[str, dict[str, list[Group]]]:

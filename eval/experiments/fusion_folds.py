@@ -4,7 +4,7 @@
     python -m eval.experiments.fusion_folds CROWD --transfer OSIE --out out/folds_crowd
 
 The folders are what `mlfem prepare` wrote. Prints mean PCC and SIM with 95 % bootstrap intervals over images, of the
-algebraic fusions (k and alpha chosen on the training folds alone), of a centre prior (the mean GFDM of the training
+algebraic fusions (k and alpha chosen on the training folds alone), of a center prior (the mean GFDM of the training
 folds), and of the two trained networks, on the images that each was not trained on; then the same on all images of the
 other data set, averaged over the models of the five folds. A map is compared at the size of the network's input, as
 `explain` gives it. What is finished is kept in `--out`, and a second call goes on from there.
@@ -82,14 +82,14 @@ class Data:
         name: of the data set.
         source: its records.
         ids: of its images.
-        format: the frame that photographs are resized into.
+        example_format: the frame that photographs are resized into.
         sigma_px: of its GFDMs, in pixels of the photographs.
     """
 
     name: str
     source: Any
     ids: tuple[str, ...]
-    format: ExampleFormat
+    example_format: ExampleFormat
     sigma_px: float
 
     def read(self, maps: np.ndarray | None, positions: np.ndarray | None = None, **options: Any) -> Any:
@@ -97,7 +97,7 @@ class Data:
 
         def example(position: int) -> dict[str, np.ndarray]:
             kept = None if maps is None else maps[position]
-            return map_example(self.source[position], kept, self.format, self.sigma_px)
+            return map_example(self.source[position], kept, self.example_format, self.sigma_px)
 
         return read_examples(example, np.arange(len(self.ids)) if positions is None else positions, **options)
 
@@ -111,8 +111,8 @@ def main(config: Config) -> None:
     folds = k_folds(home.ids, config.folds)
     tables = [algebra_rows(folds, grids[0], grids[0], inside=True)]
     tables += [algebra_rows(folds, grids[0], grid, inside=False) for grid in grids[1:]]
-    for position, values in enumerate(centre_scores(home, folds, sets)):
-        tables[position]["centre prior"] = values
+    for position, values in enumerate(center_scores(home, folds, sets)):
+        tables[position]["center prior"] = values
     for name in config.networks:
         for seed in config.seeds if name in config.repeated else config.seeds[:1]:
             label = name if name not in config.repeated else f"{name}, seed {seed}"
@@ -128,9 +128,9 @@ def open_data(directory: Path, backbone: Backbone) -> Data:
     """The data set of a folder."""
     source = open_dataset(directory)
     index = scan(source)
-    format = ExampleFormat(backbone.input_size, max_fixations=index.max_fixations)
+    example_format = ExampleFormat(backbone.input_size, max_fixations=index.max_fixations)
     name = source.dataset_info.name
-    return Data(name, source, index.ids, format, source.dataset_info.metadata["sigma_px"])
+    return Data(name, source, index.ids, example_format, source.dataset_info.metadata["sigma_px"])
 
 
 def kept(path: Path, compute: Callable[[], Scores]) -> Scores:
@@ -144,7 +144,7 @@ def kept(path: Path, compute: Callable[[], Scores]) -> Scores:
 
 def algebra(backbone: Backbone, data: Data) -> Scores:
     """PCC and SIM (images, values of k, fusions) of every algebraic fusion."""
-    shape = data.format.shape
+    shape = data.example_format.shape
 
     def fused(activations: Any, k: float) -> jax.Array:
         stack = map_stack(activations, shape, layers=backbone.layers, ks=(k,))
@@ -166,9 +166,9 @@ def algebra(backbone: Backbone, data: Data) -> Scores:
     return real_examples(map(score, data.read(None, batch_size=8)))
 
 
-def centre_scores(home: Data, folds: tuple[np.ndarray, ...], sets: list[Data]) -> list[Scores]:
+def center_scores(home: Data, folds: tuple[np.ndarray, ...], sets: list[Data]) -> list[Scores]:
     """Scores of the mean GFDM of the training folds, on each data set."""
-    shape = home.format.shape
+    shape = home.example_format.shape
     truths = {data.name: list(all_gfdms(data)) for data in sets}
     score = jax.jit(jax.vmap(score_maps, (None, 0)))
     rows = []
@@ -184,7 +184,7 @@ def centre_scores(home: Data, folds: tuple[np.ndarray, ...], sets: list[Data]) -
 
 def all_gfdms(data: Data) -> Iterable[np.ndarray]:
     """The GFDM of every image."""
-    densities = jax.jit(functools.partial(gfdms, shape=data.format.shape))
+    densities = jax.jit(functools.partial(gfdms, shape=data.example_format.shape))
     blank = np.zeros((len(data.ids), 1, 1, 1), np.float16)
     for batch in data.read(blank, batch_size=50):
         yield from np.asarray(densities(batch))[batch["mask"]]
@@ -205,7 +205,7 @@ def trained(
     wanted = default_maps(architecture, backbone.layers, shrink=config.net_shrink if name == "net" else None)
     fields = {"position": True} if name.endswith("position") else {}
     net = make_net(architecture, channels=wanted.channels, shrink=wanted.shrink, **fields)
-    stacks = [cached_maps(backbone, data.source, data.format, wanted, config.out / "maps") for data in sets]
+    stacks = [cached_maps(backbone, data.source, data.example_format, wanted, config.out / "maps") for data in sets]
     results: list[list[Scores]] = [[] for _ in sets]
     for number, fold in enumerate(folds):
         mark = f"{name.replace(' + ', '_')}_{fingerprint(recipe, net, wanted)}_seed{seed}_fold{number}"
@@ -214,9 +214,9 @@ def trained(
             started = time.perf_counter()
             training = others(folds, fold)
             reading = home.read(stacks[0], training, batch_size=recipe.batch_size, seed=seed, epochs=recipe.epochs)
-            state = fit(net, recipe, reading, examples=len(training), shape=home.format.shape)
+            state = fit(net, recipe, reading, examples=len(training), shape=home.example_format.shape)
             seconds = time.perf_counter() - started
-            score = make_scores(net, home.format.shape, cached_inputs)
+            score = make_scores(net, home.example_format.shape, cached_inputs)
             flat = {"seconds": np.array(seconds)}
             for data, maps in zip(sets, stacks, strict=True):
                 seen = fold if data is home else None

@@ -48,10 +48,10 @@ def main(config: Config) -> None:
     write_png(config.out, contact_sheet(photo, sections, title=title, columns=8))
 
 
-def _visible(map: np.ndarray) -> np.ndarray:
+def _visible(importance: np.ndarray) -> np.ndarray:
     """The map with its highest hundredth cut off: a few pixels hold most of a gradient, and hide the rest of it."""
-    top = np.quantile(map, 0.99)
-    return np.clip(map / top, 0, 1) if top > 0 else map
+    top = np.quantile(importance, 0.99)
+    return np.clip(importance / top, 0, 1) if top > 0 else importance
 
 
 if __name__ == "__main__":

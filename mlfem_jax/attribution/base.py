@@ -57,7 +57,7 @@ def take_sign(attribution: Float[Array, "*S"], sign: str) -> Float[Array, "*S"]:
 
 def to_maps(raw: Float[Array, "N h w"], size: tuple[int, int]) -> Float[Array, "N H W"]:
     """Raw maps upsampled to `size` and scaled to [0, 1], in float32; a constant or non-finite one becomes zeros."""
-    maps = jax.vmap(lambda map: min_max(upsample(map, size)))(raw.astype(jnp.float32))
+    maps = jax.vmap(lambda importance: min_max(upsample(importance, size)))(raw.astype(jnp.float32))
     return jnp.clip(maps, 0.0, 1.0)  # XLA may compute a map twice, for its minimum and for itself, an ulp apart
 
 
@@ -74,17 +74,17 @@ def fuse_layers(
         normalize: see `fusion.fuse`.
 
     Raises:
-        ValueError: unknown operator or normalisation, an alpha outside [0, 1].
+        ValueError: unknown operator or normalization, an alpha outside [0, 1].
     """
     if operator not in OPERATORS:
         raise ValueError(f"fuse: expected one of {', '.join(OPERATORS)}, got {operator!r}")
     # A list, not a stack: XLA then takes in layer after layer, and writes no full-size map but the fused one.
-    maps = [to_maps(map, size) for map in raw]
+    maps = [to_maps(importance, size) for importance in raw]
     return jax.vmap(lambda layers: fuse(layers, operator=operator, alpha=alpha, normalize=normalize))(maps)
 
 
 def baseline_inputs(forward: Forward, baseline: str) -> Float[Array, "1 1 1 3"]:
-    """One preprocessed pixel that stands for "nothing there": black, white, or zero (ImageNet's mean colour).
+    """One preprocessed pixel that stands for "nothing there": black, white, or zero (ImageNet's mean color).
 
     Raises:
         ValueError: unknown baseline.

@@ -40,7 +40,7 @@ def layer_gradients(
     """
     unknown = [layer for layer in layers if layer not in forward.activations]
     if unknown:
-        raise ValueError(f"layers: there is no layer {unknown[0]!r}; the layers are {', '.join(forward.activations)}")
+        raise ValueError(f"layers: expected some of {', '.join(forward.activations)}, got {unknown[0]!r}")
 
     def total(offsets):
         def tap(name, activation):
@@ -95,16 +95,16 @@ def xgrad_cam(activation: Activation, gradient: Activation) -> RawMap:
 def eigen_cam(activation: Activation) -> RawMap:
     """A projected on its first right singular vector, of the sign that makes the map's sum positive.
 
-    Source: Muhammad and Yeasin, Eigen-CAM (2020), equations 4 and 5; as there, A is not centred.
+    Source: Muhammad and Yeasin, Eigen-CAM (2020), equations 4 and 5; as there, A is not centered.
     """
     height, width, channels = activation.shape
     matrix = activation.reshape(height * width, channels)
     if height * width <= channels:
         left = jnp.linalg.eigh(matrix @ matrix.T)[1][:, -1]
-        map = left * jnp.linalg.norm(matrix.T @ left)
+        importance = left * jnp.linalg.norm(matrix.T @ left)
     else:
-        map = matrix @ jnp.linalg.eigh(matrix.T @ matrix)[1][:, -1]
-    return (map * jnp.where(map.sum() < 0, -1.0, 1.0)).reshape(height, width)
+        importance = matrix @ jnp.linalg.eigh(matrix.T @ matrix)[1][:, -1]
+    return (importance * jnp.where(importance.sum() < 0, -1.0, 1.0)).reshape(height, width)
 
 
 def gradient_cam_maps(
@@ -137,7 +137,11 @@ def gradient_cam_maps(
         for layer, gradient in gradients.items()
     ]
     return fuse_layers(
-        [take_sign(map, sign) for map in raw], forward.size, operator=fuse, alpha=alpha, normalize=normalize
+        [take_sign(importance, sign) for importance in raw],
+        forward.size,
+        operator=fuse,
+        alpha=alpha,
+        normalize=normalize,
     )
 
 
@@ -187,7 +191,7 @@ def score_cam_maps(
 
     def raw(activation):
         def channel_score(channel):
-            masks = jax.vmap(lambda map: min_max(upsample(map, size)))(channel.astype(jnp.float32))
+            masks = jax.vmap(lambda importance: min_max(upsample(importance, size)))(channel.astype(jnp.float32))
             masked = forward.inputs * masks[..., None].astype(forward.inputs.dtype)
             return class_score(forward.run(masked), forward.classes, score, forward.backbone.output)
 

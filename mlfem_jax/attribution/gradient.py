@@ -37,7 +37,7 @@ def input_gradient(
 
 
 def saliency_maps(forward: Forward, *, score: str = "logit", sign: str = "absolute") -> Float[Array, "N H W"]:
-    """The largest magnitude of the gradient over the colours. `sign`: the paper takes "absolute".
+    """The largest magnitude of the gradient over the colors. `sign`: the paper takes "absolute".
 
     Source: Simonyan et al., Deep Inside Convolutional Networks (2013), section 3.
     """
@@ -45,7 +45,7 @@ def saliency_maps(forward: Forward, *, score: str = "logit", sign: str = "absolu
 
 
 def gradient_x_input_maps(forward: Forward, *, score: str = "logit", sign: str = "absolute") -> Float[Array, "N H W"]:
-    """Gradient times preprocessed input, summed over the colours. The paper keeps the sign; "absolute" shows both.
+    """Gradient times preprocessed input, summed over the colors. The paper keeps the sign; "absolute" shows both.
 
     Source: Shrikumar et al., Not Just a Black Box (2016).
     """
@@ -129,7 +129,7 @@ def var_grad_maps(
     seed: int = 0,
     internal_batch_size: int = 64,
 ) -> Float[Array, "N H W"]:
-    """The largest variance of the gradient over the colours; options as for `noisy_gradients`. Blank without noise.
+    """The largest variance of the gradient over the colors; options as for `noisy_gradients`. Blank without noise.
 
     Source: Adebayo et al., Local Explanation Methods (2018), section 2 (VarGrad).
     """
@@ -192,7 +192,7 @@ def integrated_gradients_maps(
     baseline: str = "black",
     internal_batch_size: int = 64,
 ) -> Float[Array, "N H W"]:
-    """`integrated_gradients` summed over the colours. The paper keeps the sign; "absolute" shows both."""
+    """`integrated_gradients` summed over the colors. The paper keeps the sign; "absolute" shows both."""
     attribution, _ = integrated_gradients(
         forward, score=score, steps=steps, baseline=baseline, internal_batch_size=internal_batch_size
     )
@@ -221,7 +221,7 @@ def modified_gradient(forward: Forward, *, rule: str, score: str = "logit") -> A
 def modified_gradient_maps(
     forward: Forward, *, rule: str, score: str = "logit", sign: str = "absolute"
 ) -> Float[Array, "N H W"]:
-    """`modified_gradient`, the largest over the colours. The papers show it as a signed picture in colour."""
+    """`modified_gradient`, the largest over the colors. The papers show it as a signed picture in color."""
     return _largest(forward, modified_gradient(forward, rule=rule, score=score), sign)
 
 

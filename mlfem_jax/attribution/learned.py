@@ -19,7 +19,7 @@ def net_maps(
         forward: of the backbone that the network was trained for.
         layers: can only be those it was trained for, which are the default.
         architecture: of the packaged networks: "net", the paper's, or "unet", the better one.
-        weights: a .safetensors file that `train.fusion` wrote, in place of a packaged one.
+        weights: a .safetensors file that `mlfem train fusion` wrote, in place of a packaged one.
 
     Returns:
         (N, H, W) in [0, 1]; all zeros where all maps of the layers are.
@@ -46,12 +46,14 @@ def net_maps(
 
 def _check(trained: TrainedFusion, backbone: str, there: tuple[str, ...], layers: tuple[str, ...] | None) -> None:
     if trained.backbone != backbone:
-        raise ValueError(f"method 'net': this fusion was trained for {trained.backbone!r}, not for {backbone!r}")
+        raise ValueError(
+            f"weights: expected a fusion trained for {backbone!r}, got one trained for {trained.backbone!r}"
+        )
     wanted = there if layers is None else layers
     if wanted != trained.layers:
         raise ValueError(
-            f"method 'net': this fusion was trained for the layers {', '.join(trained.layers)}; "
-            f"{'asked for' if layers else 'the backbone has'} {', '.join(wanted)}"
+            f"{'layers' if layers else 'backbone'}: expected the layers that this fusion was trained for, "
+            f"{', '.join(trained.layers)}, got {', '.join(wanted)}"
         )
 
 

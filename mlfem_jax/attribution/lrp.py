@@ -45,7 +45,7 @@ def relevance(
         first: rule of the convolution that sees the image: "z_box", bounded by a black and a white image, or the
             "same" as of the others.
         epsilon: added to every denominator, with its sign, so that none is zero; what it takes is lost.
-        gamma: how much the gamma rule favours contributions of the output's sign.
+        gamma: how much the gamma rule favors contributions of the output's sign.
 
     Returns:
         (N, H, W, 3) float32. Without biases it sums to the logit, but for what alpha1_beta0 loses at outputs without
@@ -79,7 +79,7 @@ def lrp_maps(
     gamma: float = 0.25,
     sign: str = "positive",
 ) -> Float[Array, "N H W"]:
-    """`relevance` summed over the colours. `sign`: the papers show both signs in two colours."""
+    """`relevance` summed over the colors. `sign`: the papers show both signs in two colors."""
     values = relevance(forward, rule=rule, first=first, epsilon=epsilon, gamma=gamma)
     return to_maps(take_sign(values.sum(axis=-1), sign), forward.size)
 
@@ -177,11 +177,11 @@ def _gamma(gamma: float, epsilon: float) -> Split:
         up, transpose_up = jax.vjp(lambda x: function(x, kernel + gamma * _above(kernel)), above_below)
         down, transpose_down = jax.vjp(lambda x: function(x, kernel + gamma * _below(kernel)), above_below)
         # Contributions are positive where input and kernel agree in sign, negative where they do not.
-        favouring_positive = up[:count] + down[count:] + bias + gamma * _above(bias)
-        favouring_negative = down[:count] + up[count:] + bias + gamma * _below(bias)
+        favoring_positive = up[:count] + down[count:] + bias + gamma * _above(bias)
+        favoring_negative = down[:count] + up[count:] + bias + gamma * _below(bias)
         positive, zero = function(inputs, kernel) + bias >= 0, jnp.zeros_like(relevance)
-        to_positive = _quotient(jnp.where(positive, relevance, zero), favouring_positive, epsilon)
-        to_negative = _quotient(jnp.where(positive, zero, relevance), favouring_negative, epsilon)
+        to_positive = _quotient(jnp.where(positive, relevance, zero), favoring_positive, epsilon)
+        to_negative = _quotient(jnp.where(positive, zero, relevance), favoring_negative, epsilon)
         (for_up,) = transpose_up(jnp.concatenate([to_positive, to_negative]))
         (for_down,) = transpose_down(jnp.concatenate([to_negative, to_positive]))
         shares = above_below * (for_up + for_down)

@@ -38,7 +38,7 @@ def occlusion_maps(
         forward: the batch.
         window_px: side of the square window.
         stride_px: from one window to the next; those that reach over the lower and right edges are cut there.
-        baseline: what the window shows, see `base.baseline_inputs`; the paper takes grey.
+        baseline: what the window shows, see `base.baseline_inputs`; the paper takes gray.
         score: the paper takes the probability.
         sign: "positive" shows where the score falls, "negative" where it rises.
         internal_batch_size: most perturbations of an image in a forward pass.
@@ -159,7 +159,7 @@ def lime_maps(
 ) -> Float[Array, "N H W"]:
     """The weights of a linear model of the score, whose features are the superpixels that are shown.
 
-    Superpixels are scikit-image's SLIC, computed on the host. Hidden ones show their mean colour.
+    Superpixels are scikit-image's SLIC, computed on the host. Hidden ones show their mean color.
 
     Args:
         forward: the batch.
@@ -177,7 +177,7 @@ def lime_maps(
         ModuleNotFoundError: scikit-image is not installed.
 
     Source:
-        Ribeiro et al., "Why Should I Trust You?" (2016), equation 2. Kernel, width, penalty and hiding colour are those
+        Ribeiro et al., "Why Should I Trust You?" (2016), equation 2. Kernel, width, penalty and hiding color are those
         of the authors' package; it cuts superpixels by quickshift, and keeps some features where this keeps all.
     """
     check_count("samples", samples)
@@ -187,8 +187,8 @@ def lime_maps(
     members = jax.nn.one_hot(labels, room, dtype=jnp.float32)
     pixels = members.sum(axis=(1, 2))
     inputs = forward.inputs.astype(jnp.float32)
-    colours = jnp.einsum("nhwk,nhwc->nkc", members, inputs) / jnp.maximum(pixels, 1.0)[..., None]
-    hidden = jax.vmap(lambda colour, label: colour[label])(colours, labels)
+    colors = jnp.einsum("nhwk,nhwc->nkc", members, inputs) / jnp.maximum(pixels, 1.0)[..., None]
+    hidden = jax.vmap(lambda color, label: color[label])(colors, labels)
     shown = jax.random.bernoulli(jax.random.key(seed), jnp.float32(0.5), (samples, room)).at[0].set(True)
     chunk = chunk_size(1, internal_batch_size)
 
@@ -226,7 +226,7 @@ def weighted_ridge(
     features = (shown & exists[None]).astype(jnp.float32)
     distance = 1 - jnp.sqrt(features.sum(axis=1) / exists.sum(dtype=jnp.float32))
     nearness = jnp.exp(-(distance**2) / (2 * kernel_width**2))
-    # Both centred on their weighted means, which leaves the intercept out of the penalty.
+    # Both centered on their weighted means, which leaves the intercept out of the penalty.
     features = features - (nearness @ features / nearness.sum())[None]
     scores = scores - nearness @ scores / nearness.sum()
     gram = (features * nearness[:, None]).T @ features
@@ -255,7 +255,7 @@ def _cut(slic, image: np.ndarray, segments: int) -> np.ndarray:
     # Rounded, because a last bit that differs from batch size to batch size would move the cuts.
     labels = slic(np.round((image - low) / span, 3), n_segments=segments, compactness=10, start_label=0)
     if labels.max() >= _room(segments):
-        raise ValueError(f"segments: SLIC cut {labels.max() + 1} superpixels where {segments} were asked for")
+        raise ValueError(f"segments: expected about {segments} superpixels, got {labels.max() + 1} from SLIC")
     return labels
 
 

@@ -9,8 +9,8 @@ from mlfem_jax.attribution.base import Entry, to_maps
 from mlfem_jax.backbones import Forward
 
 
-def centre_maps(forward: Forward, *, sigma: float = 0.25) -> Float[Array, "N H W"]:
-    """A Gaussian at the centre of the image, for people look there first.
+def center_maps(forward: Forward, *, sigma: float = 0.25) -> Float[Array, "N H W"]:
+    """A Gaussian at the center of the image, for people look there first.
 
     Args:
         forward: the batch; only its size is used.
@@ -22,8 +22,8 @@ def centre_maps(forward: Forward, *, sigma: float = 0.25) -> Float[Array, "N H W
     if sigma <= 0:
         raise ValueError(f"sigma: expected a positive fraction of the image's size, got {sigma}")
     bells = [np.exp(-0.5 * (((np.arange(n) + 0.5) / n - 0.5) / sigma) ** 2) for n in forward.size]
-    map = jnp.asarray(np.outer(*bells), jnp.float32)
-    return to_maps(jnp.broadcast_to(map, forward.inputs.shape[:3]), forward.size)
+    importance = jnp.asarray(np.outer(*bells), jnp.float32)
+    return to_maps(jnp.broadcast_to(importance, forward.inputs.shape[:3]), forward.size)
 
 
 def uniform_maps(forward: Forward) -> Float[Array, "N H W"]:
@@ -45,9 +45,9 @@ def random_maps(forward: Forward, *, seed: int = 0) -> Float[Array, "N H W"]:
 
 
 def edge_maps(forward: Forward) -> Float[Array, "N H W"]:
-    """The magnitude of Sobel's gradient of the preprocessed image's mean over the colours; edges are repeated."""
-    grey = forward.inputs.astype(jnp.float32).mean(axis=-1)
-    padded = jnp.pad(grey, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    """The magnitude of Sobel's gradient of the preprocessed image's mean over the colors; edges are repeated."""
+    gray = forward.inputs.astype(jnp.float32).mean(axis=-1)
+    padded = jnp.pad(gray, ((0, 0), (1, 1), (1, 1)), mode="edge")
     return to_maps(jnp.hypot(_sobel(padded), _sobel(padded.swapaxes(1, 2)).swapaxes(1, 2)), forward.size)
 
 
@@ -58,7 +58,7 @@ def _sobel(padded: Float[Array, "N h w"]) -> Float[Array, "N H W"]:
 
 
 METHODS = {
-    "centre": Entry(centre_maps, "nothing", "reference: a Gaussian at the centre"),
+    "center": Entry(center_maps, "nothing", "reference: a Gaussian at the center"),
     "uniform": Entry(uniform_maps, "nothing", "reference: one everywhere"),
     "random": Entry(random_maps, "nothing", "reference: noise"),
     "edge": Entry(edge_maps, "nothing", "reference: the edges of the image"),

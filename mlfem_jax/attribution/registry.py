@@ -93,9 +93,8 @@ def method(name: str, **options: Hashable) -> Method:
     accepted = accepted_options(name)
     unknown = sorted(set(options) - set(accepted))
     if unknown:
-        raise ValueError(
-            f"method {name!r} has no option {', '.join(unknown)}; its options are {', '.join(accepted) or 'none'}"
-        )
+        among = f"options among {', '.join(accepted)}" if accepted else "no options"
+        raise ValueError(f"method {name!r}: expected {among}, got {', '.join(unknown)}")
     for option, value in options.items():
         if isinstance(value, float) and not math.isfinite(value):  # NaN: a method would not even equal itself
             raise ValueError(f"{option}: expected a finite number, got {value}")

@@ -96,7 +96,7 @@ def class_targets(backbone: Backbone, target: Target, images: int | None) -> Int
     per_image = found.ndim > 0 and not (found.ndim == 2 and len(found) == 1)
     if per_image and len(rows) != images:
         has = "an iterator, whose length is not known" if images is None else f"{images} images"
-        raise ValueError(f"target: expected one class, or one for each image; got {len(rows)} for {has}")
+        raise ValueError(f"target: expected one class, or one for each image, got {len(rows)} for {has}")
     classes = _class_count(backbone)
     if rows.min() < 0 or rows.max() >= classes:
         raise ValueError(f"target: expected classes from 0 to {classes - 1}, got {rows.min()} to {rows.max()}")

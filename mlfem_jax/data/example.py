@@ -11,7 +11,7 @@ from PIL import Image
 
 from mlfem_jax.data.density import read_density
 from mlfem_jax.gaze import Box, FitRule, fit, move_box, move_fixations, scale_sigma
-from mlfem_jax.photos import read_photo
+from mlfem_jax.photos import read_photo, stored_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +90,7 @@ def photo_record(path: str | Path) -> dict[str, Any]:
         [3, 4]
     """
     encoded = Path(path).read_bytes()
-    width, height = _open(encoded, str(path)).size
+    (height, width), _ = stored_size(encoded, name=str(path))
     return {
         "image": encoded,
         "id": Path(path).stem,

@@ -202,11 +202,12 @@ def exhaustion_explained(needed: Callable[..., int], *, batch_size: int, devices
         bytes_of, share, free = _bytes_of(needed, devices), batch_size // len(devices), free_bytes(devices)
         fits = len(devices) * largest_batch(bytes_of, most=share // 2, limit=free)
         amount = f"{bytes_of(share) / 2**30:.2f} GiB" if math.isfinite(bytes_of(share)) else "more than there is"
-        usable = "" if free is None else f", of which {free / 2**30:.2f} GiB can be used"
+        usable = "" if free is None else f" ({free / 2**30:.2f} GiB can be used)"
         advice = f"{fits} would fit; 'auto' looks for the largest that does" if fits else "not even one image fits"
         where = f"each of {len(devices)} devices" if len(devices) > 1 else str(devices[0])
         raise MemoryError(
-            f"batch_size: {batch_size} images need {amount} of the memory of {where}{usable}; {advice}"
+            f"batch_size: expected a batch that fits the memory of {where}{usable}, "
+            f"got {batch_size} images, which need {amount}; {advice}"
         ) from error
 
 

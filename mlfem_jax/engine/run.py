@@ -97,7 +97,7 @@ def explain(
             rounded up to a multiple of theirs. "auto" is what fits the devices' memory: the largest power of two up to
             256 images a device (32 on a CPU), or all images where they are fewer.
         dtype: of the forward pass, float32 or bfloat16; statistics are float32 in any case.
-        resize: how a photograph gets to `backbone.input_size`: "stretch", "crop" (the centre), or "native" (its own
+        resize: how a photograph gets to `backbone.input_size`: "stretch", "crop" (the center), or "native" (its own
             size; each size is compiled once).
         output: "input", maps at the size of the network's input; "photo", laid back onto the photograph, on the host.
         devices: what each batch is split over, the parameters being copied to all of them. None: all devices of this
@@ -128,7 +128,10 @@ def explain(
     bound = attribution.method(method, **options)
     if target is not None and not METHODS[method].of_class:
         of_class = ", ".join(name for name, entry in METHODS.items() if entry.of_class)
-        raise ValueError(f"target: {method!r} explains no particular class; those that do are {of_class}")
+        raise ValueError(
+            f"target: expected none, since {method!r} explains no particular class, got {target!r:.80}; "
+            f"those that do are {of_class}"
+        )
     if output not in ("input", "photo"):
         raise ValueError(f"output: expected 'input' or 'photo', got {output!r}")
     run = functools.partial(
@@ -148,12 +151,14 @@ def explain(
         raise ValueError("images: expected at least one image, got none")
     alike = isinstance(images, np.ndarray | jax.Array)
     if output == "photo":
-        maps = (map for count, maps in run(images) for map in np.asarray(maps)[:count])
-        placed = [place_map(map, np.shape(i)[:2], rule=resize) for map, i in zip(maps, images, strict=True)]
+        maps = (importance for count, maps in run(images) for importance in np.asarray(maps)[:count])
+        placed = [
+            place_map(importance, np.shape(i)[:2], rule=resize) for importance, i in zip(maps, images, strict=True)
+        ]
         return np.stack(placed) if alike else placed
     batches = [jax.device_put(maps if count == len(maps) else maps[:count], first) for count, maps in run(images)]
     if resize == "native" and not alike:
-        return [map for maps in batches for map in maps]
+        return [importance for maps in batches for importance in maps]
     return batches[0] if len(batches) == 1 else jnp.concatenate(batches)
 
 

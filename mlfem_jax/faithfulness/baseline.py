@@ -13,7 +13,7 @@ BaselineName: TypeAlias = Literal["blur", "mean", "black"]
 def baseline_image(
     image: Float32[Array, "H W 3"], name: BaselineName, *, blur_sigma_px: float
 ) -> Float32[Array, "H W 3"]:
-    """The image blurred, its mean colour all over, or black."""
+    """The image blurred, its mean color all over, or black."""
     if name == "black":
         return jnp.zeros_like(image)
     if name == "mean":

@@ -30,13 +30,13 @@ def confidences(
     return values.at[:, target].get(mode="fill", fill_value=jnp.nan)
 
 
-def same_size(image: Num[Arrays, "..."], map: Num[Arrays, "..."]) -> None:
+def same_size(image: Num[Arrays, "..."], importance: Num[Arrays, "..."]) -> None:
     """Refuses a map that is not of the image's height and width."""
-    if image.ndim != 3 or image.shape[:2] != map.shape:
-        raise ValueError(f"map: expected (H, W) of the image {image.shape}, got {map.shape}")
+    if image.ndim != 3 or image.shape[:2] != importance.shape:
+        raise ValueError(f"importance: expected (H, W) of the image {image.shape}, got {importance.shape}")
 
 
-def defined(map: Map) -> Array:
+def defined(importance: Map) -> Array:
     """Whether a map puts some pixel before another."""
-    low, high = map.min(), map.max()
+    low, high = importance.min(), importance.max()
     return jnp.isfinite(high - low) & (high > low)

@@ -24,7 +24,7 @@ from mlfem_jax.importance import normalize
 def confidence_change(
     backbone: Backbone,
     image: Image,
-    map: Map,
+    importance: Map,
     *,
     target: Target = None,
     baseline: BaselineName = "black",
@@ -40,7 +40,7 @@ def confidence_change(
     Args:
         backbone: the network.
         image: (H, W, 3) at the size of its input, uint8 or float in [0, 1].
-        map: (H, W), scaled to [0, 1] here.
+        importance: (H, W), scaled to [0, 1] here.
         target: the class; None is the one that the network prefers for the image.
         baseline: what a pixel turns into where the map is low; see `insertion_curve`.
         blur_sigma_px: see `insertion_curve`.
@@ -64,12 +64,12 @@ def confidence_change(
         >>> print(drop, increase)
         0.0 1.0
     """
-    same_size(image, map)
+    same_size(image, importance)
     image = unit_pixels(image)
-    keep = normalize(jnp.asarray(map, jnp.float32))[..., None]
+    keep = normalize(jnp.asarray(importance, jnp.float32))[..., None]
     kept = keep * image + (1 - keep) * baseline_image(image, baseline, blur_sigma_px=blur_sigma_px)
     logits = forward_pass(backbone, jnp.stack([image, kept])).logits
     before, after = confidences(logits, logits[0].argmax() if target is None else target, output=output)
     drop = jnp.maximum(before - after, 0.0) / jnp.where(before > 0, before, 1.0)
-    drop, increase = jnp.where(defined(map), jnp.stack([drop, (after > before).astype(jnp.float32)]), jnp.nan)
+    drop, increase = jnp.where(defined(importance), jnp.stack([drop, (after > before).astype(jnp.float32)]), jnp.nan)
     return drop, increase

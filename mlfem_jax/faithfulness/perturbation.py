@@ -27,7 +27,7 @@ _STATIC = ("steps", "baseline", "blur_sigma_px", "output", "seed", "batch_size")
 def insertion_curve(
     backbone: Backbone,
     image: Image,
-    map: Map,
+    importance: Map,
     *,
     target: Target = None,
     steps: int = 32,
@@ -45,11 +45,11 @@ def insertion_curve(
     Args:
         backbone: the network.
         image: (H, W, 3) at the size of its input, uint8 or float in [0, 1].
-        map: (H, W); only the order of its values matters. Ties are broken by an order of all pixels that is drawn at
-            random from `seed`: row by row, the zeros of a FEM map would come in as a curtain from above.
+        importance: (H, W); only the order of its values matters. Ties are broken by an order of all pixels that is
+            drawn at random from `seed`: row by row, the zeros of a FEM map would come in as a curtain from above.
         target: the class; None is the one that the network prefers for the image. One that does not exist gives NaN.
         steps: number of steps; one forward pass each, and one more.
-        baseline: what stands in for the pixels that are away: "blur", the image blurred; "mean", its mean colour;
+        baseline: what stands in for the pixels that are away: "blur", the image blurred; "mean", its mean color;
             "black". No baseline is neutral; say which was used.
         blur_sigma_px: standard deviation of the Gaussian blur, in pixels.
         output: "softmax", "sigmoid" for a network with many labels, or "logit".
@@ -73,12 +73,12 @@ def insertion_curve(
         >>> print(insertion_curve(backbone, image, map, steps=2, baseline="black", output="logit"))
         [0.   0.5  0.75]
     """
-    same_size(image, map)
+    same_size(image, importance)
     image = unit_pixels(image)
     if target is None:
         target = forward_pass(backbone, image[None]).logits[0].argmax()
     substitute = baseline_image(image, baseline, blur_sigma_px=blur_sigma_px)
-    ranks, shown = _ranks(map, seed), _shown(map, steps)
+    ranks, shown = _ranks(importance, seed), _shown(importance, steps)
 
     def score(counts):
         there = (ranks[None] < counts[:, None, None])[..., None]
@@ -86,11 +86,11 @@ def insertion_curve(
         return confidences(forward_pass(backbone, images).logits, target, output=output)
 
     curve = over_chunks(score, jnp.asarray(shown), images_at_once(batch_size))
-    return jnp.where(defined(map), curve, jnp.nan)
+    return jnp.where(defined(importance), curve, jnp.nan)
 
 
 def deletion_curve(
-    backbone: Backbone, image: Image, map: Map, *, baseline: BaselineName = "mean", **options
+    backbone: Backbone, image: Image, importance: Map, *, baseline: BaselineName = "mean", **options
 ) -> Float32[Array, " _points"]:
     """The network's confidence while the pixels of an image are taken away, the map's highest first.
 
@@ -100,7 +100,7 @@ def deletion_curve(
     Args:
         backbone: see `insertion_curve`.
         image: see `insertion_curve`.
-        map: see `insertion_curve`.
+        importance: see `insertion_curve`.
         baseline: see `insertion_curve`.
         **options: those of `insertion_curve`.
 
@@ -111,7 +111,7 @@ def deletion_curve(
         ValueError: as `insertion_curve`.
 
     Source:
-        Petsiuk, Das and Saenko 2018, arXiv:1806.07421, which deletes to ImageNet's mean colour, not the image's.
+        Petsiuk, Das and Saenko 2018, arXiv:1806.07421, which deletes to ImageNet's mean color, not the image's.
 
     Example:
         >>> backbone = from_function(lambda w, x: (x.sum((1, 2)) @ w, {"x": x}), jnp.eye(3), input_size=(1, 2),
@@ -120,10 +120,10 @@ def deletion_curve(
         >>> print(deletion_curve(backbone, image, map, steps=2, baseline="black", output="logit"))
         [0.75 0.25 0.  ]
     """
-    return insertion_curve(backbone, image, -jnp.asarray(map), baseline=baseline, **options)[::-1]
+    return insertion_curve(backbone, image, -jnp.asarray(importance), baseline=baseline, **options)[::-1]
 
 
-def insertion_auc(backbone: Backbone, image: Image, map: Map, **options) -> Float32[Array, ""]:
+def insertion_auc(backbone: Backbone, image: Image, importance: Map, **options) -> Float32[Array, ""]:
     """The area under `insertion_curve`: higher is better.
 
     Trapezoids over the share of pixels that are there, from 0 to 1.
@@ -131,7 +131,7 @@ def insertion_auc(backbone: Backbone, image: Image, map: Map, **options) -> Floa
     Args:
         backbone: see `insertion_curve`.
         image: see `insertion_curve`.
-        map: see `insertion_curve`.
+        importance: see `insertion_curve`.
         **options: those of `insertion_curve`.
 
     Returns:
@@ -150,10 +150,10 @@ def insertion_auc(backbone: Backbone, image: Image, map: Map, **options) -> Floa
         >>> print(insertion_auc(backbone, image, map, steps=2, baseline="black", output="logit"))
         0.4375
     """
-    return _area(insertion_curve(backbone, image, map, **options))
+    return _area(insertion_curve(backbone, image, importance, **options))
 
 
-def deletion_auc(backbone: Backbone, image: Image, map: Map, **options) -> Float32[Array, ""]:
+def deletion_auc(backbone: Backbone, image: Image, importance: Map, **options) -> Float32[Array, ""]:
     """The area under `deletion_curve`: lower is better.
 
     Trapezoids over the share of pixels that are away, from 0 to 1.
@@ -161,7 +161,7 @@ def deletion_auc(backbone: Backbone, image: Image, map: Map, **options) -> Float
     Args:
         backbone: see `insertion_curve`.
         image: see `insertion_curve`.
-        map: see `insertion_curve`.
+        importance: see `insertion_curve`.
         **options: those of `deletion_curve`.
 
     Returns:
@@ -180,21 +180,26 @@ def deletion_auc(backbone: Backbone, image: Image, map: Map, **options) -> Float
         >>> print(deletion_auc(backbone, image, map, steps=2, baseline="black", output="logit"))
         0.3125
     """
-    return _area(deletion_curve(backbone, image, map, **options))
+    return _area(deletion_curve(backbone, image, importance, **options))
 
 
-def _ranks(map: Map, seed: int) -> Int32[Array, "H W"]:
+def _ranks(importance: Map, seed: int) -> Int32[Array, "H W"]:
     """How many pixels come before each one, the highest first."""
-    shuffled = np.random.default_rng(seed).permutation(map.size).astype(np.int32)
-    order = jnp.asarray(shuffled)[jnp.argsort(-jnp.asarray(map, jnp.float32).ravel()[shuffled], stable=True)]
-    return jnp.zeros(map.size, jnp.int32).at[order].set(jnp.arange(map.size, dtype=jnp.int32)).reshape(map.shape)
+    shuffled = np.random.default_rng(seed).permutation(importance.size).astype(np.int32)
+    order = jnp.asarray(shuffled)[jnp.argsort(-jnp.asarray(importance, jnp.float32).ravel()[shuffled], stable=True)]
+    return (
+        jnp.zeros(importance.size, jnp.int32)
+        .at[order]
+        .set(jnp.arange(importance.size, dtype=jnp.int32))
+        .reshape(importance.shape)
+    )
 
 
-def _shown(map: Map, steps: int) -> Int32[np.ndarray, " _points"]:
+def _shown(importance: Map, steps: int) -> Int32[np.ndarray, " _points"]:
     """How many pixels each step shows."""
-    if not 1 <= steps <= map.size:
-        raise ValueError(f"steps: expected 1 to {map.size}, the number of pixels, got {steps}")
-    return np.rint(np.arange(steps + 1) * map.size / steps).astype(np.int32)
+    if not 1 <= steps <= importance.size:
+        raise ValueError(f"steps: expected 1 to {importance.size}, the number of pixels, got {steps}")
+    return np.rint(np.arange(steps + 1) * importance.size / steps).astype(np.int32)
 
 
 def _area(curve: Float32[Array, " n"]) -> Float32[Array, ""]:

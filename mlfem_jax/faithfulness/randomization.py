@@ -62,9 +62,9 @@ def randomization_check(backbone: Backbone, key: Array, image: Image, *, method:
         the network without those layers, is constant or not finite.
 
     Source:
-        Adebayo et al. 2018, "Sanity checks for saliency maps", arXiv:1810.03292, section 3: cascading randomisation,
+        Adebayo et al. 2018, "Sanity checks for saliency maps", arXiv:1810.03292, section 3: cascading randomization,
         Spearman's rank correlation with ties at their mean rank. It draws weights as for a new network; drawing
-        from the old ones keeps their distribution, needs no initialiser, and keeps variances positive.
+        from the old ones keeps their distribution, needs no initializer, and keeps variances positive.
 
     Example:
         >>> backbone = from_function(lambda w, x: (x.sum((1, 2)) @ w, {"x": x}), jnp.eye(3), input_size=(4, 4))
@@ -75,7 +75,7 @@ def randomization_check(backbone: Backbone, key: Array, image: Image, *, method:
     """
     layers = _layers(backbone)
     leaves, structure = jax.tree.flatten(backbone.params)
-    # How many layers are randomised when this leaf is; a leaf that is never read is not.
+    # How many layers are randomized when this leaf is; a leaf that is never read is not.
     turn = {leaf: count for count, members in enumerate(reversed(layers.values()), start=1) for leaf in members}
     keys = jax.random.split(key, len(leaves))
     redrawn = {leaf: _redrawn(keys[leaf], leaves[leaf]) for leaf in turn}
@@ -95,13 +95,13 @@ def _redrawn(key: Array, leaf: Shaped[Array, "*S"]) -> Shaped[Array, "*S"]:
     return jax.random.choice(key, leaf.ravel(), leaf.shape)
 
 
-def _ranks(map: Float32[Array, "H W"]) -> Float32[Array, "H W"]:
+def _ranks(importance: Float32[Array, "H W"]) -> Float32[Array, "H W"]:
     """The rank of each value, ties at their mean; NaN if one is not finite."""
-    values = map.ravel()
+    values = importance.ravel()
     ascending = jnp.sort(values)
     low, high = (jnp.searchsorted(ascending, values, side=side) for side in ("left", "right"))
-    ranks = (low + high).astype(jnp.float32).reshape(map.shape) / 2
-    return jnp.where(jnp.isfinite(map).all(), ranks, jnp.nan)
+    ranks = (low + high).astype(jnp.float32).reshape(importance.shape) / 2
+    return jnp.where(jnp.isfinite(importance).all(), ranks, jnp.nan)
 
 
 def _layers(backbone: Backbone) -> dict[str, list[int]]:

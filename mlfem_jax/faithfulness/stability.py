@@ -26,19 +26,19 @@ def local_lipschitz(
 
     The maximum over draws of ||map(x) - map(x')|| / ||x - x'||, Euclidean norms, where every value of x' is drawn
     uniformly within `radius` of x and cut to [0, 1]. The maximum over draws is a lower bound of that over the whole
-    neighbourhood, and grows with their number: compare methods at the same number, radius and key.
+    neighborhood, and grows with their number: compare methods at the same number, radius and key.
 
     Args:
         backbone: the network.
         key: of the noise.
         image: (H, W, 3) at the size of the network's input, uint8 or float in [0, 1].
         method: from a `Forward` over a batch to maps (N, H, W), such as `method("fem")`; compiled once for each.
-        draws: number of neighbours; one forward pass each, and one for the image.
-        radius: of the neighbourhood, in the units of the image, above 0.
+        draws: number of neighbors; one forward pass each, and one for the image.
+        radius: of the neighborhood, in the units of the image, above 0.
         batch_size: most images in a forward pass; under `jax.vmap` times the number of images.
 
     Returns:
-        A number from 0; NaN if the map of the image is constant or not finite, or a neighbour's is not finite.
+        A number from 0; NaN if the map of the image is constant or not finite, or a neighbor's is not finite.
 
     Raises:
         ValueError: no draws, or a radius that is not above 0.
@@ -58,14 +58,14 @@ def local_lipschitz(
     if draws < 1 or not radius > 0:
         raise ValueError(f"draws and radius: expected numbers above 0, got {draws} and {radius}")
     image = unit_pixels(image)
-    map = method(forward_pass(backbone, image[None]))[0].astype(jnp.float32)
+    importance = method(forward_pass(backbone, image[None]))[0].astype(jnp.float32)
 
     def ratios(keys):
         noise = jax.vmap(lambda key: jax.random.uniform(key, image.shape, minval=-radius, maxval=radius))(keys)
         near = jnp.clip(image[None] + noise, 0.0, 1.0)
-        changes = method(forward_pass(backbone, near)).astype(jnp.float32) - map[None]
+        changes = method(forward_pass(backbone, near)).astype(jnp.float32) - importance[None]
         moved = jnp.sqrt(jnp.square(near - image[None]).sum(axis=(1, 2, 3)))
         return jnp.sqrt(jnp.square(changes).sum(axis=(1, 2))) / moved
 
     changes = over_chunks(ratios, jax.random.split(key, draws), images_at_once(batch_size))
-    return jnp.where(defined(map), changes.max(), jnp.nan)
+    return jnp.where(defined(importance), changes.max(), jnp.nan)

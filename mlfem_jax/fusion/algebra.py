@@ -1,4 +1,4 @@
-"""From a stack of importance maps to one map, by algebra (the learned fusion is in `fusion_net.py`)."""
+"""From a stack of importance maps to one map, by algebra (the learned fusion is in `network.py`)."""
 
 from collections.abc import Callable, Sequence
 
@@ -70,10 +70,10 @@ def fuse(
 
     Returns:
         (H, W), in [0, 1] unless `normalize="none"` is asked of maps outside that range; all zeros where the fusion is
-        constant and is normalised.
+        constant and is normalized.
 
     Raises:
-        ValueError: unknown operator or normalisation, no map, or an alpha outside [0, 1] (when it is a plain number).
+        ValueError: unknown operator or normalization, no map, or an alpha outside [0, 1] (when it is a plain number).
 
     Source:
         The paper, section 2.3. It writes "add" as the sum of alpha (1 - alpha)^(l-1) S_l; the recursion, which it

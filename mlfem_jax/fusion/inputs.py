@@ -29,7 +29,7 @@ def map_stack(activations: Any, shape: tuple[int, int], *, layers: Sequence[str]
         (layers times ks, *shape) float32 in [0, 1]: layer by layer, for each layer every k; a constant map is 0.
     """
     maps = (fem(activations[name], k=k) for name in layers for k in ks)
-    return jnp.stack([normalize(jax.image.resize(map, shape, "linear")) for map in maps])
+    return jnp.stack([normalize(jax.image.resize(importance, shape, "linear")) for importance in maps])
 
 
 @dataclasses.dataclass(frozen=True)

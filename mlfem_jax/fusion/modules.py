@@ -110,9 +110,9 @@ def _group_norm(features: Features) -> Features:
     groups = max(1, channels // 8) if channels % 8 == 0 else 1
     grouped = features.reshape(count, height, width, groups, channels // groups)
     mean = grouped.mean(axis=(1, 2, 4), keepdims=True)
-    centred = grouped - mean
-    variance = jnp.square(centred).mean(axis=(1, 2, 4), keepdims=True)
-    return (centred * jax.lax.rsqrt(variance + 1e-6)).reshape(features.shape)
+    centered = grouped - mean
+    variance = jnp.square(centered).mean(axis=(1, 2, 4), keepdims=True)
+    return (centered * jax.lax.rsqrt(variance + 1e-6)).reshape(features.shape)
 
 
 def _dropped(features: Features, share: float, key: jax.Array | None, layer: int) -> Features:
@@ -124,7 +124,7 @@ def _dropped(features: Features, share: float, key: jax.Array | None, layer: int
 
 
 def _squared_distances(shape: tuple[int, ...]) -> Float[Array, "N H W 2"]:
-    """Squared distance from the centre along y and along x, 1 at the borders."""
+    """Squared distance from the center along y and along x, 1 at the borders."""
     axes = (jnp.square(jnp.linspace(-1, 1, size)) for size in shape[1:3])
     grid = jnp.stack(jnp.meshgrid(*axes, indexing="ij"), axis=-1)
     return jnp.broadcast_to(grid[None], (shape[0], *grid.shape))

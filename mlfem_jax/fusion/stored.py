@@ -82,16 +82,16 @@ def load_fusion(path: str | Path) -> TrainedFusion:
     path = Path(path)
     about = path.with_suffix(".json")
     if not about.is_file():
-        raise FileNotFoundError(f"{about}: no such file; it says what {path.name} was trained for")
+        raise FileNotFoundError(f"{about}: expected a file that says what {path.name} was trained for, got none")
     try:
         described = json.loads(about.read_bytes())
         net = make_net(**described["net"])
         layers, ks = tuple(described["layers"]), tuple(float(k) for k in described["ks"])
         backbone, provenance = described["backbone"], described["provenance"]
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{about}: does not describe a fusion network ({error!r})") from error
+        raise ValueError(f"{about}: expected a description of a fusion network, got another ({error!r})") from error
     if net.channels != len(layers) * len(ks):
-        raise ValueError(f"{about}: expected {len(layers)} layers times {len(ks)} k channels, found {net.channels}")
+        raise ValueError(f"{about}: expected {len(layers)} layers times {len(ks)} k channels, got {net.channels}")
     arrays = read_weights(path)
     shapes = jax.eval_shape(lambda: net.init(jax.random.key(0)))
     check_weights(arrays, {name: leaf.shape for name, leaf in _flat(shapes).items()}, source=path)
@@ -112,8 +112,8 @@ def packaged_fusion(architecture: str, backbone: str) -> Path:
     if (architecture, backbone) not in PACKAGED:
         there = ", ".join(f"{a!r} for {b}" for a, b in PACKAGED)
         raise ValueError(
-            f"no fusion network {architecture!r} ships for the backbone {backbone!r}; there is {there}. Train one with "
-            "`python -m train.fusion` and pass its file as `weights`"
+            f"architecture: expected one that ships for the backbone {backbone!r} (there is {there}), "
+            f"got {architecture!r}; train one with `mlfem train fusion` and pass its file as `weights`"
         )
     return Path(__file__).parent / "packaged" / PACKAGED[architecture, backbone]
 

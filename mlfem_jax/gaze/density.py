@@ -1,6 +1,6 @@
 """Human gaze: fixations to density maps (GFDM), and from the photograph's frame to another one.
 
-Coordinates are (y, x) in pixels, 0-based, (0, 0) the centre of the upper left pixel. Densities are float32.
+Coordinates are (y, x) in pixels, 0-based, (0, 0) the center of the upper left pixel. Densities are float32.
 """
 
 import functools
@@ -31,10 +31,10 @@ def gaze_density(
 ) -> Float32[Array, "H W"]:
     """The gaze fixation density map (GFDM) of one image.
 
-    A two-dimensional Gaussian on every fixation, weighted, summed and normalised. A Gaussian is the product
+    A two-dimensional Gaussian on every fixation, weighted, summed and normalized. A Gaussian is the product
     of one along y and one along x, so the sum over n fixations is the product of an (H, n) and an (n, W)
     matrix: exact at fractional coordinates, without a histogram, and cheap on an accelerator. What falls
-    outside the frame is cut, and what is left is normalised, as SciPy's `gaussian_filter(mode="constant")`.
+    outside the frame is cut, and what is left is normalized, as SciPy's `gaussian_filter(mode="constant")`.
 
     Args:
         fixations: (n, 2) as (y, x), in pixels. A fixation with a NaN or infinite coordinate has no place, and
@@ -159,7 +159,7 @@ def half_densities(
 
 
 def count_density(counts: Num[Arrays, "H W"], *, sigma_px: Sigma) -> Float32[Array, "H W"]:
-    """The GFDM of fixations that are given as their number in each pixel, as `gaze_density` of the pixels' centres.
+    """The GFDM of fixations that are given as their number in each pixel, as `gaze_density` of the pixels' centers.
 
     It costs two small matrix products however many fixations there are.
 
@@ -204,7 +204,7 @@ def check_sigma(sigma_px: Number) -> None:
     if not SMALLEST_SIGMA_PX <= sigma_px <= LARGEST_SIGMA_PX:
         raise ValueError(
             f"sigma_px: expected a positive number of pixels, from {SMALLEST_SIGMA_PX} to {LARGEST_SIGMA_PX:,.0f}, "
-            f"found {sigma_px}"
+            f"got {sigma_px}"
         )
 
 
@@ -240,7 +240,7 @@ def sigma_px_of(
 ) -> float:
     """The sigma in pixels that spans an angle of vision, in an experiment of known geometry.
 
-    An angle a centred on the line of sight spans 2 d tan(a / 2) on a screen at distance d. One degree, about
+    An angle a centered on the line of sight spans 2 d tan(a / 2) on a screen at distance d. One degree, about
     the width of the fovea's sharpest part, is the usual choice.
 
     Args:
@@ -262,26 +262,26 @@ def sigma_px_of(
     """
     if min(degrees, distance_cm, *screen_size_cm, *resolution_px) <= 0:
         raise ValueError(
-            f"degrees, screen_size_cm, distance_cm and resolution_px must be above 0, found {degrees}, "
+            f"degrees, screen_size_cm, distance_cm and resolution_px: expected numbers above 0, got {degrees}, "
             f"{screen_size_cm}, {distance_cm} and {resolution_px}"
         )
     px_per_cm_y, px_per_cm_x = (px / cm for px, cm in zip(resolution_px, screen_size_cm, strict=True))
     if abs(px_per_cm_y / px_per_cm_x - 1) > 0.05:
         raise ValueError(
-            f"screen_size_cm {screen_size_cm} and resolution_px {resolution_px}, both (height, width), must "
-            f"give square pixels, found {px_per_cm_y:.1f} pixels/cm along y and {px_per_cm_x:.1f} along x"
+            "screen_size_cm and resolution_px: expected (height, width) of square pixels, got "
+            f"{screen_size_cm} and {resolution_px}: {px_per_cm_y:.1f} pixels/cm along y and {px_per_cm_x:.1f} along x"
         )
     return distance_cm * math.tan(math.radians(degrees) / 2) * (px_per_cm_y + px_per_cm_x)
 
 
-def _gaussians(centres, length, sigma_px):
-    """(n, length): a Gaussian of height 1 around each centre, sampled at the pixels' centres."""
-    offsets = jnp.arange(length, dtype=jnp.float32)[None, :] - centres[:, None]
+def _gaussians(centers, length, sigma_px):
+    """(n, length): a Gaussian of height 1 around each center, sampled at the pixels' centers."""
+    offsets = jnp.arange(length, dtype=jnp.float32)[None, :] - centers[:, None]
     return jnp.exp(-0.5 * jnp.square(offsets / sigma_px))
 
 
 def _check(shape, sigma_px):
     if len(shape) != 2 or min(shape) < 1:
-        raise ValueError(f"shape must be (height, width), both above 0, found {shape}")
+        raise ValueError(f"shape: expected (height, width), both above 0, got {shape}")
     if isinstance(sigma_px, int | float):
         check_sigma(sigma_px)

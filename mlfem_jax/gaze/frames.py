@@ -1,6 +1,6 @@
 """Frames: where a photograph lands when it is resized, and where its fixations, sigma and content box go.
 
-Pixels are points at the centre of unit squares, as in `mlfem.upsample` and Pillow: a coordinate y of a
+Pixels are points at the center of unit squares, as in `mlfem.upsample` and Pillow: a coordinate y of a
 photograph of height H lands on (y + 1/2) h / H - 1/2 when it is resized to height h.
 """
 
@@ -21,7 +21,7 @@ def fit(shape: tuple[int, int], new_shape: tuple[int, int], *, rule: FitRule = "
     Args:
         shape: (height, width) of the photograph, in pixels.
         new_shape: (height, width) of the new frame, in pixels.
-        rule: "stretch" to all of the new frame; or "letterbox", the largest centred box of the photograph's
+        rule: "stretch" to all of the new frame; or "letterbox", the largest centered box of the photograph's
             proportions, rounded to whole pixels (when the margin is odd, the larger part is below or right).
 
     Returns:
@@ -36,11 +36,11 @@ def fit(shape: tuple[int, int], new_shape: tuple[int, int], *, rule: FitRule = "
     """
     (height, width), (new_height, new_width) = shape, new_shape
     if min(height, width, new_height, new_width) < 1:
-        raise ValueError(f"shape and new_shape must be above 0, found {shape} and {new_shape}")
+        raise ValueError(f"shape and new_shape: expected sides above 0, got {shape} and {new_shape}")
     if rule == "stretch":
         return 0, 0, new_height, new_width
     if rule != "letterbox":
-        raise ValueError(f"rule must be 'stretch' or 'letterbox', found {rule!r}")
+        raise ValueError(f"rule: expected 'stretch' or 'letterbox', got {rule!r}")
     scale = min(new_height / height, new_width / width)
     box_height, box_width = max(1, round(height * scale)), max(1, round(width * scale))
     top, left = (new_height - box_height) // 2, (new_width - box_width) // 2

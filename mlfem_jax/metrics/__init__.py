@@ -1,6 +1,6 @@
 """How far a map agrees with human gaze: one pair in, one number out, pure; batches are made with `jax.vmap`.
 
-Maps and densities are (H, W); fixations are (n, 2) as (y, x) in pixels, (0, 0) the centre of the upper left pixel, as
+Maps and densities are (H, W); fixations are (n, 2) as (y, x) in pixels, (0, 0) the center of the upper left pixel, as
 in `mlfem.gaze_density`. Four rules hold for every metric:
 
 - Statistics are float32 whatever the maps' dtype.

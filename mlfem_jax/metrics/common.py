@@ -25,47 +25,47 @@ def content(shape: tuple[int, ...], content_box: ContentBox) -> Bool[Array, "H W
     return ((rows >= top) & (rows < bottom))[:, None] & ((columns >= left) & (columns < right))[None]
 
 
-def same_shape(map: Num[Arrays, "..."], other: Num[Arrays, "..."], name: str) -> None:
+def same_shape(importance: Num[Arrays, "..."], other: Num[Arrays, "..."], name: str) -> None:
     """Refuses a pair that would broadcast."""
-    if np.ndim(map) != 2 or np.shape(map) != np.shape(other):
-        raise ValueError(f"{name}: expected (H, W), as the map {np.shape(map)}, got {np.shape(other)}")
+    if np.ndim(importance) != 2 or np.shape(importance) != np.shape(other):
+        raise ValueError(f"{name}: expected (H, W), as the map {np.shape(importance)}, got {np.shape(other)}")
 
 
-def limits(map: Float32[Array, "H W"], inside: Bool[Array, "H W"]) -> tuple[Score, Score, Bool[Array, ""]]:
+def limits(importance: Float32[Array, "H W"], inside: Bool[Array, "H W"]) -> tuple[Score, Score, Bool[Array, ""]]:
     """Minimum and maximum over the content, and whether a metric of the map is defined."""
-    low, high = map.min(where=inside, initial=jnp.inf), map.max(where=inside, initial=-jnp.inf)
+    low, high = importance.min(where=inside, initial=jnp.inf), importance.max(where=inside, initial=-jnp.inf)
     return low, high, jnp.isfinite(high - low) & (high > low)
 
 
-def unit_range(map: Map, inside: Bool[Array, "H W"]) -> tuple[Float32[Array, "H W"], Bool[Array, ""]]:
+def unit_range(importance: Map, inside: Bool[Array, "H W"]) -> tuple[Float32[Array, "H W"], Bool[Array, ""]]:
     """The map with its content scaled to [0, 1], zero outside and where undefined; and whether it is defined."""
-    map = jnp.asarray(map, jnp.float32)
-    low, high, defined = limits(map, inside)
-    scaled = (map - low) / jnp.where(defined, high - low, 1.0)
+    importance = jnp.asarray(importance, jnp.float32)
+    low, high, defined = limits(importance, inside)
+    scaled = (importance - low) / jnp.where(defined, high - low, 1.0)
     return jnp.where(inside & defined, scaled, 0.0), defined
 
 
 def deviations(
-    map: Map, inside: Bool[Array, "H W"], ddof: int = 0
+    importance: Map, inside: Bool[Array, "H W"], ddof: int = 0
 ) -> tuple[Float32[Array, "H W"], Score, Bool[Array, ""]]:
     """How far each pixel is from the mean, zero outside; the variance, 1 where undefined; and whether it is defined.
 
     Both are those of the map scaled to [0, 1]: the squares of a density's values would underflow.
     """
-    unit, defined = unit_range(map, inside)
+    unit, defined = unit_range(importance, inside)
     count = inside.sum().astype(jnp.float32)
-    centred = unit
+    centered = unit
     for _ in range(2):  # the first float32 mean can be off in the sixth digit, which a score near 0 would show
-        centred = jnp.where(inside, centred - centred.sum() / jnp.maximum(count, 1.0), 0.0)
-    variance = jnp.square(centred).sum() / jnp.maximum(count - ddof, 1.0)
-    return centred, jnp.where(defined, variance, 1.0), defined
+        centered = jnp.where(inside, centered - centered.sum() / jnp.maximum(count, 1.0), 0.0)
+    variance = jnp.square(centered).sum() / jnp.maximum(count - ddof, 1.0)
+    return centered, jnp.where(defined, variance, 1.0), defined
 
 
-def density(map: Map, inside: Bool[Array, "H W"]) -> tuple[Float32[Array, "H W"], Bool[Array, ""]]:
+def density(importance: Map, inside: Bool[Array, "H W"]) -> tuple[Float32[Array, "H W"], Bool[Array, ""]]:
     """The map with its content summing to 1, shifted to minimum 0 if any is negative; and whether it is defined."""
-    map = jnp.asarray(map, jnp.float32)
-    low, _, defined = limits(map, inside)
-    mass = jnp.where(inside & defined, map - jnp.minimum(low, 0.0), 0.0)
+    importance = jnp.asarray(importance, jnp.float32)
+    low, _, defined = limits(importance, inside)
+    mass = jnp.where(inside & defined, importance - jnp.minimum(low, 0.0), 0.0)
     return mass / jnp.where(defined, mass.sum(), 1.0), defined
 
 

@@ -18,14 +18,14 @@ from mlfem_jax.metrics.common import (
 )
 
 
-def pcc(map: Map, gfdm: Map, *, content_box: ContentBox = None) -> Score:
+def pcc(importance: Map, gfdm: Map, *, content_box: ContentBox = None) -> Score:
     """Pearson's correlation coefficient between a map and a gaze fixation density map.
 
     Their covariance over the product of their standard deviations. It does not change when either map is scaled or
     shifted, and is symmetric in the two.
 
     Args:
-        map: (H, W) of any range.
+        importance: (H, W) of any range.
         gfdm: (H, W) of any range.
         content_box: see `mlfem.metrics`.
 
@@ -42,17 +42,17 @@ def pcc(map: Map, gfdm: Map, *, content_box: ContentBox = None) -> Score:
         >>> print(pcc(jnp.array([[0.0, 1.0, 2.0]]), jnp.array([[5.0, 3.0, 1.0]])).round(3))
         -1.0
     """
-    same_shape(map, gfdm, "gfdm")
-    inside = content(map.shape, content_box)
+    same_shape(importance, gfdm, "gfdm")
+    inside = content(importance.shape, content_box)
     count = jnp.maximum(inside.sum(), 1).astype(jnp.float32)
-    first, first_variance, first_defined = deviations(map, inside)
+    first, first_variance, first_defined = deviations(importance, inside)
     second, second_variance, second_defined = deviations(gfdm, inside)
     covariance = (first * second).sum() / count
     return or_nan(covariance / jnp.sqrt(first_variance * second_variance), first_defined, second_defined)
 
 
 def similarity(
-    map: Map, gfdm: Map, *, convention: Literal["paper", "mit"] = "paper", content_box: ContentBox = None
+    importance: Map, gfdm: Map, *, convention: Literal["paper", "mit"] = "paper", content_box: ContentBox = None
 ) -> Score:
     """SIM: how much of a map's mass lies where the density's mass is.
 
@@ -61,7 +61,7 @@ def similarity(
     conventions differ.
 
     Args:
-        map: (H, W). One with negative values is shifted to minimum 0 first.
+        importance: (H, W). One with negative values is shifted to minimum 0 first.
         gfdm: (H, W), likewise.
         convention: "paper", the sum alone; "mit", both maps are scaled to [0, 1] before it.
         content_box: see `mlfem.metrics`.
@@ -81,17 +81,17 @@ def similarity(
         >>> print(similarity(jnp.array([[1.0, 3.0]]), jnp.array([[1.0, 1.5]])).round(3))
         0.85
     """
-    same_shape(map, gfdm, "gfdm")
+    same_shape(importance, gfdm, "gfdm")
     if convention not in ("paper", "mit"):
         raise ValueError(f"convention: expected 'paper' or 'mit', got {convention!r}")
-    inside = content(map.shape, content_box)
+    inside = content(importance.shape, content_box)
     if convention == "mit":
-        (map, _), (gfdm, _) = unit_range(map, inside), unit_range(gfdm, inside)
-    (first, first_defined), (second, second_defined) = density(map, inside), density(gfdm, inside)
+        (importance, _), (gfdm, _) = unit_range(importance, inside), unit_range(gfdm, inside)
+    (first, first_defined), (second, second_defined) = density(importance, inside), density(gfdm, inside)
     return or_nan(jnp.minimum(first, second).sum(), first_defined, second_defined)
 
 
-def kl_divergence(map: Map, gfdm: Map, *, content_box: ContentBox = None) -> Score:
+def kl_divergence(importance: Map, gfdm: Map, *, content_box: ContentBox = None) -> Score:
     """The Kullback-Leibler divergence of the density from the map, in nats: lower is better.
 
     With P the map and G the density, each divided by its sum, the sum over all pixels of
@@ -99,7 +99,7 @@ def kl_divergence(map: Map, gfdm: Map, *, content_box: ContentBox = None) -> Sco
     up to 36 G. It is not symmetric.
 
     Args:
-        map: (H, W). One with negative values is shifted to minimum 0 first.
+        importance: (H, W). One with negative values is shifted to minimum 0 first.
         gfdm: (H, W), likewise.
         content_box: see `mlfem.metrics`.
 
@@ -116,8 +116,8 @@ def kl_divergence(map: Map, gfdm: Map, *, content_box: ContentBox = None) -> Sco
         >>> print(kl_divergence(jnp.array([[1.0, 3.0]]), jnp.array([[3.0, 1.0]])).round(3))  # ln(3) / 2
         0.549
     """
-    same_shape(map, gfdm, "gfdm")
-    inside = content(map.shape, content_box)
-    (predicted, map_defined), (gaze, gfdm_defined) = density(map, inside), density(gfdm, inside)
+    same_shape(importance, gfdm, "gfdm")
+    inside = content(importance.shape, content_box)
+    (predicted, map_defined), (gaze, gfdm_defined) = density(importance, inside), density(gfdm, inside)
     ratio = MIT_EPSILON + gaze / (predicted + MIT_EPSILON)
     return or_nan((gaze * jnp.log(ratio)).sum(), map_defined, gfdm_defined)

@@ -20,12 +20,12 @@ from mlfem_jax.metrics.common import (
 
 
 def nss(
-    map: Map, fixations: Fixations, *, mask: FixationMask = None, ddof: int = 0, content_box: ContentBox = None
+    importance: Map, fixations: Fixations, *, mask: FixationMask = None, ddof: int = 0, content_box: ContentBox = None
 ) -> Score:
-    """The normalised scanpath saliency: how many standard deviations above its mean the map is where people looked.
+    """The normalized scanpath saliency: how many standard deviations above its mean the map is where people looked.
 
     Args:
-        map: (H, W) of any range.
+        importance: (H, W) of any range.
         fixations: (n, 2) as (y, x), in pixels.
         mask: (n,) False for padding.
         ddof: what is taken off the number of pixels in the variance: 0, the population's, as pysaliency; 1 as the MIT
@@ -44,14 +44,14 @@ def nss(
         >>> print(nss(jnp.array([[0.0, 1.0], [2.0, 3.0]]), jnp.array([[1, 1]])).round(3))  # 1.5 / sqrt(1.25)
         1.342
     """
-    inside = content(map.shape, content_box)
+    inside = content(importance.shape, content_box)
     rows, columns, counted = fixated(fixations, mask, inside)
-    centred, variance, defined = deviations(map, inside, ddof)
-    return or_nan(mean_where(centred[rows, columns], counted) / jnp.sqrt(variance), defined)
+    centered, variance, defined = deviations(importance, inside, ddof)
+    return or_nan(mean_where(centered[rows, columns], counted) / jnp.sqrt(variance), defined)
 
 
 def information_gain(
-    map: Map,
+    importance: Map,
     fixations: Fixations,
     *,
     baseline: Map | None = None,
@@ -64,7 +64,7 @@ def information_gain(
     sum, epsilon = 2.2e-16: a fixation on a zero of the map costs some 35 bits.
 
     Args:
-        map: (H, W). One with negative values is shifted to minimum 0 first.
+        importance: (H, W). One with negative values is shifted to minimum 0 first.
         fixations: (n, 2) as (y, x), in pixels.
         baseline: (H, W), likewise, such as the mean density of the other images. Default: uniform over the content.
         mask: (n,) False for padding.
@@ -84,11 +84,11 @@ def information_gain(
         >>> print(information_gain(jnp.array([[1.0, 3.0, 0.0, 0.0]]), jnp.array([[0, 1]])).round(3))  # 0.75 / 0.25
         1.585
     """
-    inside = content(map.shape, content_box)
+    inside = content(importance.shape, content_box)
     rows, columns, counted = fixated(fixations, mask, inside)
-    predicted, defined = density(map, inside)
+    predicted, defined = density(importance, inside)
     expected = inside.astype(jnp.float32) if baseline is None else jnp.asarray(baseline, jnp.float32)
-    same_shape(map, expected, "baseline")
+    same_shape(importance, expected, "baseline")
     # Not `density`: a constant baseline is a good one.
     lowest = expected.min(where=inside, initial=0.0)
     expected = jnp.where(inside, expected - lowest, 0.0)

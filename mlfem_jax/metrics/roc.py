@@ -19,14 +19,14 @@ from mlfem_jax.metrics.common import (
 )
 
 
-def auc(map: Map, fixations: Fixations, *, mask: FixationMask = None, content_box: ContentBox = None) -> Score:
+def auc(importance: Map, fixations: Fixations, *, mask: FixationMask = None, content_box: ContentBox = None) -> Score:
     """The area under the ROC curve of the map as a detector of fixations among all pixels.
 
     It is the chance that the map is higher at a fixation than at a pixel drawn from the whole image, a tie counting one
     half; that is computed by ranks, exactly, without jitter: maps of FEM are full of exact zeros.
 
     Args:
-        map: (H, W); only the order of its values matters.
+        importance: (H, W); only the order of its values matters.
         fixations: (n, 2) as (y, x), in pixels.
         mask: (n,) False for padding.
         content_box: see `mlfem.metrics`.
@@ -41,17 +41,19 @@ def auc(map: Map, fixations: Fixations, *, mask: FixationMask = None, content_bo
         >>> print(auc(jnp.array([[0.0, 0.0], [0.0, 1.0]]), jnp.array([[1, 1], [0, 0]])))  # (3.5 / 4 + 1.5 / 4) / 2
         0.625
     """
-    return auc_against_counts(map, fixations, jnp.ones(map.shape), mask=mask, content_box=content_box)
+    return auc_against_counts(importance, fixations, jnp.ones(importance.shape), mask=mask, content_box=content_box)
 
 
-def auc_judd(map: Map, fixations: Fixations, *, mask: FixationMask = None, content_box: ContentBox = None) -> Score:
+def auc_judd(
+    importance: Map, fixations: Fixations, *, mask: FixationMask = None, content_box: ContentBox = None
+) -> Score:
     """AUC-Judd: as `auc`, with the pixels that nobody fixated as negatives and thresholds at the fixated values alone.
 
     The ROC curve joins (0, 0), the points of the thresholds, and (1, 1) by straight lines. With n fixations the area is
     up to 1 / (2 n) above the exact one.
 
     Args:
-        map: (H, W); only the order of its values matters.
+        importance: (H, W); only the order of its values matters.
         fixations: (n, 2) as (y, x), in pixels.
         mask: (n,) False for padding.
         content_box: see `mlfem.metrics`.
@@ -69,13 +71,13 @@ def auc_judd(map: Map, fixations: Fixations, *, mask: FixationMask = None, conte
         >>> print(auc_judd(jnp.array([[0.0, 1.0, 3.0, 4.0, 2.0]]), jnp.array([[0, 2]])))  # by (1/4, 1)
         0.875
     """
-    map = jnp.asarray(map, jnp.float32)
-    inside = content(map.shape, content_box)
+    importance = jnp.asarray(importance, jnp.float32)
+    inside = content(importance.shape, content_box)
     rows, columns, counted = fixated(fixations, mask, inside)
-    _, _, defined = limits(map, inside)
-    negative = inside & ~jnp.zeros(map.shape, bool).at[rows, columns].max(counted)
-    thresholds = -jnp.sort(-jnp.where(counted, map[rows, columns], -jnp.inf))
-    negatives = jnp.sort(jnp.where(negative, map, -jnp.inf).ravel())
+    _, _, defined = limits(importance, inside)
+    negative = inside & ~jnp.zeros(importance.shape, bool).at[rows, columns].max(counted)
+    thresholds = -jnp.sort(-jnp.where(counted, importance[rows, columns], -jnp.inf))
+    negatives = jnp.sort(jnp.where(negative, importance, -jnp.inf).ravel())
     hits = _share_at_least(thresholds, thresholds[::-1], counted.sum())
     false_alarms = _share_at_least(thresholds, negatives, negative.sum())
     area = jnp.trapezoid(_from_0_to_1(hits), _from_0_to_1(false_alarms))
@@ -83,7 +85,7 @@ def auc_judd(map: Map, fixations: Fixations, *, mask: FixationMask = None, conte
 
 
 def auc_shuffled(
-    map: Map,
+    importance: Map,
     fixations: Fixations,
     other_fixations: Num[Arrays, "m 2"],
     *,
@@ -91,10 +93,10 @@ def auc_shuffled(
     other_mask: Bool[Arrays, " m"] | None = None,
     content_box: ContentBox = None,
 ) -> Score:
-    """Shuffled AUC: as `auc`, with fixations made on other images as negatives, so that a centre prior earns nothing.
+    """Shuffled AUC: as `auc`, with fixations made on other images as negatives, so that a center prior earns nothing.
 
     Args:
-        map: (H, W); only the order of its values matters.
+        importance: (H, W); only the order of its values matters.
         fixations: (n, 2) as (y, x), in pixels.
         other_fixations: (m, 2) as (y, x), in pixels of this image's frame (`mlfem.gaze.move_fixations`). For a data
             set pass all its fixations, and leave this image's own out by `other_mask`.
@@ -114,13 +116,13 @@ def auc_shuffled(
         >>> print(auc_shuffled(jnp.array([[0.0, 1.0], [2.0, 3.0]]), jnp.array([[1, 0]]), jnp.array([[0, 0], [1, 1]])))
         0.5
     """
-    height, width = map.shape
+    height, width = importance.shape
     counts = fixation_counts(other_fixations, (height, width), mask=other_mask, content_box=content_box)
-    return auc_against_counts(map, fixations, counts, mask=mask, content_box=content_box)
+    return auc_against_counts(importance, fixations, counts, mask=mask, content_box=content_box)
 
 
 def auc_against_counts(
-    map: Map,
+    importance: Map,
     fixations: Fixations,
     counts: Num[Arrays, "_h _w"],
     *,
@@ -133,7 +135,7 @@ def auc_against_counts(
     this image's own off.
 
     Args:
-        map: (H, W); only the order of its values matters.
+        importance: (H, W); only the order of its values matters.
         fixations: (n, 2) as (y, x), in pixels.
         counts: (H, W) not negative.
         mask: (n,) False for padding.
@@ -153,16 +155,18 @@ def auc_against_counts(
         >>> print(auc_against_counts(jnp.array([[0.0, 1.0]]), jnp.array([[0, 1]]), jnp.array([[3, 1]])))  # 3.5 / 4
         0.875
     """
-    same_shape(map, counts, "counts")
-    map = jnp.asarray(map, jnp.float32)
-    inside = content(map.shape, content_box)
+    same_shape(importance, counts, "counts")
+    importance = jnp.asarray(importance, jnp.float32)
+    inside = content(importance.shape, content_box)
     rows, columns, counted = fixated(fixations, mask, inside)
-    _, _, defined = limits(map, inside)
-    order = jnp.argsort(map, axis=None)
+    _, _, defined = limits(importance, inside)
+    order = jnp.argsort(importance, axis=None)
     weights = jnp.where(inside, jnp.asarray(counts, jnp.float32), 0.0).ravel()[order]
     # Counts stay exact in float32 up to 16 million.
     below = jnp.concatenate([jnp.zeros(1), jnp.cumsum(weights)])
-    low, high = (jnp.searchsorted(map.ravel()[order], map[rows, columns], side=side) for side in ("left", "right"))
+    low, high = (
+        jnp.searchsorted(importance.ravel()[order], importance[rows, columns], side=side) for side in ("left", "right")
+    )
     share = (below[low] + below[high]) / (2 * jnp.maximum(below[-1], 1.0))
     return or_nan(mean_where(share, counted), defined, below[-1] > 0)
 

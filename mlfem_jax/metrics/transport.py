@@ -10,16 +10,16 @@ from jaxtyping import Array, Float32
 from mlfem_jax.metrics.common import Arrays, ContentBox, Map, Score, content, density, or_nan, same_shape
 
 
-def emd(map: Map, gfdm: Map, *, factor: int = 32, content_box: ContentBox = None) -> Score:
+def emd(importance: Map, gfdm: Map, *, factor: int = 32, content_box: ContentBox = None) -> Score:
     """The earth mover's distance: how far mass has to go to turn the map into the density; lower is better.
 
     Both are summed over cells of some `factor` x `factor` pixels and divided by their sums. The distance is the least
-    total of mass times way, in cells, of all plans that turn one into the other: a linear programme, solved exactly on
+    total of mass times way, in cells, of all plans that turn one into the other: a linear program, solved exactly on
     the host, one pair after the other. Under `jax.jit` and `jax.vmap` the device waits for it: some 5 ms for a grid of
     7 x 7 cells, 100 ms for 15 x 20.
 
     Args:
-        map: (H, W). One with negative values is shifted to minimum 0 first.
+        importance: (H, W). One with negative values is shifted to minimum 0 first.
         gfdm: (H, W), likewise.
         factor: side of a cell, in pixels; the grid has ceil(H / factor) x ceil(W / factor) cells of one size.
         content_box: see `mlfem.metrics`; the grid is that of the frame.
@@ -42,13 +42,13 @@ def emd(map: Map, gfdm: Map, *, factor: int = 32, content_box: ContentBox = None
         >>> print(emd(photo, gaze))
         1.0
     """
-    same_shape(map, gfdm, "gfdm")
+    same_shape(importance, gfdm, "gfdm")
     if factor < 1:
         raise ValueError(f"factor: expected a number of pixels above 0, got {factor}")
     if importlib.util.find_spec("scipy") is None:
         raise ModuleNotFoundError("emd needs SciPy: pip install 'mlfem-jax[data]'", name="scipy")
-    inside = content(map.shape, content_box)
-    (first, first_defined), (second, second_defined) = density(map, inside), density(gfdm, inside)
+    inside = content(importance.shape, content_box)
+    (first, first_defined), (second, second_defined) = density(importance, inside), density(gfdm, inside)
     grids = _cells(first, factor), _cells(second, factor)
     scalar = jax.ShapeDtypeStruct((), jnp.float32)
     return or_nan(

@@ -3,8 +3,8 @@
 Every process is started with the same command, on a cluster that JAX knows (Slurm, Open MPI, Cloud TPU, Kubernetes)
 with `--distributed`, elsewhere with the address of the first process:
 
-    python -m train.classifier DIR --out OUT --coordinator 10.0.0.1:1234 --process-index 0 --process-count 2
-    python -m train.classifier DIR --out OUT --coordinator 10.0.0.1:1234 --process-index 1 --process-count 2
+    mlfem train classifier DIR --out OUT --coordinator 10.0.0.1:1234 --process-index 0 --process-count 2
+    mlfem train classifier DIR --out OUT --coordinator 10.0.0.1:1234 --process-index 1 --process-count 2
 
 Should one die, the others end with an error; the same commands go on where the run was.
 """
@@ -50,7 +50,7 @@ class Processes:
 
 
 def start(processes: Processes) -> None:
-    """Nothing; joins the other processes, if there are any, before JAX is used for the first time.
+    """Joins the other processes, if there are any, before JAX is used for the first time.
 
     Afterwards `jax.devices()` are those of all processes. Does nothing where neither `distributed` nor a coordinator is
     given.

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from mlfem_jax.files import replacing
 from mlfem_jax.scores import Group, Summary
 
-_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#7a5c3e", "#555555")
-_GROUP_COLOURS = ("#228833", "#cc3344")
+_COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#7a5c3e", "#555555")
+_GROUP_COLORS = ("#228833", "#cc3344")
 _HUMAN = {"color": "#555555", "linestyle": "--", "linewidth": 1.2}
 
 
@@ -24,7 +24,7 @@ def win_figure(wins: Mapping[str, Int[np.ndarray, "m m"]], methods: Sequence[str
     Args:
         wins: title of each metric to its matrix.
         methods: names of rows and columns.
-        images: how many there are; colours are shares of them.
+        images: how many there are; colors are shares of them.
     """
     side = 1.6 + 0.62 * len(methods)
     figure, panels = _panels(len(wins), width=side + 0.4, height=side)
@@ -58,12 +58,12 @@ def distribution_figure(
     for panel, (title, values) in zip(panels, scores.items(), strict=True):
         defined = [column[~np.isnan(column)] for column in values.T]
         for place, column in enumerate(defined):
-            colour = _COLOURS[place % len(_COLOURS)]
+            color = _COLORS[place % len(_COLORS)]
             if len(column) > 1 and np.ptp(column) > 0:
                 bodies: Any = panel.violinplot([column], [place], widths=0.85, showextrema=False)["bodies"]
-                bodies[0].set(facecolor=colour, alpha=0.35)
-            box = {"facecolor": "white", "edgecolor": colour}
-            line = {"color": colour}
+                bodies[0].set(facecolor=color, alpha=0.35)
+            box = {"facecolor": "white", "edgecolor": color}
+            line = {"color": color}
             panel.boxplot(
                 [column], positions=[place], widths=0.2, patch_artist=True, showfliers=False, manage_ticks=False,
                 boxprops=box, medianprops=line, whiskerprops=line, capprops=line,
@@ -97,7 +97,7 @@ def group_figure(
             places = np.arange(len(methods)) + (i - (len(names) - 1) / 2) * width
             label = f"{name} ({_count_span(summaries)} images)"
             means = [summary.mean for summary in summaries]
-            panel.bar(places, means, width * 0.92, color=_GROUP_COLOURS[i % 2], alpha=0.75, label=label)
+            panel.bar(places, means, width * 0.92, color=_GROUP_COLORS[i % 2], alpha=0.75, label=label)
             panel.errorbar(places, means, _spread(summaries), fmt="none", ecolor="black", elinewidth=1, capsize=2)
         panel.set_xticks(range(len(methods)), methods, rotation=45 if len(methods) > 6 else 0)
         _draw_human(panel, human.get(title))
@@ -119,11 +119,11 @@ def clutter_figure(groups: Mapping[str, Mapping[str, Sequence[Group]]]) -> Figur
     for panel, (title, by_method) in zip(panels, groups.items(), strict=True):
         for i, (method, own) in enumerate(by_method.items()):
             summaries = [group.summary for group in own]
-            colour, marker, line = _style(i)
+            color, marker, line = _style(i)
             means = [summary.mean for summary in summaries]
-            panel.plot(means, color=colour, marker=marker, linestyle=line, label=method, markersize=4)
+            panel.plot(means, color=color, marker=marker, linestyle=line, label=method, markersize=4)
             low, high = (np.array([getattr(summary, end) for summary in summaries]) for end in ("low", "high"))
-            panel.fill_between(range(len(own)), low, high, color=colour, alpha=0.12, linewidth=0)
+            panel.fill_between(range(len(own)), low, high, color=color, alpha=0.12, linewidth=0)
         most = [max(own[i].summary.count for own in by_method.values()) for i in range(len(levels))]
         names = [f"{group.name}\n({count})" for group, count in zip(levels, most, strict=True)]
         panel.set_xticks(range(len(levels)), names, fontsize="small")
@@ -156,9 +156,9 @@ def faithfulness_figure(
         x, y = against_model.mean, against_gaze.mean
         if not np.isfinite([x, y]).all():  # people have no stability: not in the legend either
             continue
-        colour, marker, _ = _style(i)
+        color, marker, _ = _style(i)
         spread = _spread([against_gaze]), _spread([against_model])
-        panel.errorbar(x, y, *spread, fmt=marker, color=colour, elinewidth=0.7, label=method)
+        panel.errorbar(x, y, *spread, fmt=marker, color=color, elinewidth=0.7, label=method)
     panel.set(xlabel=faithfulness, ylabel=plausibility, title="Plausibility against faithfulness")
     panel.margins(0.1)
     figure.legend(frameon=False, fontsize="small", loc="outside right center")
@@ -187,9 +187,9 @@ def _panels(count: int, *, width: float, height: float) -> tuple[Figure, list[Ax
 
 
 def _style(place: int) -> tuple[str, str, str]:
-    """Colour, marker and line of a method: different ones for the first 24."""
-    turn = place // len(_COLOURS)
-    return _COLOURS[place % len(_COLOURS)], "os^"[turn % 3], ("-", "--", ":")[turn % 3]
+    """Color, marker and line of a method: different ones for the first 24."""
+    turn = place // len(_COLORS)
+    return _COLORS[place % len(_COLORS)], "os^"[turn % 3], ("-", "--", ":")[turn % 3]
 
 
 def _plain(panel: Axes) -> None:

@@ -46,7 +46,7 @@ def encode_pictures(photo: bytes, maps: Sequence[bytes]) -> str:
         maps: squares of uint8, row by row; the gaze first.
 
     Returns:
-        Base64 of the JPEG, then of a grey PNG file of each map, with spaces between.
+        Base64 of the JPEG, then of a gray PNG file of each map, with spaces between.
 
     Raises:
         ValueError: a map that is not square.
@@ -84,12 +84,12 @@ def write_score_page(
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mlfem_jax.report"), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    colours = (matplotlib.colormaps["inferno"](np.arange(256))[:, :3] * 255).round().astype(int)
+    colors = (matplotlib.colormaps["inferno"](np.arange(256))[:, :3] * 255).round().astype(int)
     data = {
         "methods": list(methods),
         "metrics": list(metrics),
         "images": [dataclasses.asdict(image) | {"scores": _rounded(image.scores)} for image in images],
-        "colours": colours.ravel().tolist(),
+        "colors": colors.ravel().tolist(),
         "gaze": gaze,
     }
     page = environment.get_template("scores.html.jinja").render(
@@ -113,10 +113,10 @@ def _rounded(scores: Sequence[Sequence[float]]) -> list[list[float | None]]:
     return [[round(value, 4) if np.isfinite(value) else None for value in row] for row in scores]
 
 
-def _png(map: bytes) -> bytes:
-    side = round(len(map) ** 0.5)
-    if side * side != len(map):
-        raise ValueError(f"maps: expected squares, got one of {len(map)} pixels")
+def _png(importance: bytes) -> bytes:
+    side = round(len(importance) ** 0.5)
+    if side * side != len(importance):
+        raise ValueError(f"maps: expected squares, got one of {len(importance)} pixels")
     file = io.BytesIO()
-    Image.frombytes("L", (side, side), map).save(file, "PNG")
+    Image.frombytes("L", (side, side), importance).save(file, "PNG")
     return file.getvalue()

@@ -171,7 +171,7 @@ def _figures(
                 points,
                 plausibility=titled[against_gaze],
                 faithfulness=f"{titled[metric]} ({arrow} is {_MEANS[METRICS[metric].against]})",
-                marked={HUMANS: "human ceiling", "centre": "centre prior"},
+                marked={HUMANS: "human ceiling", "center": "center prior"},
             )
             figures[f"plausibility_{metric}"] = (f"Plausibility against faithfulness: {titled[metric]}", figure)
     return figures

@@ -87,7 +87,7 @@ def score_batches(
 
 def score_batch_size(
     backbone: Backbone,
-    format: ExampleFormat,
+    example_format: ExampleFormat,
     plan: Plan,
     totals: Int[np.ndarray, "H W"],
     *,
@@ -98,7 +98,7 @@ def score_batch_size(
 
     Args:
         backbone: the network.
-        format: of the examples that will be read.
+        example_format: of the examples that will be read.
         plan: what is scored.
         totals: see `score_batches`.
         batch_size: what was asked for; rounded up to a multiple of the devices.
@@ -107,7 +107,7 @@ def score_batch_size(
     Raises:
         ValueError: a batch size below 1.
     """
-    blank = Batch(**{name: value[None] for name, value in blank_example(format).items()})
+    blank = Batch(**{name: value[None] for name, value in blank_example(example_format).items()})
     return images_in_batch(_program(backbone, plan, totals), _fields(blank, plan), batch_size, most=most)
 
 
@@ -154,7 +154,7 @@ def score_part(whole: tuple[Backbone, Int[Array, "H W"]], fields: Mapping[str, A
         maps = jnp.concatenate([maps, people.maps], axis=1)
         scores = jnp.concatenate([scores, _scores(plan, people)], axis=1)
     inside = jax.vmap(functools.partial(content, forward.size))(inputs.content_box)
-    defined = jax.vmap(jax.vmap(lambda map, inside: limits(map, inside)[2], (0, None)))(maps, inside)
+    defined = jax.vmap(jax.vmap(lambda importance, inside: limits(importance, inside)[2], (0, None)))(maps, inside)
     softmax_or_sigmoid = jax.nn.softmax if plan.task == "single" else jax.nn.sigmoid
     return BatchScores(
         prediction=forward.logits.argmax(axis=1).astype(jnp.int32),

@@ -52,8 +52,8 @@ class Metric:
 
 
 def _of_density(title: str, metric: Callable[..., Array], *, higher_is_better: bool = True) -> Metric:
-    def function(map: Array, gaze: Gaze) -> Array:
-        return metric(map, gaze.density, content_box=gaze.content_box)
+    def function(importance: Array, gaze: Gaze) -> Array:
+        return metric(importance, gaze.density, content_box=gaze.content_box)
 
     return Metric(title, "gaze", function, higher_is_better)
 
@@ -61,9 +61,9 @@ def _of_density(title: str, metric: Callable[..., Array], *, higher_is_better: b
 def _of_fixations(title: str, metric: Callable[..., Array], **from_gaze: str) -> Metric:
     """`from_gaze` names fields of `Gaze` that the metric takes as further arguments."""
 
-    def function(map: Array, gaze: Gaze) -> Array:
+    def function(importance: Array, gaze: Gaze) -> Array:
         more = {argument: getattr(gaze, field) for argument, field in from_gaze.items()}
-        return metric(map, gaze.fixations, mask=gaze.mask, content_box=gaze.content_box, **more)
+        return metric(importance, gaze.fixations, mask=gaze.mask, content_box=gaze.content_box, **more)
 
     return Metric(title, "gaze", function)
 
@@ -88,7 +88,7 @@ METRICS: dict[str, Metric] = {
     "drop": Metric("Drop", "model", faithfulness.confidence_change, False, part=0),
     "increase": Metric("Increase", "model", faithfulness.confidence_change, part=1),
     "stability": Metric("Lipschitz", "method", faithfulness.local_lipschitz, False),
-    "randomization": Metric("Randomisation", "method", _mean_randomization, False),
+    "randomization": Metric("Randomization", "method", _mean_randomization, False),
 }
 
 
@@ -106,7 +106,7 @@ def metric_names(wanted: tuple[str, ...]) -> tuple[str, ...]:
     for name in wanted:
         of_kind = [metric for metric, entry in METRICS.items() if name in (entry.against, "all")]
         if not of_kind and name not in METRICS:
-            raise ValueError(f"metrics: expected some of {', '.join(METRICS)}, gaze, model, method, all; got {name!r}")
+            raise ValueError(f"metrics: expected some of {', '.join(METRICS)}, gaze, model, method, all, got {name!r}")
         names += [metric for metric in of_kind or [name] if metric not in names]
     if not names:
         raise ValueError(f"metrics: expected some of {', '.join(METRICS)}, got none")

@@ -38,12 +38,12 @@ class Plan:
     def __post_init__(self) -> None:
         """Checks the names and numbers."""
         if metric_names(self.metrics) != self.metrics or len(set(self.rows)) < len(self.rows):
-            raise ValueError(f"methods and metrics must be named once, got {self.rows} and {self.metrics}")
+            raise ValueError(f"methods and metrics: expected each of them once, got {self.rows} and {self.metrics}")
         if not self.methods:
-            raise ValueError("methods: expected at least one")
+            raise ValueError("methods: expected at least one, got none")
         check_sigma(self.sigma_px)
         if self.map_size < 0:
-            raise ValueError(f"map_size must not be below 0, got {self.map_size}")
+            raise ValueError(f"map_size: expected at least 0, got {self.map_size}")
 
     @property
     def rows(self) -> tuple[str, ...]:

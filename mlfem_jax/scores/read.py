@@ -24,7 +24,7 @@ Groups: TypeAlias = Mapping[str, Mapping[str, Sequence[Group]]]  # metric to row
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """The table, ready to be analysed.
+    """The table, ready to be analyzed.
 
     Attributes:
         settings: that produced it.
@@ -56,7 +56,10 @@ def load(folder: Path) -> Scores:
     by_metric = {metric: score_matrix(table, metric, rows) for metric in metrics}
     images = len(by_metric[metrics[0]])
     if images != settings["images"]:
-        raise ValueError(f"{folder} has the scores of {images} of {settings['images']} images: run eval.score again")
+        raise ValueError(
+            f"{folder}: expected the scores of {settings['images']} images, got those of {images}; "
+            "run `mlfem score` again"
+        )
     keep = np.asarray(table["method"].to_pylist()) == rows[0]
     first = table.filter(pa.array(keep)).to_pylist()
     methods = tuple(row for row in rows if row != HUMANS)

@@ -1,6 +1,6 @@
 """Scores of explanation methods against human gaze, over a data set, in one pass.
 
-    mlfem score DATA OUT --methods grad_cam fem add:alpha=0.3 top centre --metrics pcc similarity nss
+    mlfem score DATA OUT --methods grad_cam fem add:alpha=0.3 top center --metrics pcc similarity nss
 
 DATA is what `mlfem prepare` wrote. OUT gets Parquet parts with one row for each (image, method). The forward pass is
 shared by all methods. A run that was killed goes on where it was; several processes each write their own parts.
@@ -86,7 +86,7 @@ class Config:
     out: tyro.conf.Positional[Path]
     backbone: str = "efficientnet_lite0"
     weights: Path | None = None
-    methods: tuple[str, ...] = ("grad_cam", "fem", "add", "top", "centre")
+    methods: tuple[str, ...] = ("grad_cam", "fem", "add", "top", "center")
     metrics: tuple[str, ...] = _CHEAP_METRICS
     task: Task = "single"
     humans: bool = True
@@ -155,12 +155,12 @@ def _score_records(
     refuse_foreign(config.out, [name for number in todo for name in part_names(number)])
     places = [place for number in todo for place in parts[number]]
     if places:
-        format = _format(config, index, positions, backbone, len(dataset["class_names"]))
-        totals = fixation_totals(source, format)
-        size = score_batch_size(backbone, format, plan, totals, batch_size=config.batch_size, most=len(places))
+        example_format = _format(config, index, positions, backbone, len(dataset["class_names"]))
+        totals = fixation_totals(source, example_format)
+        size = score_batch_size(backbone, example_format, plan, totals, batch_size=config.batch_size, most=len(places))
         batches = read_batches(
             source,
-            format,
+            example_format,
             batch_size=size,
             positions=positions[places],
             workers=config.workers,
@@ -214,7 +214,7 @@ def make_plan(config: Config, sigma_px: float | None) -> Plan:
     names = methods() if config.methods == ("all",) else config.methods
     sigma_px = sigma_px if config.sigma_px is None else config.sigma_px
     if sigma_px is None:
-        raise ValueError("sigma_px: the data set does not say it; give --sigma-px")
+        raise ValueError("sigma_px: expected a number of pixels from the data set, got none; give --sigma-px")
     return Plan(
         methods=tuple((name, parse_method(name)) for name in names),
         metrics=metric_names(config.metrics),

@@ -84,7 +84,7 @@ def read_scores(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """All rows of a folder, in the order of the images.
 
     Args:
-        folder: that `python -m eval.score` wrote.
+        folder: that `mlfem score` wrote.
         columns: to read. Default: all but the small maps.
 
     Raises:
@@ -94,7 +94,7 @@ def read_scores(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     settings = read_settings(folder)
     paths = sorted(folder.glob("scores-*.parquet"))
     if not paths:
-        raise FileNotFoundError(f"no scores in {folder}: looked for scores-*.parquet")
+        raise FileNotFoundError(f"{folder}: expected scores-*.parquet, got no such file")
     if columns is None:
         columns = [name for name in score_schema(settings["metrics"]).names if name != "map"]
     for path in paths:
@@ -129,7 +129,10 @@ def score_matrix(table: pa.Table, metric: str, methods: Iterable[str]) -> np.nda
         own = names == method
         order = ids[own] if order is None else order
         if not np.array_equal(ids[own], order) or len(set(order)) < len(order):
-            raise ValueError(f"expected one row of method {method!r} for each image, in one order")
+            raise ValueError(
+                f"table: expected one row of method {method!r} for each image, in one order, got {own.sum()} rows of "
+                f"{len(set(ids[own]))} images"
+            )
         columns.append(values[own])
     return np.stack(columns, axis=1)
 

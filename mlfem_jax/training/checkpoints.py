@@ -87,7 +87,7 @@ def save_checkpoint(
         FileExistsError: there is a checkpoint of that step already.
     """
     if step in manager.all_steps():
-        raise FileExistsError(f"{manager.directory}: there is a checkpoint of step {step} already")
+        raise FileExistsError(f"{manager.directory}: expected no checkpoint of step {step}, got one already")
     content = ocp.args.Composite(state=ocp.args.StandardSave(state), reader=grain.checkpoint.CheckpointSave(reader))
     manager.save(step, args=content, metrics={"score": float(score)})
 
@@ -125,7 +125,10 @@ def restore_checkpoint(folder: str | Path, step: int, like: Any, reader: grain.D
     expected = _described(like)
     if manifest["arrays"] != expected:
         unlike = sorted(set(map(str, manifest["arrays"].items())) ^ set(map(str, expected.items())))
-        raise ValueError(f"{place}: a checkpoint of another network; these arrays differ: {', '.join(unlike[:6])}")
+        raise ValueError(
+            f"{place}: expected a checkpoint of this network, got one of another network, which differs in "
+            f"{', '.join(unlike[:6])}"
+        )
     abstract = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
     with own_checkpointer() as checkpointer:
         state = checkpointer.restore(place / "state", abstract)
@@ -147,13 +150,19 @@ def _manifest(place: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((place / "checkpoint.json").read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        raise ValueError(f"{place}: not a checkpoint of this library, or a damaged one ({error})") from error
+        raise ValueError(
+            f"{place}: expected a checkpoint of this library, got something else, or a damaged one ({error})"
+        ) from error
     if not isinstance(manifest, dict) or manifest.get("kind") != _KIND:
-        raise ValueError(f"{place}: not a checkpoint of this library: checkpoint.json does not say {_KIND!r}")
+        raise ValueError(
+            f"{place}: expected a checkpoint of this library, got a checkpoint.json that does not say {_KIND!r}"
+        )
     found = _hashes(place)
     damaged = [name for name, digest in manifest["sha256"].items() if found.get(name) != digest]
     if damaged:
-        raise ValueError(f"{place}: truncated or changed since it was written: {', '.join(damaged[:6])}")
+        raise ValueError(
+            f"{place}: expected the files that were written, got truncated or changed ones: {', '.join(damaged[:6])}"
+        )
     return manifest
 
 

@@ -93,7 +93,7 @@ def _finite(losses: Sequence[jax.Array], folder: Path, step: int) -> dict[str, A
     """The losses since the last report, and their mean: here the device is waited for."""
     values = [float(value) for value in jax.device_get(losses)]
     if not np.isfinite(values).all():
-        raise ValueError(f"{folder}: the loss is not finite by step {step}: {values}; try a lower learning rate")
+        raise ValueError(f"{folder}: expected a finite loss by step {step}, got {values}; try a lower learning rate")
     return {"loss": float(np.mean(values)), "losses": values}
 
 

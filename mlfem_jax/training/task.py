@@ -121,7 +121,7 @@ def training_parts(config: RunConfig, ids: Sequence[str], usable: np.ndarray | N
     for name, positions in parts.items():
         if len(positions) == 0 and (name == "train" or config.validation):
             raise ValueError(
-                f"validation: a share of {config.validation} of {inside.sum()} images leaves none to {name}"
+                f"validation: expected a share that leaves images to {name}, got {config.validation} of {inside.sum()}"
             )
     return parts
 

@@ -17,7 +17,7 @@ from mlfem_jax.backbones.networks.layers import Conv, Linear, mean_pool
 from tests.attribution.test_methods import FAST
 
 SIZE = (16, 16)
-# "net" runs on the network that it was trained for alone: test_net.py.
+# "net" runs on the network that it was trained for alone: test_learned.py.
 ALL = [name for name in METHODS if name != "net"]
 SEE_THE_NETWORK = [name for name in ALL if name not in FAMILIES["References"]]
 # A gradient at the input changes sign with single ReLUs, and a bfloat16 forward switches some of them; hiding one of
@@ -49,7 +49,7 @@ def backbone():
 
 @pytest.fixture(scope="module")
 def images():
-    """Squares of one colour with noise on them; in the second, SLIC finds several superpixels."""
+    """Squares of one color with noise on them; in the second, SLIC finds several superpixels."""
     rng = np.random.default_rng(0)
     squares, noise = (rng.integers(0, 128, (2, side, side, 3), dtype=np.uint8) for side in (4, 16))
     return squares.repeat(4, axis=1).repeat(4, axis=2) + noise

@@ -62,32 +62,32 @@ def test_net_fuses_every_k_of_every_layer(backbone, trained):
         np.testing.assert_allclose(maps[index], predict(NET, made.params, stack, (16, 16)), atol=1e-4)
 
 
-def slow_resize(map, size):
+def slow_resize(importance, size):
     """Linear interpolation; a mean under a triangle twice as wide as a pixel where the map is made smaller."""
     for axis, length in enumerate(size):
-        map = np.moveaxis(np.asarray(map, np.float64), axis, 0)
-        ratio, rows = len(map) / length, []
+        importance = np.moveaxis(np.asarray(importance, np.float64), axis, 0)
+        ratio, rows = len(importance) / length, []
         for place in range(length):
-            centre = (place + 0.5) * ratio - 0.5
-            weights = [max(0.0, 1 - abs(i - centre) / max(ratio, 1.0)) for i in range(len(map))]
-            rows.append(np.average(map, axis=0, weights=weights))
-        map = np.moveaxis(np.array(rows), 0, axis)
-    return map
+            center = (place + 0.5) * ratio - 0.5
+            weights = [max(0.0, 1 - abs(i - center) / max(ratio, 1.0)) for i in range(len(importance))]
+            rows.append(np.average(importance, axis=0, weights=weights))
+        importance = np.moveaxis(np.array(rows), 0, axis)
+    return importance
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (8, 8), (5, 3)])
-def test_a_stack_is_fem_resized_and_normalised_layer_by_layer(shape):
+def test_a_stack_is_fem_resized_and_normalized_layer_by_layer(shape):
     rng = np.random.default_rng(2)
     activations = {
         name: rng.normal(size=(*size, 4)).astype(np.float32) for name, size in (("a", (16, 16)), ("b", (4, 6)))
     }
     stack = jax.jit(lambda one: map_stack(one, shape, layers=("b", "a"), ks=(0.5, 1.0)))(activations)
-    for map, (name, k) in zip(stack, [("b", 0.5), ("b", 1.0), ("a", 0.5), ("a", 1.0)], strict=True):
+    for importance, (name, k) in zip(stack, [("b", 0.5), ("b", 1.0), ("a", 0.5), ("a", 1.0)], strict=True):
         values = activations[name].astype(np.float64)
         mean = values.mean(axis=(0, 1))
         kept = values >= mean + k * values.std(axis=(0, 1))
         resized = slow_resize((kept * mean).sum(axis=-1), shape)
-        np.testing.assert_allclose(map, (resized - resized.min()) / (resized.max() - resized.min()), atol=1e-5)
+        np.testing.assert_allclose(importance, (resized - resized.min()) / (resized.max() - resized.min()), atol=1e-5)
 
 
 def test_maps_are_made_at_the_resolution_of_the_network(backbone, trained, tmp_path):
@@ -109,13 +109,15 @@ def test_a_network_that_sees_nothing_gives_a_blank_map(trained, value):
 def test_what_it_was_not_trained_for_is_refused(backbone, trained):
     _, path = trained
     other = dataclasses.replace(backbone, name="other")
-    with pytest.raises(ValueError, match="trained for 'tiny', not for 'other'"):
+    with pytest.raises(ValueError, match="weights: expected a fusion trained for 'other', got one trained for 'tiny'"):
         explain(other, photos(), method="net", weights=str(path))
-    with pytest.raises(ValueError, match="trained for the layers first, second; asked for second"):
+    with pytest.raises(ValueError, match=r"layers: expected the layers .* trained for, first, second, got second"):
         explain(backbone, photos(), method="net", weights=str(path), layers="second")
-    with pytest.raises(ValueError, match="no option k"):
+    with pytest.raises(ValueError, match=r"method 'net': expected options among .*, got k$"):
         explain(backbone, photos(), method="net", weights=str(path), k=1.0)
-    with pytest.raises(ValueError, match=r"no fusion network 'unet' ships for the backbone 'tiny'.*train\.fusion"):
+    with pytest.raises(
+        ValueError, match=r"architecture: expected .* ships for the backbone 'tiny' .*, got 'unet'.*train fusion"
+    ):
         explain(backbone, photos(), method="net")
 
 
@@ -126,10 +128,10 @@ def test_damaged_weights_are_named(trained):
     with pytest.raises(ValueError, match=r"fusion\.json: expected 2 layers times 1 k"):
         load_fusion(path)
     path.with_suffix(".json").write_text("{}")
-    with pytest.raises(ValueError, match=r"fusion\.json: does not describe a fusion network"):
+    with pytest.raises(ValueError, match=r"fusion\.json: expected a description of a fusion network, got another"):
         load_fusion(path)
     path.with_suffix(".json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"fusion\.json"):
+    with pytest.raises(FileNotFoundError, match=r"fusion\.json: expected a file .* fusion\.safetensors .*, got none"):
         load_fusion(path)
 
 
@@ -155,5 +157,7 @@ def test_packaged_networks_are_small_and_say_where_they_come_from(architecture):
 def test_net_works_out_of_the_box(efficientnet):
     assert "net" in methods()
     image = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), dtype=np.uint8)
-    map = explain(efficientnet, image, method="net")[0]
-    assert map.shape == (224, 224) and float(map.min()) == 0 and float(map.max()) == pytest.approx(1)
+    importance = explain(efficientnet, image, method="net")[0]
+    assert (
+        importance.shape == (224, 224) and float(importance.min()) == 0 and float(importance.max()) == pytest.approx(1)
+    )

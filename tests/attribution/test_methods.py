@@ -25,7 +25,7 @@ FAST = {
     "occlusion": {"window_px": 8, "stride_px": 8},
 }
 NEED_RULES = ("guided_backprop", "deconvnet", "lrp")
-# "net" runs on the network that it was trained for alone: test_net.py.
+# "net" runs on the network that it was trained for alone: test_learned.py.
 OURS = [name for name in METHODS if name not in (*multilayer.METHODS, *NEED_RULES, "net")]
 SIZE = (16, 16)
 
@@ -62,7 +62,7 @@ def one(backbone, images, function, **options):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("method", OURS)
 def test_maps_are_float32_in_unit_range(backbone, images, method, dtype):
-    # Hiding superpixels of one colour changes the score of the first image alone by more than rounding.
+    # Hiding superpixels of one color changes the score of the first image alone by more than rounding.
     images = images[:1] if method == "lime" else images
     maps = np.asarray(explain(backbone, images, method=method, dtype=dtype, **FAST.get(method, {})))
     assert maps.shape == (len(images), *SIZE) and maps.dtype == np.float32
@@ -224,9 +224,9 @@ def test_references(backbone, images):
     assert (reference.uniform_maps(forward) == 1).all()
     # Sobel answers on both sides of a vertical edge, equally.
     np.testing.assert_array_equal(reference.edge_maps(forward)[0], np.tile([0, 0, 0, 1, 1, 0, 0], (5, 1)))
-    centre = np.asarray(reference.centre_maps(forward)[0])
-    assert centre[2, 3] == 1
-    np.testing.assert_allclose(centre, centre[::-1, ::-1], atol=1e-6)
+    center = np.asarray(reference.center_maps(forward)[0])
+    assert center[2, 3] == 1
+    np.testing.assert_allclose(center, center[::-1, ::-1], atol=1e-6)
     noise = np.asarray(explain(backbone, images, method="random"))
     assert np.abs(noise[0] - noise[1]).max() > 0.5
 
@@ -245,9 +245,9 @@ def test_impossible_requests_say_what_is_possible(backbone, images):
         explain(backbone, images, method="grad_cam", fuse="net")
     with pytest.raises(ValueError, match="normalize: expected 'end', 'each' or 'none', got 'start'"):
         explain(backbone, images, method="grad_cam", normalize="start")
-    with pytest.raises(ValueError, match="no option layers"):
+    with pytest.raises(ValueError, match=r"method 'saliency': expected options among .*, got layers$"):
         explain(backbone, images, method="saliency", layers="last")
-    with pytest.raises(ValueError, match="'fem' explains no particular class"):
+    with pytest.raises(ValueError, match="target: expected none, since 'fem' explains no particular class, got 1"):
         explain(backbone, images, method="fem", target=1)
     with pytest.raises(ValueError, match="classes from 0 to 3, got 4"):
         explain(backbone, images, method="saliency", target=4)

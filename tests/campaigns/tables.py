@@ -51,8 +51,8 @@ def image(path: Path) -> None:
 
 def check(found: Release) -> None:
     """Reads every record; whatever the table said, what is stored is possible."""
-    for id in (id for ids in found.splits.values() for id in ids):
-        example = found.read(id)
+    for image_id in (one for ids in found.splits.values() for one in ids):
+        example = found.read(image_id)
         if example is not None:
             check_example(example)
 

@@ -1,4 +1,4 @@
-"""Weight files of every format, mutated: each is read, or refused by one line that names it.
+"""Weight files of every kind, mutated: each is read, or refused by one line that names it.
 
 `python -m tests.campaigns.weights [--mutants 1700] [--jobs 2]` prints a table of tried and failed; `make campaigns`
 runs it. A mutant is made from its format and number alone. Workers read them under limits of memory and time; one that
@@ -53,7 +53,7 @@ class Attack:
 
 
 def seeds(folder: Path, canary: Path) -> dict[str, list[Path]]:
-    """Sound files of each format, and torch files that would run something."""
+    """Sound files of each kind, and torch files that would run something."""
     import h5py
     import orbax.checkpoint as ocp
     import safetensors.numpy
@@ -90,12 +90,12 @@ def seeds(folder: Path, canary: Path) -> dict[str, list[Path]]:
     }
 
 
-def make_mutant(sources: list[Path], format: str, number: int, folder: Path) -> Path:
+def make_mutant(sources: list[Path], kind: str, number: int, folder: Path) -> Path:
     """A mutant, by its format and number, in a folder."""
     folder.mkdir(exist_ok=True)
     source = sources[number % len(sources)]
     mutant = folder / f"mutant{source.suffix}"
-    write_mutant(source, mutant, random.Random(f"{format} {number}"))
+    write_mutant(source, mutant, random.Random(f"{kind} {number}"))
     return mutant
 
 
@@ -179,29 +179,29 @@ def outcome(path: Path) -> str:
     return found
 
 
-def work(folder: Path, format: str, first: int, last: int) -> None:
+def work(folder: Path, kind: str, first: int, last: int) -> None:
     """A worker: prints the number of each mutant before, and its outcome after it is read."""
     from mlfem_jax.backbones.files import read  # noqa: F401
 
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + BYTES, taken + BYTES))  # beside what the libraries map
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    sources = [Path(path) for path in json.loads((folder / "seeds").read_text())[format]]
+    sources = [Path(path) for path in json.loads((folder / "seeds").read_text())[kind]]
     for number in range(first, last):
         print(json.dumps([number, "begun"]), flush=True)
         place = Path(tempfile.mkdtemp(dir=folder))
-        found = outcome(make_mutant(sources, format, number, place))
+        found = outcome(make_mutant(sources, kind, number, place))
         if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > BYTES:
             found = "took more than 2 GiB"
         print(json.dumps([number, found]), flush=True)
         shutil.rmtree(place)
 
 
-def results(folder: Path, format: str, first: int, last: int) -> Iterator[tuple[int, str]]:
+def results(folder: Path, kind: str, first: int, last: int) -> Iterator[tuple[int, str]]:
     """Number and outcome of each mutant of a range, by as many workers as it takes."""
     while first < last:
         command = [sys.executable, "-m", __spec__.name if __spec__ else "tests.campaigns.weights"]
-        command += ["--worker", str(folder), format, str(first), str(last)]
+        command += ["--worker", str(folder), kind, str(first), str(last)]
         environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
         worker = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
@@ -230,20 +230,20 @@ def results(folder: Path, format: str, first: int, last: int) -> Iterator[tuple[
 def campaign(
     mutants: int, *, jobs: int = 1, formats: tuple[str, ...] = FORMATS
 ) -> tuple[dict[str, Counter], list[str]]:
-    """Outcomes of each format, and a line for each failure."""
-    counts, failures = {format: Counter() for format in formats}, []
+    """Outcomes of each kind, and a line for each failure."""
+    counts, failures = {kind: Counter() for kind in formats}, []
     with tempfile.TemporaryDirectory() as place:
         folder, canary = Path(place), Path(place) / CANARY
         made = seeds(folder / "seed_files", canary)
         (folder / "seeds").write_text(json.dumps({name: list(map(str, paths)) for name, paths in made.items()}))
 
-        def of(format: str) -> list[tuple[int, str]]:
-            return list(results(folder, format, 0, mutants))
+        def of(kind: str) -> list[tuple[int, str]]:
+            return list(results(folder, kind, 0, mutants))
 
         with ThreadPoolExecutor(jobs) as pool:
-            for format, found in zip(formats, pool.map(of, formats), strict=True):
-                counts[format].update(said if said in ("read", "refused") else "failed" for _, said in found)
-                failures += [f"{format} {number}: {said}" for number, said in found if said not in ("read", "refused")]
+            for kind, found in zip(formats, pool.map(of, formats), strict=True):
+                counts[kind].update(said if said in ("read", "refused") else "failed" for _, said in found)
+                failures += [f"{kind} {number}: {said}" for number, said in found if said not in ("read", "refused")]
         if canary.exists():
             failures.append("something in a file was run")
     return counts, failures
@@ -258,13 +258,13 @@ def main() -> int:
     parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        folder, format, first, last = arguments.worker
-        work(Path(folder), format, int(first), int(last))
+        folder, kind, first, last = arguments.worker
+        work(Path(folder), kind, int(first), int(last))
         return 0
     counts, failures = campaign(arguments.mutants, jobs=arguments.jobs, formats=tuple(arguments.formats))
     print(f"{'weight files':<14}{'tried':>8}{'read':>8}{'refused':>9}{'failed':>8}")
-    for format, found in [*counts.items(), ("all", sum(counts.values(), Counter()))]:
-        print(f"{format:<14}{found.total():>8}{found['read']:>8}{found['refused']:>9}{found['failed']:>8}")
+    for kind, found in [*counts.items(), ("all", sum(counts.values(), Counter()))]:
+        print(f"{kind:<14}{found.total():>8}{found['read']:>8}{found['refused']:>9}{found['failed']:>8}")
     print(*failures, sep="\n")
     return 1 if failures else 0
 

@@ -18,8 +18,8 @@ from tests.networks import brightness_network, photographs
 DEVICES = tuple(jax.local_devices()[:1])
 
 
-def free(monkeypatch, bytes):
-    monkeypatch.setattr(memory, "free_bytes", lambda devices: bytes)
+def free(monkeypatch, free_bytes):
+    monkeypatch.setattr(memory, "free_bytes", lambda devices: free_bytes)
 
 
 def logits(forward):
@@ -91,7 +91,7 @@ def test_auto_asks_once_for_each_size_of_image(monkeypatch):
     photos = [photographs(1, size)[0] for size in [(8, 8), (8, 8), (6, 10), (8, 8)]]
     maps = mlfem.explain(brightness_network(), photos, resize="native", batch_size="auto", devices=DEVICES)
     assert asked == [4, 4]
-    assert [map.shape for map in maps] == [(8, 8), (8, 8), (6, 10), (8, 8)]
+    assert [importance.shape for importance in maps] == [(8, 8), (8, 8), (6, 10), (8, 8)]
 
 
 def greedy(forward):
@@ -101,7 +101,10 @@ def greedy(forward):
 
 
 def test_out_of_memory_is_explained():
-    with pytest.raises(MemoryError, match=r"batch_size: 2 images need 4194304\.\d\d GiB .* not even one image fits"):
+    with pytest.raises(
+        MemoryError,
+        match=r"batch_size: expected .*, got 2 images, which need 4194304\.\d\d GiB; not even one image fits",
+    ):
         list(mlfem.map_batches(brightness_network(), photographs(2), greedy, devices=DEVICES))
 
 
@@ -114,7 +117,11 @@ def test_out_of_memory_names_what_would_fit(monkeypatch):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 7 bytes.")
     amounts = re.findall(r"\d+\.\d+ GiB", str(caught.value))
     assert amounts == [f"{size / 2**30:.2f} GiB" for size in (needed(batch_size=64), limit)]
-    assert "batch_size: 64 images need" in str(caught.value) and "; 4 would fit" in str(caught.value)
+    assert (
+        "batch_size: expected" in str(caught.value)
+        and "got 64 images, which need" in str(caught.value)
+        and "; 4 would fit" in str(caught.value)
+    )
 
 
 def test_other_errors_pass():

@@ -82,7 +82,7 @@ def test_equal_options_share_what_was_compiled():
 def test_photos_of_many_sizes_come_back_at_their_own_size():
     photos = [photographs(1, size)[0] for size in ((8, 8), (10, 6), (5, 12))]
     maps = mlfem.explain(brightness_network(), photos, output="photo", k=1.0)
-    assert [map.shape for map in maps] == [(8, 8), (10, 6), (5, 12)]
+    assert [importance.shape for importance in maps] == [(8, 8), (10, 6), (5, 12)]
     np.testing.assert_allclose(maps[0], expected_map(photos[0], k=1.0), atol=1e-5)
 
 
@@ -116,7 +116,7 @@ def test_float_images_are_resized_like_uint8_images():
     photos = photographs(2, (32, 24))
     expected = [mlfem.explain(brightness_network(), [photo], method="mean", k=0.5)[0] for photo in photos]
     found = mlfem.explain(brightness_network(), photos.astype(np.float32) / 255, method="mean", k=0.5)
-    for one, other in zip(found, expected, strict=True):  # Pillow rounds uint8 to whole grey levels
+    for one, other in zip(found, expected, strict=True):  # Pillow rounds uint8 to whole gray levels
         assert np.corrcoef(np.ravel(one), np.ravel(other))[0, 1] > 0.95
 
 
@@ -195,7 +195,7 @@ def test_bad_images_are_named(images, message):
     ("options", "message"),
     [
         ({"method": "gradcam"}, "method: expected one of fem, max, add"),
-        ({"method": "fem", "alpha": 0.5}, "method 'fem' has no option alpha; its options are layers, k"),
+        ({"method": "fem", "alpha": 0.5}, "method 'fem': expected options among layers, k, got alpha"),
         ({"layers": "finest"}, "layers: there is no layer 'finest'; the 2 layers are fine, coarse"),
         ({"layers": [2]}, "layers: there is no layer 2"),
         ({"layers": slice(5, 9)}, "layers: .* chooses none of fine, coarse"),

@@ -58,7 +58,7 @@ def test_memory_that_does_not_suffice_is_explained_whatever_the_batch(monkeypatc
 
     monkeypatch.setattr(stream, "run_batch", exhausted)
     monkeypatch.setattr(memory, "free_bytes", lambda devices: 2**30)
-    with pytest.raises(MemoryError, match=r"batch_size: 3 images need 0.00 GiB .* 1 would fit"):
+    with pytest.raises(MemoryError, match=r"batch_size: expected .*, got 3 images, which need 0.00 GiB; 1 would fit"):
         list(run_batches(program(), [("a", batch(0))]))
 
 
@@ -84,7 +84,7 @@ def test_what_explain_returns_depends_on_the_types_of_its_arguments():
         for images in (list(array), iter(array)):
             maps = mlfem.explain(network, images, **options)
             assert isinstance(maps, list) == isinstance(images, list)
-            assert [(type(map) is np.ndarray, isinstance(map, kind)) for map in maps] == [
+            assert [(type(importance) is np.ndarray, isinstance(importance, kind)) for importance in maps] == [
                 (kind is np.ndarray, True)
             ] * 2
     assert list(mlfem.map_batches(network, [], lambda forward: forward.logits)) == []

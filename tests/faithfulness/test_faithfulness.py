@@ -36,24 +36,24 @@ def effects(image, target=0):
 
 @pytest.mark.parametrize(("steps", "batch_size"), [(1, 1), (7, 4), (30, 64)])
 def test_curves_of_a_linear_network(backbone, image, steps, batch_size):
-    map = np.random.default_rng(2).random(SHAPE).astype(np.float32)
-    added = effects(image).ravel()[np.argsort(-map.ravel())]
+    importance = np.random.default_rng(2).random(SHAPE).astype(np.float32)
+    added = effects(image).ravel()[np.argsort(-importance.ravel())]
     sums = np.concatenate([[0], np.cumsum(added)])
     options = {"target": 0, "steps": steps, "baseline": "black", "output": "logit", "batch_size": batch_size}
     shown = np.rint(np.arange(steps + 1) * 30 / steps).astype(int)
-    inserted = faithfulness.insertion_curve(backbone, image, map, **options)
+    inserted = faithfulness.insertion_curve(backbone, image, importance, **options)
     np.testing.assert_allclose(inserted, sums[shown], atol=1e-5)
-    deleted = np.asarray(faithfulness.deletion_curve(backbone, image, map, **options))
+    deleted = np.asarray(faithfulness.deletion_curve(backbone, image, importance, **options))
     np.testing.assert_allclose(deleted, sums[-1] - sums[30 - shown[::-1]], atol=1e-5)
     area = np.mean((sums[shown][1:] + sums[shown][:-1]) / 2)
-    assert float(faithfulness.insertion_auc(backbone, image, map, **options)) == pytest.approx(area, abs=1e-5)
+    assert float(faithfulness.insertion_auc(backbone, image, importance, **options)) == pytest.approx(area, abs=1e-5)
     area = np.mean((deleted[1:] + deleted[:-1]) / 2)
-    assert float(faithfulness.deletion_auc(backbone, image, map, **options)) == pytest.approx(area, abs=1e-5)
+    assert float(faithfulness.deletion_auc(backbone, image, importance, **options)) == pytest.approx(area, abs=1e-5)
 
 
 @pytest.mark.parametrize(("baseline", "output"), [("blur", "softmax"), ("mean", "sigmoid"), ("black", "logit")])
 def test_curves_end_at_the_image_and_the_baseline(backbone, image, baseline, output):
-    map = np.arange(30.0).reshape(SHAPE)
+    importance = np.arange(30.0).reshape(SHAPE)
     substitute = np.asarray(baseline_image(jnp.asarray(image), baseline, blur_sigma_px=2.0))
     logits = np.einsum("nhwc,hwck->nk", np.stack([substitute, image]), WEIGHTS)
     scores = {
@@ -62,9 +62,9 @@ def test_curves_end_at_the_image_and_the_baseline(backbone, image, baseline, out
         "logit": logits[:, 1],
     }[output]
     options = {"baseline": baseline, "output": output, "blur_sigma_px": 2.0, "target": 1, "steps": 3}
-    curve = faithfulness.insertion_curve(backbone, image, map, **options)
+    curve = faithfulness.insertion_curve(backbone, image, importance, **options)
     np.testing.assert_allclose(curve[jnp.array([0, -1])], scores, rtol=1e-5)
-    curve = faithfulness.deletion_curve(backbone, image, map, **options)
+    curve = faithfulness.deletion_curve(backbone, image, importance, **options)
     np.testing.assert_allclose(curve[jnp.array([-1, 0])], scores, rtol=1e-5)
 
 
@@ -82,8 +82,8 @@ def test_the_best_map_beats_random_ones(backbone, image):
     options = {"target": 0, "steps": 30, "baseline": "black", "output": "sigmoid"}
     best, rng = effects(image), np.random.default_rng(3)
     maps = np.stack([best, -best, *rng.random((8, *SHAPE)).astype(np.float32)])
-    inserted = jax.vmap(lambda map: faithfulness.insertion_auc(backbone, image, map, **options))(maps)
-    deleted = jax.vmap(lambda map: faithfulness.deletion_auc(backbone, image, map, **options))(maps)
+    inserted = jax.vmap(lambda importance: faithfulness.insertion_auc(backbone, image, importance, **options))(maps)
+    deleted = jax.vmap(lambda importance: faithfulness.deletion_auc(backbone, image, importance, **options))(maps)
     assert inserted.argmax() == deleted.argmin() == 0
     assert inserted.argmin() == deleted.argmax() == 1
 
@@ -91,10 +91,10 @@ def test_the_best_map_beats_random_ones(backbone, image):
 def test_ties_are_broken_at_random_by_the_seed(backbone):
     image = np.ones((*SHAPE, 3), np.float32)
     rows = dataclasses.replace(backbone, params=jnp.broadcast_to(jnp.arange(5.0)[:, None, None, None], WEIGHTS.shape))
-    map = np.zeros(SHAPE, np.float32)
-    map[2:4, 1:3] = [[4, 3], [2, 1]]
+    importance = np.zeros(SHAPE, np.float32)
+    importance[2:4, 1:3] = [[4, 3], [2, 1]]
     options = {"target": 0, "steps": 30, "baseline": "black", "output": "logit"}
-    curves = [faithfulness.insertion_curve(rows, image, map, seed=seed, **options) for seed in (0, 0, 1)]
+    curves = [faithfulness.insertion_curve(rows, image, importance, seed=seed, **options) for seed in (0, 0, 1)]
     np.testing.assert_array_equal(curves[0], curves[1])
     for curve in curves:
         np.testing.assert_allclose(curve[:5], [0, 6, 12, 21, 30])  # rows 2, 2, 3, 3 of three channels
@@ -106,40 +106,43 @@ def test_ties_are_broken_at_random_by_the_seed(backbone):
 
 def test_the_preferred_class_is_the_default_target(backbone, image):
     preferred = int(np.einsum("hwc,hwck->k", image, WEIGHTS).argmax())
-    map = effects(image)
-    values = [faithfulness.insertion_auc(backbone, image, map, steps=5, target=target) for target in (preferred, 1, 0)]
-    assert float(faithfulness.insertion_auc(backbone, image, map, steps=5)) == float(values[0])
+    importance = effects(image)
+    values = [
+        faithfulness.insertion_auc(backbone, image, importance, steps=5, target=target) for target in (preferred, 1, 0)
+    ]
+    assert float(faithfulness.insertion_auc(backbone, image, importance, steps=5)) == float(values[0])
     assert float(values[1]) != float(values[2])
-    assert np.isnan(faithfulness.insertion_auc(backbone, image, map, steps=5, target=2))
-    expected = faithfulness.confidence_change(backbone, image, map, target=preferred)
-    assert faithfulness.confidence_change(backbone, image, map) == expected
+    assert np.isnan(faithfulness.insertion_auc(backbone, image, importance, steps=5, target=2))
+    expected = faithfulness.confidence_change(backbone, image, importance, target=preferred)
+    assert faithfulness.confidence_change(backbone, image, importance) == expected
 
 
 def test_uint8_is_the_same_image(backbone):
     image = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), dtype=np.uint8)
-    map = np.arange(30.0).reshape(SHAPE)
+    importance = np.arange(30.0).reshape(SHAPE)
     curves = [
-        faithfulness.insertion_curve(backbone, each, map, steps=4) for each in (image, image.astype(np.float32) / 255)
+        faithfulness.insertion_curve(backbone, each, importance, steps=4)
+        for each in (image, image.astype(np.float32) / 255)
     ]
     np.testing.assert_allclose(*curves, rtol=1e-6)
 
 
 def test_confidence_change_by_hand(backbone, image):
-    map = np.linspace(2, 5, 30, dtype=np.float32).reshape(SHAPE)
+    importance = np.linspace(2, 5, 30, dtype=np.float32).reshape(SHAPE)
     kept = image * np.linspace(0, 1, 30).reshape(*SHAPE, 1)
     for target in (0, 1):
         before, after = (1 / (1 + np.exp(-effects(each, target).sum())) for each in (image, kept))
-        drop, increase = faithfulness.confidence_change(backbone, image, map, target=target, output="sigmoid")
+        drop, increase = faithfulness.confidence_change(backbone, image, importance, target=target, output="sigmoid")
         assert float(drop) == pytest.approx(max(0, before - after) / before, abs=1e-6)
         assert float(increase) == (after > before)
 
 
 @pytest.mark.parametrize("level", [1.0, np.nan])
 def test_a_constant_or_broken_map_is_nan(backbone, image, level):
-    map = np.full(SHAPE, level, np.float32)
-    assert np.isnan(faithfulness.insertion_auc(backbone, image, map, steps=3))
-    assert np.isnan(faithfulness.deletion_auc(backbone, image, map, steps=3))
-    assert np.isnan(faithfulness.confidence_change(backbone, image, map)).all()
+    importance = np.full(SHAPE, level, np.float32)
+    assert np.isnan(faithfulness.insertion_auc(backbone, image, importance, steps=3))
+    assert np.isnan(faithfulness.deletion_auc(backbone, image, importance, steps=3))
+    assert np.isnan(faithfulness.confidence_change(backbone, image, importance)).all()
     key, method = jax.random.key(0), lambda forward: jnp.full((len(forward.inputs), *SHAPE), level)
     assert np.isnan(faithfulness.local_lipschitz(backbone, key, image, method=method))
     assert np.isnan(faithfulness.randomization_check(backbone, key, image, method=method)).all()
@@ -155,7 +158,11 @@ def test_maps_over_a_batch_with_one_trace(image):
     backbone = from_function(counted, jnp.asarray(WEIGHTS), input_size=SHAPE, preprocess=lambda images: images)
     images = np.random.default_rng(4).random((3, *SHAPE, 3)).astype(np.float32)
     maps = np.random.default_rng(5).random((3, *SHAPE)).astype(np.float32)
-    run = jax.jit(jax.vmap(lambda image, map: faithfulness.insertion_auc(backbone, image, map, steps=6, batch_size=3)))
+    run = jax.jit(
+        jax.vmap(
+            lambda image, importance: faithfulness.insertion_auc(backbone, image, importance, steps=6, batch_size=3)
+        )
+    )
     values = run(images, maps)
     traced = len(traces)
     run(images[::-1], maps)
@@ -282,9 +289,11 @@ def test_randomization_is_a_rank_correlation_with_the_redrawn_network(backbone, 
     seen = []
 
     def product(forward):
-        map = jnp.round((forward.inputs * forward.backbone.params[None, ..., 0]).sum(axis=-1), 1)
-        jax.debug.callback(lambda map, params: seen.append((map, params)), map[0], forward.backbone.params)
-        return map
+        importance = jnp.round((forward.inputs * forward.backbone.params[None, ..., 0]).sum(axis=-1), 1)
+        jax.debug.callback(
+            lambda importance, params: seen.append((importance, params)), importance[0], forward.backbone.params
+        )
+        return importance
 
     value = faithfulness.randomization_check(backbone, jax.random.key(0), image, method=product)
     jax.effects_barrier()
@@ -297,17 +306,17 @@ def test_randomization_is_a_rank_correlation_with_the_redrawn_network(backbone, 
 
 
 def test_bad_input_is_named(backbone, image):
-    map = np.zeros(SHAPE, np.float32)
+    importance = np.zeros(SHAPE, np.float32)
     for options, message in [
         ({"steps": 0}, "steps: expected 1 to 30, the number of pixels, got 0"),
         ({"steps": 31}, "steps: expected 1 to 30, .* got 31"),
         ({"blur_sigma_px": 0.0}, "blur_sigma_px: .* got 0"),
     ]:
         with pytest.raises(ValueError, match=message):
-            faithfulness.insertion_curve(backbone, image, map, **({"steps": 3} | options))
+            faithfulness.insertion_curve(backbone, image, importance, **({"steps": 3} | options))
     for function in (faithfulness.insertion_curve, faithfulness.confidence_change):
         unchecked = function.__wrapped__.__wrapped__  # neither compiled nor stopped by its annotations
-        with pytest.raises(ValueError, match=r"map: expected .* \(5, 6, 3\), got \(4, 6\)"):
+        with pytest.raises(ValueError, match=r"importance: expected .* \(5, 6, 3\), got \(4, 6\)"):
             unchecked(backbone, image, np.zeros((4, 6), np.float32))
     with pytest.raises(ValueError, match=r"draws and radius: .* got 0 and 0\.05"):
         faithfulness.local_lipschitz(backbone, jax.random.key(0), image, method=lambda forward: None, draws=0)

@@ -62,9 +62,9 @@ def test_depth_is_multiplied_by_eight(layers):
 @pytest.mark.parametrize("size", [(32, 32), (50, 67), (224, 160), (9, 1)])
 @pytest.mark.parametrize("net", [PaperNet(3), UNet(3, width=8, shrink=4), UNet(3, width=8, position=True)])
 def test_any_size_gives_a_map_in_the_unit_range(net, size):
-    map = jitted(net, stack(3, *size), of=predict, shape=size)
-    assert map.shape == size
-    assert bool(jnp.isfinite(map).all()) and float(map.min()) >= 0 and float(map.max()) <= 1
+    importance = jitted(net, stack(3, *size), of=predict, shape=size)
+    assert importance.shape == size
+    assert bool(jnp.isfinite(importance).all()) and float(importance.min()) >= 0 and float(importance.max()) <= 1
 
 
 def test_unet_gives_a_density():
@@ -75,7 +75,7 @@ def test_unet_gives_a_density():
 
 
 def test_a_constant_stack_gives_unet_without_position_no_preference():
-    """Edges are repeated and nothing else tells it where the centre is."""
+    """Edges are repeated and nothing else tells it where the center is."""
     net = UNet(3, width=8, shrink=4)
     density = jitted(net, jnp.full((3, 16, 16), 0.5))
     np.testing.assert_allclose(density, density.mean(), rtol=1e-3)

@@ -148,19 +148,19 @@ def test_sigma_of_a_visual_angle():
     [
         (
             lambda: gaze.gaze_density(np.zeros((1, 2)), (4, 4), sigma_px=0.0),
-            "sigma_px: expected a positive number of pixels, .* found 0",
+            "sigma_px: expected a positive number of pixels, .* got 0",
         ),
-        (lambda: gaze.gaze_densities(np.zeros((1, 1, 2)), (0, 4), sigma_px=1.0), r"found \(0, 4\)"),
+        (lambda: gaze.gaze_densities(np.zeros((1, 1, 2)), (0, 4), sigma_px=1.0), r"shape: expected .*, got \(0, 4\)"),
         (
             lambda: gaze.sigma_px_of(1, screen_size_cm=(40, 30), distance_cm=57, resolution_px=(768, 1024)),
-            "square pixels, found 19.2 pixels/cm along y and 34.1",
+            "square pixels, got .* 19.2 pixels/cm along y and 34.1",
         ),
         (
             lambda: gaze.sigma_px_of(1, screen_size_cm=(30, 40), distance_cm=0, resolution_px=(768, 1024)),
-            "must be above 0",
+            "distance_cm .*: expected numbers above 0, got 1, .*, 0 and",
         ),
-        (lambda: frames.fit((3, 0), (4, 4)), "must be above 0"),
-        (lambda: frames.fit((3, 3), (0, 4)), "must be above 0"),
+        (lambda: frames.fit((3, 0), (4, 4)), r"shape and new_shape: expected sides above 0, got \(3, 0\)"),
+        (lambda: frames.fit((3, 3), (0, 4)), r"expected sides above 0, got .* and \(0, 4\)"),
     ],
 )
 def test_bad_input_is_named(call, message):

@@ -21,7 +21,7 @@ def test_letterbox(shape, new_shape, box):
 
 
 def test_corners_of_the_photo_land_on_corners_of_the_box():
-    # Edges of the frame are half a pixel outside the centres of the outermost pixels.
+    # Edges of the frame are half a pixel outside the centers of the outermost pixels.
     corners = np.array([[-0.5, -0.5], [599.5, 799.5]], np.float32)
     moved = frames.move_fixations(corners, (600, 800), (28, 0, 196, 224))
     np.testing.assert_allclose(moved, [[27.5, -0.5], [195.5, 223.5]], atol=1e-5)
@@ -33,8 +33,8 @@ def test_a_marked_pixel_moves_with_its_fixation():
     photo[4, 2] = 1
     larger = np.asarray(jax.image.resize(photo, (18, 32), "linear"))
     fixation = frames.move_fixations(np.array([4.0, 2.0]), (6, 8), (0, 0, 18, 32))
-    centre = [(larger.sum(1) * np.arange(18)).sum(), (larger.sum(0) * np.arange(32)).sum()] / larger.sum()
-    np.testing.assert_allclose(fixation, centre, atol=1e-5)
+    center = [(larger.sum(1) * np.arange(18)).sum(), (larger.sum(0) * np.arange(32)).sum()] / larger.sum()
+    np.testing.assert_allclose(fixation, center, atol=1e-5)
 
 
 def test_fixations_may_be_jax_arrays():

@@ -117,7 +117,7 @@ def test_kl_of_gaze_on_a_zero_of_the_map():
     assert float(value) == pytest.approx(np.log(1 / 2.2204e-16), rel=1e-6)
 
 
-def test_a_fixation_belongs_to_the_pixel_whose_centre_is_nearest():
+def test_a_fixation_belongs_to_the_pixel_whose_center_is_nearest():
     image = np.arange(6.0).reshape(2, 3)
     at = {(-0.5, -0.5): 0, (0.49, 0.49): 0, (0.5, 0.49): 3, (1.49, 2.49): 5}
     for point, value in at.items():
@@ -321,7 +321,7 @@ def test_counts_are_as_good_as_fixations():
 
 
 def test_emd_of_masses_that_span_forty_orders_of_magnitude():
-    # Cells of one pixel; which the presolver of the linear programme calls infeasible.
+    # Cells of one pixel; which the presolver of the linear program calls infeasible.
     rng = np.random.default_rng(0)
     y, x = np.indices((7, 7))
     for _ in range(400):

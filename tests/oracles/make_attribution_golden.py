@@ -68,7 +68,7 @@ def raw_cams(model, layers: dict[str, torch.nn.Module], inputs, classes) -> dict
                 seen = cam.activations_and_grads
                 activation, gradient = seen.activations[0].numpy(), seen.gradients[0].numpy()
                 maps[f"{name}/{layer}"] = cam.get_cam_image(inputs, module, targets, activation, gradient, False)
-    return {name: map.astype(np.float32) for name, map in maps.items()}
+    return {name: importance.astype(np.float32) for name, importance in maps.items()}
 
 
 def gradients(model, inputs, classes, black) -> dict[str, np.ndarray]:

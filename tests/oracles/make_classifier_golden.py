@@ -3,9 +3,9 @@
     python tests/oracles/make_classifier_golden.py
 
 Made with torch 2.13.0 (not needed to run the tests), in double precision. The network is that of
-`tests/tiny_classifier.py`, on synthetic weights; photographs are uint8, six a step. AdamW with the schedule, the decay
-of kernels alone, the clipping and the label smoothing of `train.classifier`. The file holds the photographs, the loss
-of each step, the gradient of the first, and the state dict after the last.
+`tests/training/tiny_classifier.py`, on synthetic weights; photographs are uint8, six a step. AdamW with the schedule,
+the decay of kernels alone, the clipping and the label smoothing of `mlfem train classifier`. The file holds the
+photographs, the loss of each step, the gradient of the first, and the state dict after the last.
 """
 
 import math

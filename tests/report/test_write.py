@@ -143,9 +143,9 @@ def test_an_unfinished_table_is_refused(tmp_path, capsys):
     folder = write_table(tmp_path / "scores")
     (folder / "scores-00001.parquet").unlink()
     assert main(["report", str(folder), "--out", str(tmp_path / "report")]) == 2
-    assert "has the scores of 2 of 4 images: run eval.score again" in capsys.readouterr().err
+    assert "expected the scores of 4 images, got those of 2; run `mlfem score` again" in capsys.readouterr().err
     assert main(["report", str(tmp_path), "--out", str(tmp_path / "report")]) == 2
-    assert "no scores in" in capsys.readouterr().err
+    assert "expected scores-*.parquet, got no such file" in capsys.readouterr().err
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -23,7 +23,7 @@ DATASET = {"name": "tiny", "sigma_px": 2.0, "class_names": ["red", "green", "blu
 CONFIG = Config(
     pathlib.Path(),
     pathlib.Path(),
-    methods=("add:alpha=0.25", "centre", "uniform"),
+    methods=("add:alpha=0.25", "center", "uniform"),
     metrics=("pcc", "nss"),
     batch_size=3,
     part_size=2,

@@ -71,10 +71,10 @@ def whole(tmp_path_factory, network):
 
 def test_rows_are_those_of_slow_references(whole, network):
     _, rows = whole
-    names = ["add:alpha=0.25", "centre", "uniform", "humans"]
+    names = ["add:alpha=0.25", "center", "uniform", "humans"]
     assert [(row["position"], row["method"]) for row in rows] == [(i, name) for i in range(12) for name in names]
-    format = ExampleFormat((8, 8), 4, classes=3)
-    batch = next(iter(read_batches(tiny_source(), format, batch_size=12, process_index=0, process_count=1)))
+    example_format = ExampleFormat((8, 8), 4, classes=3)
+    batch = next(iter(read_batches(tiny_source(), example_format, batch_size=12, process_index=0, process_count=1)))
     maps = np.asarray(explain(network, batch.images, method="add", alpha=0.25))
     y, x = np.mgrid[:8, :8]
     for i in range(12):
@@ -92,8 +92,8 @@ def test_rows_are_those_of_slow_references(whole, network):
 
 def test_fixations_on_the_other_images_are_what_a_map_has_to_beat(network, tmp_path):
     rows = scored_rows(tmp_path, network, methods=("edge",), metrics=("auc_shuffled", "information_gain"), humans=False)
-    format = ExampleFormat((8, 8), 4, classes=3)
-    batch = next(iter(read_batches(tiny_source(), format, batch_size=12, process_index=0, process_count=1)))
+    example_format = ExampleFormat((8, 8), 4, classes=3)
+    batch = next(iter(read_batches(tiny_source(), example_format, batch_size=12, process_index=0, process_count=1)))
     maps = np.asarray(explain(network, batch.images, method="edge"), float)
     y, x = np.mgrid[:8, :8]
     points = [batch.fixations[i][batch.fixation_mask[i]].astype(float) for i in range(12)]
@@ -103,9 +103,9 @@ def test_fixations_on_the_other_images_are_what_a_map_has_to_beat(network, tmp_p
             continue
         others = np.concatenate([points[j] for j in range(12) if j != i])
         assert rows[i]["auc_shuffled"] == pytest.approx(slow_auc_shuffled(maps[i], points[i], others), abs=1e-5)
-        # sigma 2 px of a 12 x 16 photograph in a frame of 8 x 8, on the centres of the pixels that were looked at
-        centres = np.floor(others + 0.5)
-        prior = sum(np.exp(-0.5 * (((y - b) / (4 / 3)) ** 2 + (x - a) ** 2)) for b, a in centres)
+        # sigma 2 px of a 12 x 16 photograph in a frame of 8 x 8, on the centers of the pixels that were looked at
+        centers = np.floor(others + 0.5)
+        prior = sum(np.exp(-0.5 * (((y - b) / (4 / 3)) ** 2 + (x - a) ** 2)) for b, a in centers)
         expected = slow_information_gain(maps[i], points[i], prior)
         assert rows[i]["information_gain"] == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
@@ -137,7 +137,7 @@ def test_labels_predictions_and_clutter(whole):
         if np.ptp(np.sort(photos[i].mean((0, 1)))[1:]) > 1:  # resizing moves the means a little
             assert row["prediction"] == photos[i].mean((0, 1)).argmax()
         assert row["correct"] == (row["prediction"] == i % 3)
-        if row["method"] in ("uniform", "centre"):
+        if row["method"] in ("uniform", "center"):
             assert row["constant"] == (row["method"] == "uniform")
 
 
@@ -178,8 +178,8 @@ def test_auto_takes_what_fits_and_changes_no_score(whole, network, tmp_path, mon
     asked = []
     monkeypatch.setattr(memory, "largest_batch", lambda bytes_of, most, limit: asked.append((bytes_of(1), most)) or 4)
     same_rows(whole[1], scored_rows(tmp_path, network, batch_size="auto"))
-    ((bytes, most),) = asked
-    assert most == 12 and bytes > 8 * 8 * 3
+    ((image_bytes, most),) = asked
+    assert most == 12 and image_bytes > 8 * 8 * 3
 
 
 def test_out_of_memory_is_explained(network, tmp_path, monkeypatch):
@@ -187,7 +187,7 @@ def test_out_of_memory_is_explained(network, tmp_path, monkeypatch):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 7 bytes.")
 
     monkeypatch.setattr(stream, "run_batch", exhausted)
-    with pytest.raises(MemoryError, match=r"batch_size: 3 images need .* GiB of the memory of"):
+    with pytest.raises(MemoryError, match=r"batch_size: expected .* the memory of .*, got 3 images, which need .* GiB"):
         scored_rows(tmp_path, network)
 
 
@@ -242,7 +242,8 @@ def test_a_killed_process_ends_the_others_and_a_new_start_goes_on(whole, tmp_pat
 
 def test_other_settings_in_the_same_folder_are_refused(whole, network):
     with pytest.raises(
-        ValueError, match=r"(?s)other settings.*methods: there {'add.*now {'fem': {}}.*sigma_px: there 2.0, now 3.0"
+        ValueError,
+        match=r"(?s)other settings.*methods: expected {'add.*got {'fem': {}}.*sigma_px: expected 2.0, got 3.0",
     ):
         scored_rows(whole[0], network, sigma_px=3.0, methods=("fem",))
 
@@ -273,8 +274,8 @@ def test_a_fold_is_scored_alone(whole, network, tmp_path):
 
 def test_a_matrix_has_a_column_for_each_method(whole):
     out, rows = whole
-    matrix = score_matrix(read_scores(out), "pcc", ("centre", "uniform"))
-    expected = [[row["pcc"] for row in rows if row["method"] == name] for name in ("centre", "uniform")]
+    matrix = score_matrix(read_scores(out), "pcc", ("center", "uniform"))
+    expected = [[row["pcc"] for row in rows if row["method"] == name] for name in ("center", "uniform")]
     np.testing.assert_array_equal(matrix, np.transpose(expected))
 
 
@@ -282,9 +283,9 @@ def test_a_matrix_has_a_column_for_each_method(whole):
     ("options", "message"),
     [
         ({"methods": ("fme",)}, "method: expected one of"),
-        ({"methods": ("fem:q=1",)}, "'fem' has no option q"),
+        ({"methods": ("fem:q=1",)}, "method 'fem': expected options among layers, k, got q"),
         ({"methods": ("fem:k",)}, "expected option=value"),
-        ({"methods": ()}, "expected at least one"),
+        ({"methods": ()}, "methods: expected at least one, got none"),
         ({"metrics": ("pc",)}, "metrics: expected some of pcc"),
         ({"sigma_px": 0.0}, "sigma_px: expected a positive number"),
         ({"fold": (2, 2)}, "fold: expected 0 to 1"),

@@ -60,8 +60,8 @@ def classifier():
     photos = np.random.default_rng(0).integers(0, 256, (26, 20, 24, 3), dtype=np.uint8)
     source = [make_record(i, image=encode(photo), shape=(20, 24)) for i, photo in enumerate(photos)]
     order = {"seed": 0, "epochs": EPOCHS, "remainder": "drop"}
-    format = ExampleFormat(SIZE, max_fixations=3, classes=3)
-    reading = read_batches(source, format, batch_size=BATCH // jax.process_count(), **order).map(batch_fields)
+    example_format = ExampleFormat(SIZE, max_fixations=3, classes=3)
+    reading = read_batches(source, example_format, batch_size=BATCH // jax.process_count(), **order).map(batch_fields)
     state = initial_state(network, recipe, STEPS, *initial_weights(network, weights="random"))
     return reading, state, make_step(network, recipe, STEPS, "softmax")
 

@@ -1,4 +1,4 @@
-"""Photographs whose crops, mirror images and colours are known."""
+"""Photographs whose crops, mirror images and colors are known."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from mlfem_jax.training.classifier.augmentation import (
     NO_AUGMENTATION,
     Augmentation,
     augment,
-    random_colour,
+    random_color,
     random_crop,
 )
 
@@ -18,7 +18,7 @@ def test_a_whole_photograph_without_changes_stays_what_it_is():
     photo = jnp.asarray(np.random.default_rng(0).random((8, 6, 3), np.float32))
     key = jax.random.key(0)
     np.testing.assert_allclose(augment(key, photo, (8, 6), NO_AUGMENTATION), photo, atol=1e-6)
-    mirrored = Augmentation(area=1.0, colour=0.0)
+    mirrored = Augmentation(area=1.0, color=0.0)
     found = [np.asarray(augment(jax.random.key(seed), photo, (8, 6), mirrored)) for seed in range(8)]
     same = [np.allclose(result, photo, atol=1e-6) for result in found]
     assert [np.allclose(result, photo[:, ::-1], atol=1e-6) for result in found] == [not value for value in same]
@@ -42,16 +42,16 @@ def test_a_crop_of_a_ramp_is_a_ramp_with_the_share_of_its_area():
     assert 0.73 <= ratios.min() < 0.95 and 1.05 < ratios.max() <= 1.36
 
 
-def test_colours_of_grey_stay_grey_and_in_range():
-    grey = jnp.full((4, 4, 3), 0.5)
-    found = np.asarray(random_colour(jax.random.key(3), grey, strength=0.2))
+def test_colors_of_gray_stay_gray_and_in_range():
+    gray = jnp.full((4, 4, 3), 0.5)
+    found = np.asarray(random_color(jax.random.key(3), gray, strength=0.2))
     np.testing.assert_allclose(found, found[0, 0, 0], atol=1e-6)
     assert 0.4 <= found[0, 0, 0] <= 0.6 and found[0, 0, 0] != 0.5
-    bright = random_colour(jax.random.key(0), jnp.asarray(np.random.default_rng(0).random((4, 4, 3), np.float32)),
+    bright = random_color(jax.random.key(0), jnp.asarray(np.random.default_rng(0).random((4, 4, 3), np.float32)),
                            strength=0.9)  # fmt: skip
     assert 0 <= float(bright.min()) <= float(bright.max()) <= 1
 
 
 def test_bad_shares_are_named():
-    with pytest.raises(ValueError, match=r"area: expected a share in \(0, 1\]"):
+    with pytest.raises(ValueError, match=r"area and color: expected shares in \(0, 1\] and \[0, 1\), got"):
         Augmentation(area=0.0)

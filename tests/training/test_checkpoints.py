@@ -68,7 +68,7 @@ def test_only_the_newest_and_the_best_stay(saved):
     assert checkpoint_steps(saved) == (8, 11)
     save(saved, (12, 0.9))
     assert checkpoint_steps(saved) == (12,), "of two that are as good, the newer"
-    with pytest.raises(FileExistsError, match="step 12 already"):
+    with pytest.raises(FileExistsError, match="expected no checkpoint of step 12, got one already"):
         save(saved, (12, 0.9))
 
 
@@ -107,7 +107,7 @@ def test_a_process_killed_between_the_arrays_and_the_hashes_leaves_the_older_che
 def test_truncation_is_named(saved):
     victim = max((path for path in saved.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     victim.write_bytes(victim.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=rf"step_00000007: truncated or changed.*{victim.name}"):
+    with pytest.raises(ValueError, match=rf"step_00000007: expected .*, got truncated or changed.*{victim.name}"):
         restore_checkpoint(saved, 7, state())
 
 
@@ -117,13 +117,13 @@ def test_a_flipped_byte_is_named(saved):
     content = bytearray(data.read_bytes())
     content[len(content) // 2] ^= 1
     data.write_bytes(content)
-    with pytest.raises(ValueError, match=rf"truncated or changed.*{data.name}"):
+    with pytest.raises(ValueError, match=rf"expected .*, got truncated or changed.*{data.name}"):
         restore_checkpoint(saved, 7, state())
 
 
 def test_a_missing_file_is_named(saved):
     (saved / "step_00000007" / "reader" / "process_0-of-1.json").unlink()
-    with pytest.raises(ValueError, match=r"truncated or changed.*process_0-of-1.json"):
+    with pytest.raises(ValueError, match=r"expected .*, got truncated or changed.*process_0-of-1.json"):
         restore_checkpoint(saved, 7, state())
 
 
@@ -132,11 +132,11 @@ def test_a_foreign_folder_is_named(tmp_path, content):
     (tmp_path / "step_00000003").mkdir()
     if content is not None:
         (tmp_path / "step_00000003" / "checkpoint.json").write_text(content)
-    with pytest.raises(ValueError, match="step_00000003: not a checkpoint of this library"):
+    with pytest.raises(ValueError, match="step_00000003: expected a checkpoint of this library, got"):
         restore_checkpoint(tmp_path, 3, state())
 
 
 def test_another_network_is_named(saved):
     other = state() | {"params": {"kernel": jnp.zeros((2, 4)), "layers": {0: jnp.ones(2)}}}
-    with pytest.raises(ValueError, match=r"another network.*kernel.*\(2, 4\)"):
+    with pytest.raises(ValueError, match=r"expected .* this network, got one of another network.*kernel.*\(2, 4\)"):
         restore_checkpoint(saved, 7, other)

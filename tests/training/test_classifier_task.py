@@ -25,7 +25,7 @@ from mlfem_jax.training.fusion.step import Recipe as FusionRecipe
 from mlfem_jax.training.run import read_metrics
 from tests.training.tiny_classifier import TINY
 
-COLOURS = {"blue": (30, 30, 220), "green": (30, 220, 30), "red": (220, 30, 30)}
+COLORS = {"blue": (30, 30, 220), "green": (30, 220, 30), "red": (220, 30, 30)}
 RECIPE = Recipe(
     epochs=20, batch_size=8, learning_rate=3e-2, label_smoothing=0.0, norm_momentum=0.3, augmentation=NO_AUGMENTATION
 )
@@ -40,15 +40,15 @@ def tiny():
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """24 photographs of a coloured square each, looked at there; the class is its colour."""
-    root = tmp_path_factory.mktemp("colours")
+    """24 photographs of a colored square each, looked at there; the class is its color."""
+    root = tmp_path_factory.mktemp("colors")
     (root / "images").mkdir()
     rng, gaze, labels = np.random.default_rng(0), ["image,x,y,observer"], ["image,label,clutter"]
     for number in range(24):
         pixels = rng.integers(0, 60, (24, 24, 3), dtype=np.uint8)
         y, x = rng.integers(5, 19, 2)
-        name = list(COLOURS)[number % 3]
-        pixels[y - 4 : y + 5, x - 4 : x + 5] = COLOURS[name]
+        name = list(COLORS)[number % 3]
+        pixels[y - 4 : y + 5, x - 4 : x + 5] = COLORS[name]
         Image.fromarray(pixels).save(root / "images" / f"photo{number}.png")
         gaze += [f"photo{number}.png,{x},{y},{observer}" for observer in range(2)]
         labels.append(f"photo{number}.png,{name},{1 + number // 6}")
@@ -138,7 +138,7 @@ def test_a_fault_of_the_inputs_leaves_no_run(data, tmp_path, change, message):
 
 def test_cross_validation_scores_every_image_by_a_network_that_has_not_seen_it(data, tmp_path, capsys):
     recipe = dataclasses.replace(RECIPE, epochs=2)
-    methods, metrics = ("fem", "centre"), ("pcc", "similarity")
+    methods, metrics = ("fem", "center"), ("pcc", "similarity")
     options = {"methods": methods, "metrics": metrics, "resamples": 99, "recipe": recipe}
     config = classifier_folds.Config(data, tmp_path / "f", "tiny", weights="random", folds=2, seeds=(0,), **options)
     classifier_folds.main(config)

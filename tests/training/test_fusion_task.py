@@ -72,7 +72,7 @@ def test_from_gaze_to_weights_that_explain(gaze, backbone, tmp_path):
 
 
 def test_a_split_that_leaves_nothing_is_named(gaze, backbone, tmp_path):
-    with pytest.raises(ValueError, match="leaves none to validation"):
+    with pytest.raises(ValueError, match=r"validation: expected .* leaves images to validation, got 1e-09 of"):
         fusion.train_fusion(Config(gaze, tmp_path / "out", validation=1e-9, cache=tmp_path))
     assert not (tmp_path / "out").exists()  # so the corrected command works
 

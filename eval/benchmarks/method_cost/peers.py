@@ -113,7 +113,7 @@ def _cams(model, prepared: Call) -> dict[str, Call]:
 
 
 def _captum(model) -> dict[str, tuple[Callable[..., Any], str]]:
-    """(inputs, classes) to attributions, with the options of our defaults, and how the colours become one."""
+    """(inputs, classes) to attributions, with the options of our defaults, and how the colors become one."""
     from captum import attr
 
     per_pass = 64
@@ -160,7 +160,7 @@ def _captum(model) -> dict[str, tuple[Callable[..., Any], str]]:
 
 
 def _lime(model, inputs, classes, per_pass: int):
-    """Captum's LIME on our superpixels, hidden behind their mean colours, with our kernel and penalty."""
+    """Captum's LIME on our superpixels, hidden behind their mean colors, with our kernel and penalty."""
     import torch
     from captum import attr
     from captum._utils.models.linear_model import SkLearnRidge
@@ -177,7 +177,7 @@ def _lime(model, inputs, classes, per_pass: int):
     found = []
     for image, label, index in zip(inputs, labels.to(inputs.device), classes, strict=True):
         pixels = torch.bincount(label.flatten())
-        sums = torch.stack([torch.bincount(label.flatten(), colour.flatten()) for colour in image])
+        sums = torch.stack([torch.bincount(label.flatten(), color.flatten()) for color in image])
         hidden = (sums / pixels)[:, label]
         found.append(
             lime.attribute(

@@ -64,9 +64,9 @@ class Config:
         if unknown:
             raise ValueError(f"methods: expected some of {', '.join(methods())}, got {', '.join(unknown)}")
         if self.compare and self.backbone != "efficientnet_lite0":
-            raise ValueError(f"backbone: the comparison is with efficientnet_lite0, got {self.backbone!r}")
+            raise ValueError(f"backbone: expected efficientnet_lite0 with --compare, got {self.backbone!r}")
         if min(self.batch_size, self.slow_batch_size, self.repeats) < 1:
-            raise ValueError("batch_size, slow_batch_size, repeats: expected at least 1 each")
+            raise ValueError(f"batch_size, slow_batch_size and repeats: expected at least 1 each, got {self}")
 
 
 def main(config: Config) -> None:

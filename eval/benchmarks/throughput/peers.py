@@ -1,7 +1,7 @@
 """The same work by PyTorch, for `--compare`: by hand with hooks, by pytorch-grad-cam, by captum.
 
 All of them run on batches of the same shape, in float32, channels last, inputs preprocessed and on the device; that
-favours them, since ours starts from uint8. Their maps are those of all layers at the input's size, averaged or added.
+favors them, since ours starts from uint8. Their maps are those of all layers at the input's size, averaged or added.
 Needs torch, torchvision, grad-cam and captum, and efficientnet-lite-pytorch for EfficientNet-Lite0.
 """
 
@@ -83,10 +83,10 @@ def _hooked(model: torch.nn.Module, layers: Sequence[torch.nn.Module], inputs: t
     def look(_: torch.nn.Module, __: Any, activation: torch.Tensor) -> None:
         deviation, mean = torch.std_mean(activation, dim=(2, 3), correction=0, keepdim=True)
         raw = torch.where(activation >= mean + K * deviation, mean, 0.0).sum(dim=1, keepdim=True)
-        map = torch.nn.functional.interpolate(raw, inputs.shape[2:], mode="bilinear", align_corners=False)
-        low, high = map.amin(dim=(2, 3), keepdim=True), map.amax(dim=(2, 3), keepdim=True)
-        map = (map - low) / (high - low).clamp_min(1e-12)
-        maps[:] = [ALPHA * maps[0] + (1 - ALPHA) * map] if maps else [map]
+        importance = torch.nn.functional.interpolate(raw, inputs.shape[2:], mode="bilinear", align_corners=False)
+        low, high = importance.amin(dim=(2, 3), keepdim=True), importance.amax(dim=(2, 3), keepdim=True)
+        importance = (importance - low) / (high - low).clamp_min(1e-12)
+        maps[:] = [ALPHA * maps[0] + (1 - ALPHA) * importance] if maps else [importance]
 
     hooks = [layer.register_forward_hook(look) for layer in layers]
     try:
@@ -107,4 +107,6 @@ def _captum(model: torch.nn.Module, layers: Sequence[torch.nn.Module], inputs: t
     classes = model(inputs).argmax(dim=1)
     maps = [LayerGradCam(model, layer).attribute(inputs, classes, relu_attributions=True) for layer in layers]
     size = inputs.shape[2:]
-    return torch.stack([torch.nn.functional.interpolate(map, size, mode="bilinear") for map in maps]).mean(dim=0)
+    return torch.stack(
+        [torch.nn.functional.interpolate(importance, size, mode="bilinear") for importance in maps]
+    ).mean(dim=0)

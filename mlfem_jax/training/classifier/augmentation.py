@@ -21,12 +21,12 @@ class Augmentation:
     Attributes:
         area: smallest share of the photograph's area that a crop keeps; 1 keeps all of it.
         flips: mirror half of the photographs left to right.
-        colour: by how much brightness, contrast and saturation are each multiplied: from 1 - colour to 1 + colour.
+        color: by how much brightness, contrast and saturation are each multiplied: from 1 - color to 1 + color.
     """
 
     area: float = 0.35
     flips: bool = True
-    colour: float = 0.2
+    color: float = 0.2
 
     def __post_init__(self) -> None:
         """Checks the numbers.
@@ -34,25 +34,25 @@ class Augmentation:
         Raises:
             ValueError: names the field.
         """
-        if not 0 < self.area <= 1 or not 0 <= self.colour < 1:
-            raise ValueError(f"area: expected a share in (0, 1], colour: in [0, 1), got {self.area}, {self.colour}")
+        if not 0 < self.area <= 1 or not 0 <= self.color < 1:
+            raise ValueError(f"area and color: expected shares in (0, 1] and [0, 1), got {self.area} and {self.color}")
 
 
-NO_AUGMENTATION = Augmentation(area=1.0, flips=False, colour=0.0)
+NO_AUGMENTATION = Augmentation(area=1.0, flips=False, color=0.0)
 
 
 def augment(key: Key[Array, ""], photo: Photo, shape: tuple[int, int], augmentation: Augmentation) -> Crop:
-    """The photograph cropped and resized to `shape`, mirrored or not, its colours changed.
+    """The photograph cropped and resized to `shape`, mirrored or not, its colors changed.
 
     Example:
         >>> augment(jax.random.key(0), jnp.zeros((8, 8, 3)), (4, 4), Augmentation()).shape
         (4, 4, 3)
     """
-    for_crop, for_flip, for_colour = jax.random.split(key, 3)
+    for_crop, for_flip, for_color = jax.random.split(key, 3)
     crop = random_crop(for_crop, photo, shape, area=augmentation.area)
     if augmentation.flips:
         crop = random_flip(for_flip, crop)
-    return random_colour(for_colour, crop, strength=augmentation.colour) if augmentation.colour else crop
+    return random_color(for_color, crop, strength=augmentation.color) if augmentation.color else crop
 
 
 def random_crop(key: Key[Array, ""], photo: Photo, shape: tuple[int, int], *, area: float) -> Crop:
@@ -87,8 +87,8 @@ def random_flip(key: Key[Array, ""], photo: Photo) -> Photo:
     return jnp.where(jax.random.bernoulli(key), photo[:, ::-1], photo)
 
 
-def random_colour(key: Key[Array, ""], photo: Photo, *, strength: float) -> Photo:
-    """Brightness, contrast (around the mean grey) and saturation (around each pixel's grey), multiplied in that order.
+def random_color(key: Key[Array, ""], photo: Photo, *, strength: float) -> Photo:
+    """Brightness, contrast (around the mean gray) and saturation (around each pixel's gray), multiplied in that order.
 
     Args:
         key: random.
@@ -100,12 +100,12 @@ def random_colour(key: Key[Array, ""], photo: Photo, *, strength: float) -> Phot
     """
     brightness, contrast, saturation = jax.random.uniform(key, (3,), minval=1 - strength, maxval=1 + strength)
     photo = photo * brightness
-    mean = _grey(photo).mean()
+    mean = _gray(photo).mean()
     photo = (photo - mean) * contrast + mean
-    grey = _grey(photo)
-    return jnp.clip((photo - grey) * saturation + grey, 0.0, 1.0)
+    gray = _gray(photo)
+    return jnp.clip((photo - gray) * saturation + gray, 0.0, 1.0)
 
 
-def _grey(photo: Photo) -> Float[Array, "H W 1"]:
+def _gray(photo: Photo) -> Float[Array, "H W 1"]:
     """Luma of ITU-R BT.601."""
     return (photo * jnp.array([0.299, 0.587, 0.114])[None, None]).sum(axis=2, keepdims=True)

@@ -29,7 +29,7 @@ class Recipe:
         label_smoothing: share of the target that is spread evenly: over the classes (softmax), over present and absent
             (sigmoid).
         accumulate: parts that a batch is computed in, one after the other, to save memory. Their gradients are
-            averaged; batch norm normalises each part by its own statistics, and moves the running ones for each.
+            averaged; batch norm normalizes each part by its own statistics, and moves the running ones for each.
         freeze: train the head alone; batch norm uses its running statistics and leaves them.
         norm_momentum: weight of a batch in batch norm's running statistics. Default: the architecture's own.
         dtype: of the forward and backward pass; parameters, statistics and the loss are float32.
@@ -58,9 +58,9 @@ class Recipe:
             ValueError: names the field.
         """
         if min(self.epochs, self.batch_size, self.accumulate) < 1 or not self.learning_rate > 0:
-            raise ValueError(f"epochs, batch_size, accumulate and learning_rate must be above 0, got {self}")
+            raise ValueError(f"epochs, batch_size, accumulate and learning_rate: expected numbers above 0, got {self}")
         if min(self.weight_decay, self.clip) < 0:
-            raise ValueError(f"weight_decay and clip must not be below 0, got {self.weight_decay} and {self.clip}")
+            raise ValueError(f"weight_decay and clip: expected at least 0, got {self.weight_decay} and {self.clip}")
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate: expected a divisor of {self.batch_size}, got {self.accumulate}")
         if not 0 <= self.warmup < 1 or not 0 <= self.label_smoothing < 1:
@@ -85,7 +85,7 @@ def choose_loss(labels: Sequence[tuple[int, ...]]) -> Loss:
         ('softmax', 'sigmoid')
     """
     if not any(labels):
-        raise ValueError("labels: expected some images with labels, found none: there is nothing to learn")
+        raise ValueError("labels: expected some images with labels, got none; there is nothing to learn")
     return "softmax" if max(map(len, labels)) == 1 else "sigmoid"
 
 

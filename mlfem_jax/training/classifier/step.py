@@ -33,7 +33,7 @@ def batch_fields(batch: ReaderBatch) -> dict[str, np.ndarray]:
         `images`, `labels`, `mask`; and `numbers` (N,), a hash of each image's id, from which its augmentation is drawn,
         so that it does not matter which process or device gets the image.
     """
-    numbers = np.array([zlib.crc32(str(id).encode()) for id in batch.ids], np.uint32)
+    numbers = np.array([zlib.crc32(str(image_id).encode()) for image_id in batch.ids], np.uint32)
     return {"images": batch.images, "labels": batch.labels, "mask": batch.mask, "numbers": numbers}
 
 
@@ -82,7 +82,7 @@ def make_scores(
     """The jitted evaluation: (state, batch) to probabilities, losses, labels and mask of all processes' examples.
 
     Args:
-        classifier: the network, which normalises by its running statistics.
+        classifier: the network, which normalizes by its running statistics.
         recipe: for the dtype.
         loss: from `choose_loss`; probabilities are the softmax, or the sigmoid of each class.
         on_each: sharding of the result: every device, and so every process, gets all.

@@ -67,7 +67,7 @@ class Data:
         loss: that fits them.
         parts: positions of "train" and "validation".
         max_fixations: of an image.
-        unlabelled: number of images that are left out.
+        unlabeled: number of images that are left out.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Data:
     loss: Loss
     parts: Mapping[str, np.ndarray]
     max_fixations: int
-    unlabelled: int
+    unlabeled: int
 
 
 def train_classifier(config: Annotated[Config, tyro.conf.arg(name="")]) -> None:
@@ -110,25 +110,25 @@ def open_data(config: Config) -> Data:
     names = tuple(info.metadata["class_names"])
     if len(names) < 2:
         raise ValueError(f"{config.directory}: expected at least 2 classes to tell apart, got {', '.join(names) or 0}")
-    labelled = np.array([len(labels) > 0 for labels in index.labels])
+    labeled = np.array([len(labels) > 0 for labels in index.labels])
     loss = config.loss or choose_loss(index.labels)
     if loss == "softmax" and max(map(len, index.labels)) > 1:
         raise ValueError("loss: expected 'sigmoid', some images have several classes, got 'softmax'")
-    parts = training_parts(config, index.ids, labelled)
+    parts = training_parts(config, index.ids, labeled)
     learned = {names[label] for position in parts["train"] for label in index.labels[position]}
     if len(learned) < 2:
         raise ValueError(
             f"{config.directory}: expected at least 2 classes among the images that train, got {', '.join(learned)}"
         )
-    return Data(info.full_name, source, names, loss, parts, index.max_fixations, int((~labelled).sum()))
+    return Data(info.full_name, source, names, loss, parts, index.max_fixations, int((~labeled).sum()))
 
 
 def read(config: Config, data: Data, part: str, shape: tuple[int, int], **options: Any) -> Any:
     """Batches of a part of the data set, see `batch_fields`."""
-    format = ExampleFormat(shape, data.max_fixations, rule=config.rule, classes=len(data.class_names))
+    example_format = ExampleFormat(shape, data.max_fixations, rule=config.rule, classes=len(data.class_names))
     reading = read_batches(
         data.source,
-        format,
+        example_format,
         positions=data.parts[part],
         workers=config.workers,
         in_memory=config.in_memory,
@@ -182,7 +182,7 @@ def write(config: Config, data: Data, classifier: Classifier, state: TrainState,
     )
     plot_curves(config.out)
     images = ", ".join(f"{len(positions)} {name}" for name, positions in data.parts.items())
-    left = f", {data.unlabelled} without a label left out" if data.unlabelled else ""
+    left = f", {data.unlabeled} without a label left out" if data.unlabeled else ""
     Console().print(f"{config.out}: step {best['step']}, {shown_scores(found)} (images: {images}{left})")
 
 

@@ -32,7 +32,7 @@ _MAPS = 2  # to be raised when `map_stack` gives other maps, so that none of an 
 def cached_maps(
     backbone: Backbone,
     source: Source,
-    format: ExampleFormat,
+    example_format: ExampleFormat,
     recipe: MapRecipe,
     folder: str | Path,
     *,
@@ -47,7 +47,7 @@ def cached_maps(
     Args:
         backbone: the frozen network.
         source: records.
-        format: the frame that the photographs are resized into.
+        example_format: the frame that the photographs are resized into.
         recipe: which maps.
         folder: where files are kept, one for each backbone (its weights included), recipe and data set.
         batch_size: images in a forward pass, over all devices of this process; "auto" is what fits their memory.
@@ -60,13 +60,13 @@ def cached_maps(
         ValueError: a batch size below 1.
         MemoryError: the memory of a device does not suffice for a batch.
     """
-    path = Path(folder) / f"maps_{_fingerprint(backbone, source, format, recipe)}.npy"
+    path = Path(folder) / f"maps_{_fingerprint(backbone, source, example_format, recipe)}.npy"
     if is_first() and not path.exists():
-        shape = (len(source), recipe.channels, *recipe.size(format.shape))
+        shape = (len(source), recipe.channels, *recipe.size(example_format.shape))
         with replacing(path) as file:
             header = {"descr": "<f2", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
-            for mask, maps in _map_batches(backbone, source, format, recipe, batch_size):
+            for mask, maps in _map_batches(backbone, source, example_format, recipe, batch_size):
                 file.write(np.asarray(maps)[: len(mask)][mask].astype("<f2").tobytes())
                 on_batch(int(mask.sum()))
     while not path.exists():
@@ -75,24 +75,24 @@ def cached_maps(
 
 
 def _map_batches(
-    backbone: Backbone, source: Source, format: ExampleFormat, recipe: MapRecipe, batch_size: BatchSize
+    backbone: Backbone, source: Source, example_format: ExampleFormat, recipe: MapRecipe, batch_size: BatchSize
 ) -> Iterator[tuple[Bool[np.ndarray, " N"], Float[jax.Array, "M C h w"]]]:
     """(which images are real, their maps, padded to what the devices divide) of batch after batch."""
     devices = chosen_devices(None)
     program = Program(image_maps, replicate(backbone, devices), recipe, devices)
-    example = jax.ShapeDtypeStruct((1, *format.shape, 3), np.uint8)
+    example = jax.ShapeDtypeStruct((1, *example_format.shape, 3), np.uint8)
     size = images_in_batch(program, example, batch_size, most=len(source))
-    batches = read_batches(source, format, batch_size=size, process_index=0, process_count=1)
+    batches = read_batches(source, example_format, batch_size=size, process_index=0, process_count=1)
     return run_batches(program, ((batch.mask, batch.images) for batch in batches))
 
 
-def map_example(record: Any, maps: np.ndarray | None, format: ExampleFormat, sigma_px: float) -> Example:
+def map_example(record: Any, maps: np.ndarray | None, example_format: ExampleFormat, sigma_px: float) -> Example:
     """One example of the fusion's training: maps, or the photograph where there are none, and fixations.
 
     Args:
         record: of a prepared data set.
         maps: (C, h, w) from `cached_maps`; None leaves it to the training step to compute them from `images`.
-        format: the frame.
+        example_format: the frame.
         sigma_px: of the GFDM, in pixels of the photograph.
 
     Returns:
@@ -100,21 +100,27 @@ def map_example(record: Any, maps: np.ndarray | None, format: ExampleFormat, sig
         in pixels of the frame.
     """
     shape = int(record["size"][0]), int(record["size"][1])
-    box = fit(shape, format.shape, rule=format.rule)
-    count, padded = len(record["fixations"]), np.zeros((format.max_fixations, 2), np.float32)
+    box = fit(shape, example_format.shape, rule=example_format.rule)
+    count, padded = len(record["fixations"]), np.zeros((example_format.max_fixations, 2), np.float32)
     padded[:count] = move_fixations(record["fixations"], shape, box)
-    images = {"images": make_example(record, format)["images"]} if maps is None else {"maps": maps.astype(np.float32)}
+    images = (
+        {"images": make_example(record, example_format)["images"]}
+        if maps is None
+        else {"maps": maps.astype(np.float32)}
+    )
     return images | {
         "fixations": padded,
-        "fixation_mask": np.arange(format.max_fixations) < count,
+        "fixation_mask": np.arange(example_format.max_fixations) < count,
         "sigma_px": scale_sigma(sigma_px, shape, box),
     }
 
 
-def _fingerprint(backbone: Backbone, source: Source, format: ExampleFormat, recipe: MapRecipe) -> str:
+def _fingerprint(backbone: Backbone, source: Source, example_format: ExampleFormat, recipe: MapRecipe) -> str:
     """Of everything that the maps depend on: the network with its weights, the photographs, and how both are used."""
     digest = hashlib.sha256(
-        json.dumps([_MAPS, backbone.name, format.shape, format.rule, dataclasses.astuple(recipe)]).encode()
+        json.dumps(
+            [_MAPS, backbone.name, example_format.shape, example_format.rule, dataclasses.astuple(recipe)]
+        ).encode()
     )
     for leaf in jax.tree.leaves(backbone.params):
         digest.update(np.asarray(leaf).tobytes())

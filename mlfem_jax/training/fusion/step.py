@@ -51,7 +51,8 @@ class Recipe:
         """
         if min(self.epochs, self.batch_size) < 1 or not self.learning_rate > 0 or self.weight_decay < 0:
             raise ValueError(
-                f"epochs, batch_size and learning_rate must be above 0, weight_decay not below, got {self}"
+                "epochs, batch_size, learning_rate and weight_decay: expected numbers above 0, the last at least 0, "
+                f"got {self}"
             )
         if not 0 <= self.averaging < 1:
             raise ValueError(f"averaging: expected a decay in [0, 1), got {self.averaging}")
@@ -166,6 +167,6 @@ def gfdms(batch: Batch, shape: tuple[int, int]) -> Float[Array, "N H W"]:
     return gaze_densities(batch["fixations"], shape, sigma_px=batch["sigma_px"], mask=batch["fixation_mask"])
 
 
-def score_maps(map: Float[Array, "H W"], gfdm: Float[Array, "H W"]) -> dict[str, Array]:
+def score_maps(importance: Float[Array, "H W"], gfdm: Float[Array, "H W"]) -> dict[str, Array]:
     """PCC and SIM of one map."""
-    return {"pcc": pcc(map, gfdm), "sim": similarity(map, gfdm)}
+    return {"pcc": pcc(importance, gfdm), "sim": similarity(importance, gfdm)}

@@ -130,7 +130,7 @@ def open_data(config: Config, backbone: Backbone) -> Data:
     source = open_dataset(config.directory, config.split)
     index = scan(source)
     sigma_px = config.sigma_px or source.dataset_info.metadata["sigma_px"]
-    format = ExampleFormat(backbone.input_size, max_fixations=index.max_fixations)
+    example_format = ExampleFormat(backbone.input_size, max_fixations=index.max_fixations)
     net, maps = fusion_shape(config, backbone.layers)
     parts = training_parts(config, index.ids)
     stacks, inputs = None, functools.partial(computed_inputs, backbone, maps)
@@ -139,13 +139,13 @@ def open_data(config: Config, backbone: Backbone) -> Data:
         with training_progress() as bar:
             row = bar.add_task("importance maps", total=len(source), shown="")
             on_batch = functools.partial(bar.advance, row)
-            stacks = cached_maps(backbone, source, format, maps, folder, on_batch=on_batch)
+            stacks = cached_maps(backbone, source, example_format, maps, folder, on_batch=on_batch)
             bar.update(row, completed=len(source))
 
     def example(position: int) -> dict[str, np.ndarray]:
-        return map_example(source[position], None if stacks is None else stacks[position], format, sigma_px)
+        return map_example(source[position], None if stacks is None else stacks[position], example_format, sigma_px)
 
-    return Data(source.dataset_info.full_name, net, maps, format.shape, example, inputs, parts)
+    return Data(source.dataset_info.full_name, net, maps, example_format.shape, example, inputs, parts)
 
 
 def prepare(config: Config, data: Data) -> Task:

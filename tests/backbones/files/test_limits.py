@@ -305,9 +305,9 @@ def test_a_slice_of_the_campaign(tmp_path):
     """`make campaigns` tries thousands, in processes with limits."""
     made = weights.seeds(tmp_path / "seeds", tmp_path / "ran")
     found = Counter()
-    for format, sources in made.items():
-        for number in range(4 if format == "h5" else 20):
-            mutant = weights.make_mutant(sources, format, number, tmp_path / f"{format}{number}")
+    for kind, sources in made.items():
+        for number in range(4 if kind == "h5" else 20):
+            mutant = weights.make_mutant(sources, kind, number, tmp_path / f"{kind}{number}")
             found[weights.outcome(mutant)] += 1
     assert found.total() == 104 and found.keys() == {"read", "refused"}
     assert not (tmp_path / "ran").exists()

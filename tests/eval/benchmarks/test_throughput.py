@@ -21,9 +21,9 @@ def test_rows_of_both_sizes():
     assert list(table) == [(size, work) for size in ((8, 8), (6, 10)) for work in works]
     assert all(row["ratio"] == row["images_per_s"] / table[row["size"], "bare forward"]["images_per_s"] for row in rows)
     assert all((row["compilations"] >= 1, row["compilations_later"]) == (True, 0) for row in rows)
-    bytes = {work: table[(8, 8), work]["bytes_per_image"] for work in works}
+    bytes_per_image = {work: table[(8, 8), work]["bytes_per_image"] for work in works}
     # 3 logits; one map; two layers; the predicted class, its probability, two scores, and two bytes of flags.
-    assert list(bytes.values()) == [3 * 4, 8 * 8 * 4, 2 * 8 * 8 * 4, 4 + 4 + 2 * 4 + 2]
+    assert list(bytes_per_image.values()) == [3 * 4, 8 * 8 * 4, 2 * 8 * 8 * 4, 4 + 4 + 2 * 4 + 2]
 
 
 def test_the_median_and_the_first_call():

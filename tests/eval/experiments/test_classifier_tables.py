@@ -24,17 +24,17 @@ def test_seeds_are_averaged_and_the_majority_is_correct():
     found = over_seeds(runs)
     assert found.correct.tolist() == [True, True, False, False]
     np.testing.assert_allclose(found.scores["pcc"][:, 0], [0.3, 0.5, 0.4, 0.7])
-    with pytest.raises(ValueError, match="the same images in the same order"):
+    with pytest.raises(ValueError, match="runs: expected the same images in the same order, got 1 of 2"):
         over_seeds([HELD, dataclasses.replace(HELD, ids=tuple("abdc"))])
 
 
 def test_contrasts_count_images_and_lose_from_the_first_to_the_last():
     wrong = (~HELD.correct).astype(int)
-    fem, centre = contrasts("0", HELD.scores, ("fem", "centre"), wrong, ["correct", "wrong"], resamples=99)
+    fem, center = contrasts("0", HELD.scores, ("fem", "center"), wrong, ["correct", "wrong"], resamples=99)
     assert [group.summary.count for group in fem.groups] == [3, 1]
-    assert [group.summary.count for group in centre.groups] == [2, 1]  # one is undefined
+    assert [group.summary.count for group in center.groups] == [2, 1]  # one is undefined
     assert fem.groups[0].summary.mean == pytest.approx(0.3) and fem.loss == pytest.approx(1 / 3)
-    assert fem.p_holm == min(1.0, 2 * min(fem.p, centre.p)) or fem.p > centre.p
+    assert fem.p_holm == min(1.0, 2 * min(fem.p, center.p)) or fem.p > center.p
 
 
 def test_mann_whitney_by_counting_orders():
@@ -44,7 +44,7 @@ def test_mann_whitney_by_counting_orders():
 
 
 def test_results_are_written_with_the_numbers_of_images(tmp_path):
-    text = write_results(tmp_path, {"0": HELD}, ("few", "many"), ("fem", "centre"), resamples=99)
+    text = write_results(tmp_path, {"0": HELD}, ("few", "many"), ("fem", "center"), resamples=99)
     assert "| 0 | 4 | 0.750 | 1.000 |" in text and "| many | 1 | 1 |" in text
     assert "| method | 1 | 5 | 9 | 30 |" in text
     assert (tmp_path / "results.md").read_text() == text + "\n"
