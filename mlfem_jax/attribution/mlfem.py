@@ -2,6 +2,7 @@
 
 import functools
 from collections import OrderedDict
+from collections.abc import Iterable
 
 import jax
 from jaxtyping import Array, Float
@@ -12,16 +13,28 @@ from mlfem_jax.fusion import ALPHA, fuse
 from mlfem_jax.importance import importance_map, layer_maps
 
 
-def layer_stacks(forward: Forward, *, layers: tuple[str, ...] | None = None, k: float = 2.0) -> Float[Array, "N L H W"]:
-    """The FEM importance maps of the layers of each image, at the size of the network's input."""
-    size = forward.size
-    return jax.vmap(lambda example: layer_maps(example, size, k=k))(_chosen(forward, layers))
+def layer_stacks(
+    forward: Forward, *, layers: tuple[str, ...] | None = None, k: float = 2.0, sign: str | None = None
+) -> Float[Array, "N L H W"]:
+    """The FEM importance maps of the layers of each image, at the size of the network's input.
+
+    Args:
+        forward: the batch.
+        layers: names; None is all of them.
+        k: see `mlfem_jax.fem`.
+        sign: see `mlfem_jax.fem`; None is each layer's own, which the backbone names.
+    """
+    size, chosen = forward.size, _chosen(forward, layers)
+    signs = _signs(forward, chosen, sign)
+    return jax.vmap(lambda example: layer_maps(example, size, k=k, sign=signs))(chosen)
 
 
-def fem_maps(forward: Forward, *, layers: tuple[str, ...] | None = None, k: float = 2.0) -> Float[Array, "N H W"]:
+def fem_maps(
+    forward: Forward, *, layers: tuple[str, ...] | None = None, k: float = 2.0, sign: str | None = None
+) -> Float[Array, "N H W"]:
     """FEM of the last layer, or of the last of `layers`. Source: the paper, section 2.1."""
     last = (layers or tuple(forward.activations))[-1]
-    return layer_stacks(forward, layers=(last,), k=k)[:, 0]
+    return layer_stacks(forward, layers=(last,), k=k, sign=sign)[:, 0]
 
 
 def fused_maps(
@@ -30,18 +43,25 @@ def fused_maps(
     operator: str,
     layers: tuple[str, ...] | None = None,
     k: float = 2.0,
+    sign: str | None = None,
     alpha: float = ALPHA,
     normalize: str = "end",
 ) -> Float[Array, "N H W"]:
     """MLFEM: the FEM maps of all `layers` fused by `operator`. Source: the paper, sections 2.2 and 2.3."""
-    size = forward.size
+    size, chosen = forward.size, _chosen(forward, layers)
+    signs = _signs(forward, chosen, sign)
 
     def fused(example):
         # A list, not a stack: XLA then takes in layer after layer, and writes no full-size map but the fused one.
-        maps = [importance_map(activation, size, k=k) for activation in example.values()]
+        pairs = zip(example.values(), signs, strict=True)
+        maps = [importance_map(activation, size, k=k, sign=sign) for activation, sign in pairs]
         return fuse(maps, operator=operator, alpha=alpha, normalize=normalize)
 
-    return jax.vmap(fused)(_chosen(forward, layers))
+    return jax.vmap(fused)(chosen)
+
+
+def _signs(forward: Forward, layers: Iterable[str], sign: str | None) -> tuple[str, ...]:
+    return tuple(forward.backbone.sign(layer) if sign is None else sign for layer in layers)
 
 
 def _chosen(forward: Forward, layers: tuple[str, ...] | None) -> Activations:

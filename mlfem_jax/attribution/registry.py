@@ -60,7 +60,7 @@ def accepted_options(name: str) -> tuple[str, ...]:
 
     Example:
         >>> accepted_options("fem")
-        ('layers', 'k')
+        ('layers', 'k', 'sign')
     """
     if name not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {name!r}")

@@ -31,6 +31,7 @@ def from_function(
     input_size: tuple[int, int],
     preprocess: Preprocess = imagenet_preprocess,
     labels: Sequence[str] = (),
+    signs: str | Sequence[str] = (),
     name: str = "custom",
 ) -> Backbone:
     """A backbone from any JAX function that returns logits and named activations.
@@ -46,6 +47,8 @@ def from_function(
         preprocess: (N, H, W, 3) uint8 or float in [0, 1] to what `apply` takes; the default standardises by
             ImageNet's mean and standard deviation.
         labels: class names in the order of the logits.
+        signs: what FEM does with activations below zero, see `mlfem_jax.fem`: one for all layers, or one for each.
+            Not given: FEM takes them as they are, and `explain` warns where there are some.
         name: for people.
 
     Returns:
@@ -82,7 +85,8 @@ def from_function(
             raise ValueError(f"apply: expected the activation {layer!r} to be (N, h, w, C), got {shape}")
     if labels and len(labels) != logits.shape[1]:
         raise ValueError(f"labels: expected {logits.shape[1]} names, one for each logit, got {len(labels)}")
-    return Backbone(name, ordered, params, preprocess, tuple(activations), input_size, tuple(labels))
+    signs = (signs,) * len(activations) if isinstance(signs, str) else tuple(signs)
+    return Backbone(name, ordered, params, preprocess, tuple(activations), input_size, tuple(labels), signs)
 
 
 def from_nnx(

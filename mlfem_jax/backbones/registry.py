@@ -240,6 +240,7 @@ def _backbone(
         layers=tuple(activations),
         input_size=architecture.input_size,
         labels=labels,
+        signs=("as_is",) * len(activations),  # all of them follow a ReLU
     )
 
 

@@ -14,6 +14,7 @@ from mlfem_jax import attribution
 from mlfem_jax.attribution import METHODS, Target, class_targets
 from mlfem_jax.backbones import Backbone, Forward, Layers, select_layers
 from mlfem_jax.engine.images import Image, Images
+from mlfem_jax.engine.signs import warning_of_signs
 from mlfem_jax.engine.stream import BatchSize, map_images
 from mlfem_jax.parallel import chosen_devices
 from mlfem_jax.photos import place_map
@@ -64,6 +65,10 @@ def explain(
         differ. For an iterator, an iterator of (H_i, W_i), lazy. A blank map (all zeros) means that the method found no
         difference between positions, or that the network's activations were not finite.
 
+    Warns:
+        UserWarning: FEM saw activations below zero in the first batch, and neither the backbone nor `sign` says what
+            that should mean; it names the layers.
+
     Raises:
         ValueError: an unknown method, option, layer or class; images of another shape, dtype or range, by number; no
             images.
@@ -84,13 +89,14 @@ def explain(
     run = functools.partial(
         map_images,
         backbone,
-        function=bound,
         targets=class_targets(backbone, target, None if isinstance(images, Iterator) else len(images)),
         batch_size=batch_size,
         dtype=dtype,
         resize=resize,
         devices=devices,
     )
+    seen = options.get("layers") or backbone.layers
+    run = warning_of_signs(backbone, bound, run, seen[-1:] if method == "fem" else seen)
     if output not in ("input", "photo"):
         raise ValueError(f"output: expected 'input' or 'photo', got {output!r}")
     first = chosen_devices(devices)[0]

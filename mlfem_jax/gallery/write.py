@@ -194,11 +194,17 @@ class _Look:
             maps[self.chosen.name] = self.chosen(forward)
             maps.move_to_end(self.chosen.name, last=False)
         # The layers' maps keep their own resolution: it is all there is, and little to bring to the host.
-        layer_map = jax.vmap(lambda activation: normalize(fem(activation, k=self.k)))
+
+        def layer_map(name: str) -> jax.Array:
+            sign = forward.backbone.sign(name)
+            return jax.vmap(lambda activation: normalize(fem(activation, k=self.k, sign=sign)))(
+                forward.activations[name]
+            )
+
         return {
             "top": jax.lax.top_k(probabilities, min(5, probabilities.shape[-1])),
             "maps": maps,
-            "layers": OrderedDict((name, layer_map(forward.activations[name])) for name in self.layers),
+            "layers": OrderedDict((name, layer_map(name)) for name in self.layers),
         }
 
 
