@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
-
 SIGNS = ("as_is", "relu", "two_sided")
 """What FEM does with activations below zero, see `fem`."""
 

