@@ -1,3 +1,11 @@
+from .attention import (
+    attention_gradients as attention_gradients,
+    chefer as chefer,
+    layer_attentions as layer_attentions,
+    legrad as legrad,
+    rfem as rfem,
+    rollout as rollout,
+)
 from .base import Entry as Entry, take_sign as take_sign, to_maps as to_maps
 from .cam import (
     eigen_cam as eigen_cam,

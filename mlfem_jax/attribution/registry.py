@@ -10,7 +10,16 @@ from collections.abc import Hashable
 
 from jaxtyping import Array, Float
 
-from mlfem_jax.attribution import cam, gradient, learned as net, lrp, mlfem as multilayer, perturbation, reference
+from mlfem_jax.attribution import (
+    attention,
+    cam,
+    gradient,
+    learned as net,
+    lrp,
+    mlfem as multilayer,
+    perturbation,
+    reference,
+)
 from mlfem_jax.attribution.base import Entry
 from mlfem_jax.backbones import Forward
 
@@ -18,6 +27,7 @@ FAMILIES: dict[str, dict[str, Entry]] = {
     "FEM and MLFEM": multilayer.METHODS | net.METHODS,
     "Class activation maps": cam.METHODS,
     "Gradients and relevance": gradient.METHODS | lrp.METHODS,
+    "Attention": attention.METHODS,
     "Perturbations": perturbation.METHODS,
     "References": reference.METHODS,
 }

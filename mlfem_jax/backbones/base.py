@@ -41,8 +41,8 @@ class Backbone:
         labels: class names in the order of the logits; empty where they are not known.
         signs: what FEM does with activations below zero, see `mlfem_jax.fem`: one for each layer. Empty: nobody chose,
             FEM takes them as they are, and `explain` warns where there are some.
-        attentions: names of the attention softmaxes, in order; empty where there are none.
-        prefix: how many tokens stand before those of the patches.
+        attentions: names of the layers' attention softmaxes, one for each layer; empty where there are none.
+        prefix: how many tokens stand before those of the patches, the class token first.
         gradient_layer: the layer that Grad-CAM and its kin see by default; empty: the last one.
         embeds: the outputs are an image's embedding (N, D), not the logits of classes.
     """

@@ -139,7 +139,7 @@ def tower_backbone(name: str, tower: Tower, params: Any, labels: tuple[str, ...]
     reads_cls = config.pool in ("cls", "distilled")
     return Backbone(
         name=name,
-        apply=functools.partial(vit.forward, config),
+        apply=functools.partial(_apply, name, config),
         params=jax.tree.map(jnp.asarray, params),
         preprocess=tower.preprocess,
         layers=config.layers,
@@ -152,6 +152,16 @@ def tower_backbone(name: str, tower: Tower, params: Any, labels: tuple[str, ...]
         gradient_layer=config.layers[-2] if reads_cls and config.depth > 1 else "",
         embeds=embeds,
     )
+
+
+def _apply(name: str, config: ViT, params: Any, inputs: jax.Array, *, rules: Any = None, **hooks: Any) -> Any:
+    """`vit.forward`; it has no exchangeable backward rules."""
+    if rules is not None:
+        raise ValueError(
+            f"the transformer {name!r} has no exchangeable backward rules, which LRP, guided backpropagation and "
+            "DeconvNet need; every other method works"
+        )
+    return vit.forward(config, params, inputs, **hooks)
 
 
 def _read(tower: Tower, name: str, weights: str | Path | None) -> tuple[ViT, Any]:

@@ -47,7 +47,8 @@ def explain(
         method: one of `methods()`.
         layers: which layers the method uses: names, indices, or a slice; None is the method's default.
         target: the class to explain: None, the predicted one; a number, for all images; N numbers, one for each image;
-            (N, K) or (1, K) numbers, several classes, whose scores are summed.
+            (N, K) or (1, K) numbers, several classes, whose scores are summed. "self", of a network that tells no
+            classes, is the image's own embedding, which None stands for there.
         batch_size: images in a forward pass, of all devices together; each device gets the same number, so it is
             rounded up to a multiple of theirs. "auto" is what fits the devices' memory: the largest power of two up to
             256 images a device (32 on a CPU), or all images where they are fewer.

@@ -194,6 +194,8 @@ def _against_gaze(function, maps, gaze, images, forward, plan, methods):
 def _against_model(function, maps, gaze, images, forward, plan, methods):
     """One map after the other: each is a batch of perturbed copies already."""
     del gaze, methods
+    if forward.backbone.embeds:
+        raise ValueError(f"metrics: {forward.backbone.name!r} tells no classes, by which a map could be judged")
     output = "softmax" if plan.task == "single" else "sigmoid"
 
     def score(place):
