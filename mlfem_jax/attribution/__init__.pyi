@@ -32,5 +32,6 @@ from .registry import (
     accepted_options as accepted_options,
     method as method,
     methods as methods,
+    methods_on as methods_on,
 )
 from .target import Target as Target, class_score as class_score, class_targets as class_targets

@@ -21,6 +21,7 @@ from mlfem_jax.importance import importance_map
 
 Attentions = Float[Array, "L h T T"]
 Row = Float[Array, " T"]
+Patches = Float[Array, " P"]
 _HEADS: dict[str, Callable[..., Array]] = {"mean": jnp.mean, "max": jnp.max, "min": jnp.min}
 
 
@@ -111,7 +112,7 @@ def _with_residual(attention: Float[Array, "*h T T"]) -> Float[Array, "*h T T"]:
     return both / both.sum(axis=-1, keepdims=True)
 
 
-def rfem(attentions: Attentions, row: Row, prefix: int, *, k: float = 1.0, sinks: float | None = None) -> Row:
+def rfem(attentions: Attentions, row: Row, prefix: int, *, k: float = 1.0, sinks: float | None = None) -> Patches:
     """FEM on the heads: each head is rolled out by itself and filtered by its mean and deviation over the patches.
 
     Head by head, r = row B_L ... B_1 with B = A + I, each row scaled to sum to 1. The patches with r >= mean + k

@@ -21,7 +21,7 @@ from mlfem_jax.attribution import (
     reference,
 )
 from mlfem_jax.attribution.base import Entry
-from mlfem_jax.backbones import Forward
+from mlfem_jax.backbones import Backbone, Forward
 
 FAMILIES: dict[str, dict[str, Entry]] = {
     "FEM and MLFEM": multilayer.METHODS | net.METHODS,
@@ -45,6 +45,11 @@ def methods() -> tuple[str, ...]:
         ('fem', 'max', 'add')
     """
     return tuple(METHODS)
+
+
+def methods_on(backbone: Backbone) -> tuple[str, ...]:
+    """Names of the methods that a network lends itself to: those that read attention need some."""
+    return tuple(name for name in METHODS if backbone.attentions or name not in attention.METHODS)
 
 
 @dataclasses.dataclass(frozen=True)

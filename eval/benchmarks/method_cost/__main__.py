@@ -28,7 +28,7 @@ from rich.markdown import Markdown
 
 from eval.benchmarks.method_cost.peers import Peer, torch_peers
 from mlfem_jax import explain, load_backbone
-from mlfem_jax.attribution import METHODS, accepted_options, methods
+from mlfem_jax.attribution import METHODS, accepted_options, methods, methods_on
 from mlfem_jax.backbones import Backbone
 from mlfem_jax.files import replacing
 
@@ -78,7 +78,7 @@ def main(config: Config) -> None:
     """Times all methods, prints the table, and writes it."""
     backbone = load_backbone(config.backbone, config.weights)
     peers = torch_peers() if config.compare else {}
-    rows = [measure(backbone, name, peers, config) for name in config.methods or methods()]
+    rows = [measure(backbone, name, peers, config) for name in config.methods or methods_on(backbone)]
     forward = {package: _median([row[package] for row in rows if package in row]) for package in ("forward", "torch")}
     report = {
         "config": dataclasses.asdict(config) | {"out": str(config.out), "markdown": str(config.markdown)},
