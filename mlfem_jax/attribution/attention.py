@@ -108,7 +108,7 @@ def rollout(attentions: Attentions, row: Row, *, heads: str = "mean", discard: f
 
 def _with_residual(attention: Float[Array, "*h T T"]) -> Float[Array, "*h T T"]:
     """A + I, each row scaled to sum to 1."""
-    both = attention + jnp.eye(attention.shape[-1], dtype=attention.dtype)
+    both = attention + jnp.broadcast_to(jnp.eye(attention.shape[-1], dtype=attention.dtype), attention.shape)
     return both / both.sum(axis=-1, keepdims=True)
 
 

@@ -185,6 +185,7 @@ class _Look:
 
     def __call__(self, forward: Forward) -> dict[str, Any]:
         probabilities = jax.nn.softmax(forward.logits.astype(jnp.float32))
+        shown = 0 if forward.backbone.embeds else min(5, probabilities.shape[-1])
         stacks = layer_stacks(forward, layers=self.layers, k=self.k)
         maps = OrderedDict(
             (operator, jax.vmap(functools.partial(fuse, operator=operator, alpha=self.alpha))(stacks))
@@ -202,7 +203,7 @@ class _Look:
             )
 
         return {
-            "top": jax.lax.top_k(probabilities, min(5, probabilities.shape[-1])),
+            "top": jax.lax.top_k(probabilities, shown),
             "maps": maps,
             "layers": OrderedDict((name, layer_map(name)) for name in self.layers),
         }
@@ -233,7 +234,8 @@ def _draw(
     picture = resize_photo(photo, size)
     write_png(out / files.photo, picture)
     write_png(out / files.overlay, overlay(picture, place_map(map, size, rule=rule)))
-    title = f"{shown}\n{top[0][0]} {100 * top[0][1]:.1f} %   ·   {settings}"
+    best = "".join(f"{label} {100 * probability:.1f} %   ·   " for label, probability in top[:1])
+    title = f"{shown}\n{best}{settings}"
     write_png(out / files.sheet, _sheet(photo, result, rule, title))
     with replacing(out / files.map) as file:
         np.save(file, map if map_size == "input" else place_map(map, photo.shape[:2], rule=rule))

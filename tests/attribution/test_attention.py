@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlfem_jax import explain, from_function, map_batches
+import mlfem_jax as mlfem
+from mlfem_jax import from_function, map_batches
 from mlfem_jax.attribution import attention, cam
 from mlfem_jax.attribution.target import class_score
 from mlfem_jax.backbones.forward import Forward
@@ -49,6 +50,11 @@ def forward(backbone, images):
 def softmaxes(seed=0, sharp=2.0):
     scores = np.exp(sharp * np.random.default_rng(seed).standard_normal((L, H, T, T)))
     return (scores / scores.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+def explain(network, photos, **options):
+    """Maps at the photographs' own size, which is not square."""
+    return mlfem.explain(network, photos, resize="native", **options)
 
 
 def first_row():
@@ -233,7 +239,7 @@ def test_an_embedding_explains_itself(images):
 
         return jax.grad(total)(jnp.zeros_like(forward.activations["blocks.1"]))
 
-    found, expected = (np.stack(list(map_batches(embedder, images, f))) for f in (gradient, by_hand))
+    found, expected = (np.stack(list(map_batches(embedder, images, f, resize="native"))) for f in (gradient, by_hand))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="score: the network tells no classes"):
         explain(embedder, images, method="grad_cam", score="probability")
