@@ -195,7 +195,7 @@ def attention_maps(
         heads: "mean": the mean of the heads is the block's map; "channels": the heads are the channels of FEM.
         fuse: operator, see `mlfem_jax.fuse`.
         k: see `mlfem_jax.fem`. None: without FEM's threshold, the attention itself (the mean of the heads).
-        alpha: see `mlfem_jax.fuse`; chosen on training images of OSIE.
+        alpha: see `mlfem_jax.fuse`.
         normalize: see `mlfem_jax.fuse`.
     """
     if heads not in ("mean", "channels"):
