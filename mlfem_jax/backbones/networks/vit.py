@@ -147,8 +147,8 @@ def _block(config: ViT, params: Params, tokens: Tokens, tap: Callable[[Array], A
         return change * params[name][None, None] if config.scaled else change
 
     normed = _layer_norm(params["norm1"], tokens, config.epsilon)
-    qkv = _linear(params["qkv"], normed)
-    tokens = tokens + scaled("scale1", _linear(params["proj"], _attend(*_heads(config, qkv, 3), tap)))
+    query, key, value = _heads(config, _linear(params["qkv"], normed), 3)
+    tokens = tokens + scaled("scale1", _linear(params["proj"], _attend(query, key, value, tap)))
     return tokens + scaled("scale2", _mlp(config, params, _layer_norm(params["norm2"], tokens, config.epsilon)))
 
 
@@ -201,7 +201,8 @@ def _attention_pool(config: ViT, params: Params, tokens: Tokens) -> Float[Array,
     """What one learned query reads of all tokens, and an MLP added to it."""
     probe = jnp.broadcast_to(params["probe"][None], (len(tokens), *params["probe"].shape))
     (query,) = _heads(config, _linear(params["query"], probe), 1)
-    read = _linear(params["proj"], _attend(query, *_heads(config, _linear(params["key_value"], tokens), 2)))
+    key, value = _heads(config, _linear(params["key_value"], tokens), 2)
+    read = _linear(params["proj"], _attend(query, key, value))
     return read + _mlp(config, params, _layer_norm(params["norm"], read, config.epsilon))
 
 
@@ -250,5 +251,6 @@ def _bicubic(length: int, size: int, antialias: bool) -> np.ndarray:
     far = ((distance - 5) * distance + 8) * distance * a - 4 * a
     weight = np.where(distance < 1, near, np.where(distance < 2, far, 0.0))
     matrix = np.zeros((size, length))
-    np.add.at(matrix, (slice(None), np.clip(sample, 0, length - 1)), weight)
+    for taken, share in zip(np.clip(sample, 0, length - 1), weight.T, strict=True):
+        matrix[:, taken] += share
     return matrix / matrix.sum(axis=1, keepdims=True)

@@ -99,8 +99,9 @@ def _joined(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if whole is None:
             joined[name] = array
         elif part == _JOINED[whole][0]:
-            pieces = [arrays.get(f"{module}.{piece}.{rest}") for piece in _JOINED[whole]]
-            if all(piece is not None for piece in pieces):
+            names = [f"{module}.{piece}.{rest}" for piece in _JOINED[whole]]
+            pieces = [arrays[piece] for piece in names if piece in arrays]
+            if len(pieces) == len(names):
                 joined[f"{module}.{whole}.{rest}"] = np.concatenate(pieces)
     return joined
 
@@ -137,7 +138,7 @@ def expected_shapes(config: ViT, arrays: Arrays) -> dict[str, tuple[int, ...]]:
             position embedding is up to it.
     """
     width, patches = config.width, config.grid**2
-    shapes = {"patch_embed.proj.weight": (width, 3, config.patch, config.patch)}
+    shapes: dict[str, tuple[int, ...]] = {"patch_embed.proj.weight": (width, 3, config.patch, config.patch)}
     shapes |= {"patch_embed.proj.bias": (width,)} if "patch_embed.proj.bias" in arrays else {}
     own = {"cls": ("cls_token", 1), "dist": ("dist_token", 1), "registers": ("reg_token", config.registers)}
     shapes |= {own[name][0]: (1, own[name][1], width) for name in config.prefix}
