@@ -23,7 +23,7 @@ from mlfem_jax.report import Config as Report, write_report
 from mlfem_jax.scores import Config as Scores, load, score_records
 
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "color.png", "motorcycle_left.png", "rocket.jpg")
-METHODS = ("grad_cam", "fem", "add", "saliency", "centre", "random")
+METHODS = ("grad_cam", "fem", "add", "saliency", "center", "random")
 
 
 class Colors(nnx.Module):

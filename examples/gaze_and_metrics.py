@@ -20,7 +20,7 @@ from mlfem_jax.plot import write_png
 
 CHELSEA = Path(str(files("skimage") / "data" / "chelsea.png"))
 EYES_AND_NOSE = np.array([[115, 170], [135, 317], [245, 263]])  # (y, x) in pixels
-METHODS = ("add", "net", "centre")
+METHODS = ("add", "net", "center")
 
 
 def gaze_and_metrics(*, sigma_px: float = 24.0, out: Path = Path("out/gaze")) -> None:

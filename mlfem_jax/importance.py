@@ -4,38 +4,51 @@ Every function takes ONE example (no batch axis); batch them with `jax.vmap`. Ac
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
+SIGNS = ("as_is", "relu", "two_sided")
+"""What FEM does with activations below zero, see `fem`."""
 
-def fem(activation: Num[Array, "*S C"], *, k: float | Float[Array, ""] = 2.0) -> Float[Array, "*S"]:
+
+def fem(
+    activation: Num[Array, "*S C"], *, k: float | Float[Array, ""] = 2.0, sign: str = "as_is"
+) -> Float[Array, "*S"]:
     """The raw FEM map: how much the strongest activations of all channels coincide at each position.
 
     In channel i with mean mu_i and standard deviation sigma_i over all positions, the positions with
     f_i >= mu_i + k sigma_i are strong; the map is the sum over channels of mu_i where channel i is strong.
+
+    The paper's features follow a ReLU. Where they do not (tokens of a transformer, the blocks of a ConvNeXt), half of
+    the channels have a negative mean, and each of them votes against the positions where it is strong; `sign` says
+    what to do about that.
 
     Args:
         activation: (*S, C), one, two or three spatial axes and then channels. Any real dtype; the statistics are
             float32 (float64 for float64).
         k: how many standard deviations above its mean makes an activation strong. The paper gives no value; 2 is that
             of every published FEM.
+        sign: "as_is", the formula above; "relu", the formula on max(f_i, 0); "two_sided", strong is
+            |f_i - mu_i| >= k sigma_i, and counts |mu_i|.
 
     Returns:
-        (*S) float32, not normalized, of the scale of the activation; non-negative after a ReLU. A constant channel is
+        (*S) float32, not normalized, of the scale of the activation; non-negative after a ReLU, and for every `sign`
+        but "as_is". A constant channel is
         strong everywhere and adds its value everywhere (min-max takes that out again), so a single position gives the
         sum of its channels; all zeros give zeros. A channel that holds NaN or infinity has no strong positions and
         adds nothing.
 
     Raises:
-        ValueError: the activation has not one to three spatial axes, or has an empty axis; or `k` is NaN or infinite.
+        ValueError: the activation has not one to three spatial axes, or has an empty axis; an unknown sign; or `k` is
+            NaN or infinite.
 
     Source:
         Bourroux et al., Multi-Layered Feature Explanation Method, section 2.1. The standard deviation is the
-        population's (ddof 0), where the paper is silent.
+        population's (ddof 0), where the paper is silent. The other signs are ours.
 
     Example:
         >>> activation = jnp.array([[0.0, 1.0], [0.0, 1.0], [0.0, 1.0], [8.0, 1.0]])
@@ -48,10 +61,17 @@ def fem(activation: Num[Array, "*S C"], *, k: float | Float[Array, ""] = 2.0) ->
         )
     if isinstance(k, int | float) and not math.isfinite(k):
         raise ValueError(f"k: expected a finite number, got {k}")
+    if sign not in SIGNS:
+        raise ValueError(f"sign: expected one of {', '.join(SIGNS)}, got {sign!r}")
     activation = activation.astype(jnp.float64 if activation.dtype == jnp.float64 else jnp.float32)
+    zero = jnp.zeros((), activation.dtype)
+    if sign == "relu":  # minus infinity stays: a channel that is not finite adds nothing
+        activation = jnp.where(jnp.isfinite(activation) & (activation < 0), zero, activation)
     mean, deviation = _statistics(activation)
-    threshold = mean + jnp.asarray(k, activation.dtype) * deviation
-    return jnp.where(activation >= threshold, mean, jnp.zeros((), activation.dtype)).sum(axis=-1)
+    span = jnp.asarray(k, activation.dtype) * deviation
+    if sign == "two_sided":
+        return jnp.where(jnp.abs(activation - mean) >= span, jnp.abs(mean), zero).sum(axis=-1)
+    return jnp.where(activation >= mean + span, mean, zero).sum(axis=-1)
 
 
 def _statistics(activation: Float[Array, "*S C"]) -> tuple[Float[Array, "*one C"], Float[Array, "*one C"]]:
@@ -150,7 +170,11 @@ def normalize(importance: Float[Array, "*S"]) -> Float[Array, "*S"]:
 
 
 def importance_map(
-    activation: Num[Array, "*S C"], shape: tuple[int, ...], *, k: float | Float[Array, ""] = 2.0
+    activation: Num[Array, "*S C"],
+    shape: tuple[int, ...],
+    *,
+    k: float | Float[Array, ""] = 2.0,
+    sign: str = "as_is",
 ) -> Float[Array, "*T"]:
     """The FEM map of one layer at the resolution of the image, in [0, 1]: `fem`, `upsample`, then `normalize`.
 
@@ -158,6 +182,7 @@ def importance_map(
         activation: (*S, C), see `fem`.
         shape: size of the image, one number for each spatial axis.
         k: see `fem`.
+        sign: see `fem`.
 
     Returns:
         `shape` float32 in [0, 1]; all zeros where the layer's map is constant.
@@ -173,11 +198,15 @@ def importance_map(
         >>> importance_map(activation, (4,), k=1.0)
         Array([0., 0., 0., 1.], dtype=float32)
     """
-    return normalize(upsample(fem(activation, k=k), shape))
+    return normalize(upsample(fem(activation, k=k, sign=sign), shape))
 
 
 def layer_maps(
-    activations: Mapping[str, Num[Array, "..."]], shape: tuple[int, ...], *, k: float | Float[Array, ""] = 2.0
+    activations: Mapping[str, Num[Array, "..."]],
+    shape: tuple[int, ...],
+    *,
+    k: float | Float[Array, ""] = 2.0,
+    sign: str | Sequence[str] = "as_is",
 ) -> Float[Array, " L *T"]:
     """The importance maps of several layers as one stack, which `fuse` turns into one map.
 
@@ -186,12 +215,13 @@ def layer_maps(
             `jax.vmap`: JAX sorts the keys of a plain dict there.
         shape: size of the image.
         k: see `fem`.
+        sign: see `fem`; one for all layers, or one for each.
 
     Returns:
         (L, *shape) float32, each map in [0, 1], in the order of `activations`.
 
     Raises:
-        ValueError: `activations` is empty; as `fem` and `upsample`.
+        ValueError: `activations` is empty; another number of signs than of layers; as `fem` and `upsample`.
 
     Source:
         The paper, section 2.2.
@@ -204,4 +234,8 @@ def layer_maps(
     """
     if not activations:
         raise ValueError("activations: expected at least one layer, got an empty dict")
-    return jnp.stack([importance_map(activation, shape, k=k) for activation in activations.values()])
+    signs = [sign] * len(activations) if isinstance(sign, str) else list(sign)
+    if len(signs) != len(activations):
+        raise ValueError(f"sign: expected one, or one for each of {len(activations)} layers, got {len(signs)}")
+    pairs = zip(activations.values(), signs, strict=True)
+    return jnp.stack([importance_map(activation, shape, k=k, sign=sign) for activation, sign in pairs])

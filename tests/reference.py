@@ -6,16 +6,20 @@ import math
 import numpy as np
 
 
-def fem(activation, k):
-    """Section 2.1: one channel, one position at a time, in float64."""
+def fem(activation, k, sign="as_is"):
+    """Section 2.1: one channel, one position at a time, in float64; and what it becomes for signed features."""
     *space, channels = activation.shape
     out = np.zeros(space)
     for channel in range(channels):
         values = [float(activation[(*position, channel)]) for position in np.ndindex(*space)]
+        if sign == "relu":
+            values = [max(value, 0.0) for value in values]
         mean = math.fsum(values) / len(values)
         deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
-        for position in np.ndindex(*space):
-            if activation[(*position, channel)] >= mean + k * deviation:
+        for position, value in zip(np.ndindex(*space), values, strict=True):
+            if sign == "two_sided" and abs(value - mean) >= k * deviation:
+                out[position] += abs(mean)
+            elif sign != "two_sided" and value >= mean + k * deviation:
                 out[position] += mean
     return out
 

@@ -114,14 +114,14 @@ def test_layers_and_fusions_draws_a_panel_for_each(tmp_path, capsys, monkeypatch
 
 
 def test_gaze_and_metrics_prints_what_a_center_prior_earns(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(gaze_and_metrics, "METHODS", ("centre", "edge"))
+    monkeypatch.setattr(gaze_and_metrics, "METHODS", ("center", "edge"))
     monkeypatch.setattr(mlfem, "load_backbone", lambda name: brightness_network(), raising=False)
     gaze_and_metrics.gaze_and_metrics(out=tmp_path)
-    header, centre, edge, last = capsys.readouterr().out.splitlines()
+    header, center, edge, last = capsys.readouterr().out.splitlines()
     assert header.split() == ["PCC", "SIM", "KL", "NSS", "AUC"] and last.endswith(str(tmp_path / "gaze.png"))
-    pcc, sim, kl, nss, auc = map(float, centre.split()[1:])
+    pcc, sim, kl, nss, auc = map(float, center.split()[1:])
     assert 0 < pcc < 1 and 0 < sim < 1 and kl > 0 and nss > 0 and 0.5 < auc < 1  # a face fills the photograph
-    assert edge.split()[0] == "edge" and edge.split()[1:] != centre.split()[1:]
+    assert edge.split()[0] == "edge" and edge.split()[1:] != center.split()[1:]
     photo, gaze = np.split(pixels(tmp_path / "gaze.png"), 4, axis=1)[:2]
     changed = np.abs(gaze - photo).sum(axis=2)
     assert changed[115, 170] > 100 and changed[135, 317] > 100 and changed[245, 263] > 100  # eyes and nose

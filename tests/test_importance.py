@@ -148,3 +148,62 @@ def test_layer_maps_refuse_no_layers():
 def test_batched_by_vmap_equals_one_by_one():
     batch = jnp.asarray(relu_noise(12, (3, 10, 10, 5)))
     np.testing.assert_allclose(jax.vmap(mlfem.fem)(batch), np.stack([mlfem.fem(one) for one in batch]), rtol=1e-6)
+
+
+def test_two_sided_by_hand():
+    # Mean -2, deviation sqrt((4 + 4 + 4 + 36) / 4) = sqrt(12) = 3.46; only -8 lies that far from the mean.
+    activation = jnp.array([[0.0], [0.0], [0.0], [-8.0]])
+    np.testing.assert_array_equal(mlfem.fem(activation, k=1.0, sign="two_sided"), [0, 0, 0, 2])
+    # As it is, strong would be -2 + 3.46 and above, which nothing reaches.
+    np.testing.assert_array_equal(mlfem.fem(activation, k=1.0), [0, 0, 0, 0])
+    np.testing.assert_array_equal(mlfem.fem(-activation, k=1.0, sign="two_sided"), mlfem.fem(-activation, k=1.0))
+
+
+def test_a_channel_of_negative_mean_votes_against_its_strong_positions():
+    # Mean -3, deviation sqrt((1 + 1 + 1 + 9) / 4) = sqrt(3) = 1.73; 0 is strong, and counts -3.
+    activation = jnp.array([[-4.0], [-4.0], [-4.0], [0.0]])
+    np.testing.assert_array_equal(mlfem.fem(activation, k=1.0), [0, 0, 0, -3])
+    np.testing.assert_array_equal(mlfem.fem(activation, k=1.0, sign="two_sided"), [0, 0, 0, 3])
+    np.testing.assert_array_equal(mlfem.fem(activation, k=1.0, sign="relu"), [0, 0, 0, 0])
+
+
+def test_relu_by_hand():
+    # After the ReLU 0, 0, 0, 4: mean 1, deviation sqrt(3); 4 >= 1 + 1.73.
+    activation = jnp.array([[-4.0], [0.0], [-1.0], [4.0]])
+    np.testing.assert_array_equal(mlfem.fem(activation, k=1.0, sign="relu"), [0, 0, 0, 1])
+
+
+@pytest.mark.parametrize("sign", ["as_is", "relu", "two_sided"])
+@pytest.mark.parametrize("k", [-1.0, 0.5, 2.0])
+def test_signs_agree_with_loop(sign, k):
+    activation = np.random.default_rng(10).standard_normal((9, 7, 6)).astype(np.float32) + np.float32(0.3)
+    expected = reference.fem(activation, k, sign)
+    np.testing.assert_allclose(mlfem.fem(jnp.asarray(activation), k=k, sign=sign), expected, rtol=1e-5, atol=1e-6)
+    stack = mlfem.layer_maps({"a": jnp.asarray(activation)}, (9, 7), k=k, sign=sign)
+    np.testing.assert_allclose(stack[0], reference.normalize(expected), atol=1e-5)
+
+
+@pytest.mark.parametrize("sign", ["as_is", "relu", "two_sided"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_signs_add_nothing_of_a_channel_that_is_not_finite(sign, bad):
+    spoiled = np.full((4, 4, 1), bad, np.float32)
+    spoiled[0, 0] = 1
+    np.testing.assert_array_equal(mlfem.fem(jnp.asarray(spoiled), sign=sign), np.zeros((4, 4)))
+
+
+def test_without_values_below_zero_relu_changes_nothing():
+    activation = jnp.asarray(relu_noise(11, (6, 6, 4)))
+    np.testing.assert_array_equal(mlfem.fem(activation, sign="relu"), mlfem.fem(activation))
+
+
+def test_layers_may_differ_in_sign():
+    layers = {"a": jnp.array([[-4.0], [-4.0], [-4.0], [0.0]]), "b": jnp.array([[-4.0], [-4.0], [-4.0], [0.0]])}
+    stack = mlfem.layer_maps(layers, (4,), k=1.0, sign=("as_is", "two_sided"))
+    np.testing.assert_array_equal(stack, [[1, 1, 1, 0], [0, 0, 0, 1]])
+    with pytest.raises(ValueError, match="sign: expected one, or one for each of 2 layers, got 1"):
+        mlfem.layer_maps(layers, (4,), sign=("as_is",))
+
+
+def test_unknown_sign():
+    with pytest.raises(ValueError, match="sign: expected one of as_is, relu, two_sided, got 'both'"):
+        mlfem.fem(jnp.zeros((2, 2)), sign="both")

@@ -1,3 +1,11 @@
+from .attention import (
+    attention_gradients as attention_gradients,
+    chefer as chefer,
+    layer_attentions as layer_attentions,
+    legrad as legrad,
+    rfem as rfem,
+    rollout as rollout,
+)
 from .base import Entry as Entry, take_sign as take_sign, to_maps as to_maps
 from .cam import (
     eigen_cam as eigen_cam,
@@ -24,5 +32,6 @@ from .registry import (
     accepted_options as accepted_options,
     method as method,
     methods as methods,
+    methods_on as methods_on,
 )
 from .target import Target as Target, class_score as class_score, class_targets as class_targets

@@ -1,7 +1,8 @@
 """Class activation maps: the channels of a layer, weighted by what they do for the class.
 
 A is an activation (h, w, C) and G the gradient of the class score with respect to it. Every method lives on a layer,
-by default the last one; given several layers it makes a map of each and fuses them as MLFEM does (`fusion.fuse`).
+by default the last one whose gradient means something; given several layers it makes a map of each and fuses them as
+MLFEM does (`fusion.fuse`).
 """
 
 import functools
@@ -123,14 +124,15 @@ def gradient_cam_maps(
     Args:
         forward: the batch.
         formula: (A, G) to a raw map of one image.
-        layers: names; None is the last one.
+        layers: names; None is the last one whose gradient means something (`Backbone.gradient_layer`).
         fuse: operator that fuses the maps of several layers.
         alpha: see `fusion.fuse`.
         normalize: see `fusion.fuse`.
         score: what is differentiated; the papers take the logit.
         sign: which part of the raw map is shown.
     """
-    layers = layers or tuple(forward.activations)[-1:]
+    last = forward.backbone.gradient_layer
+    layers = layers or ((last,) if last else tuple(forward.activations)[-1:])
     gradients = layer_gradients(forward, layers, score=score)
     raw = [
         jax.vmap(formula)(forward.activations[layer].astype(jnp.float32), gradient.astype(jnp.float32))

@@ -2,6 +2,7 @@
 
 import functools
 from collections import OrderedDict
+from collections.abc import Iterable
 
 import jax
 from jaxtyping import Array, Float
@@ -12,16 +13,28 @@ from mlfem_jax.fusion import ALPHA
 from mlfem_jax.importance import fem, layer_maps
 
 
-def layer_stacks(forward: Forward, *, layers: tuple[str, ...] | None = None, k: float = 2.0) -> Float[Array, "N L H W"]:
-    """The FEM importance maps of the layers of each image, at the size of the network's input."""
-    size = forward.size
-    return jax.vmap(lambda example: layer_maps(example, size, k=k))(_chosen(forward, layers))
+def layer_stacks(
+    forward: Forward, *, layers: tuple[str, ...] | None = None, k: float = 2.0, sign: str | None = None
+) -> Float[Array, "N L H W"]:
+    """The FEM importance maps of the layers of each image, at the size of the network's input.
+
+    Args:
+        forward: the batch.
+        layers: names; None is all of them.
+        k: see `mlfem_jax.fem`.
+        sign: see `mlfem_jax.fem`; None is each layer's own, which the backbone names.
+    """
+    size, chosen = forward.size, _chosen(forward, layers)
+    signs = _signs(forward, chosen, sign)
+    return jax.vmap(lambda example: layer_maps(example, size, k=k, sign=signs))(chosen)
 
 
-def fem_maps(forward: Forward, *, layers: tuple[str, ...] | None = None, k: float = 2.0) -> Float[Array, "N H W"]:
+def fem_maps(
+    forward: Forward, *, layers: tuple[str, ...] | None = None, k: float = 2.0, sign: str | None = None
+) -> Float[Array, "N H W"]:
     """FEM of the last layer, or of the last of `layers`. Source: the paper, section 2.1."""
     last = (layers or tuple(forward.activations))[-1]
-    return layer_stacks(forward, layers=(last,), k=k)[:, 0]
+    return layer_stacks(forward, layers=(last,), k=k, sign=sign)[:, 0]
 
 
 def fused_maps(
@@ -30,12 +43,20 @@ def fused_maps(
     operator: str,
     layers: tuple[str, ...] | None = None,
     k: float = 2.0,
+    sign: str | None = None,
     alpha: float = ALPHA,
     normalize: str = "end",
 ) -> Float[Array, "N H W"]:
     """MLFEM: the FEM maps of all `layers` fused by `operator`. Source: the paper, sections 2.2 and 2.3."""
-    raw = [jax.vmap(functools.partial(fem, k=k))(activation) for activation in _chosen(forward, layers).values()]
+    chosen = _chosen(forward, layers)
+    signs = _signs(forward, chosen, sign)
+    pairs = zip(chosen.values(), signs, strict=True)
+    raw = [jax.vmap(functools.partial(fem, k=k, sign=sign))(activation) for activation, sign in pairs]
     return fuse_layers(raw, forward.size, operator=operator, alpha=alpha, normalize=normalize)
+
+
+def _signs(forward: Forward, layers: Iterable[str], sign: str | None) -> tuple[str, ...]:
+    return tuple(forward.backbone.sign(layer) if sign is None else sign for layer in layers)
 
 
 def _chosen(forward: Forward, layers: tuple[str, ...] | None) -> Activations:

@@ -11,14 +11,24 @@ from collections.abc import Hashable
 
 from jaxtyping import Array, Float
 
-from mlfem_jax.attribution import cam, gradient, learned as net, lrp, mlfem as multilayer, perturbation, reference
+from mlfem_jax.attribution import (
+    attention,
+    cam,
+    gradient,
+    learned as net,
+    lrp,
+    mlfem as multilayer,
+    perturbation,
+    reference,
+)
 from mlfem_jax.attribution.base import Entry
-from mlfem_jax.backbones import Forward
+from mlfem_jax.backbones import Backbone, Forward
 
 FAMILIES: dict[str, dict[str, Entry]] = {
     "FEM and MLFEM": multilayer.METHODS | net.METHODS,
     "Class activation maps": cam.METHODS,
     "Gradients and relevance": gradient.METHODS | lrp.METHODS,
+    "Attention": attention.METHODS,
     "Perturbations": perturbation.METHODS,
     "References": reference.METHODS,
 }
@@ -36,6 +46,11 @@ def methods() -> tuple[str, ...]:
         ('fem', 'max', 'add')
     """
     return tuple(METHODS)
+
+
+def methods_on(backbone: Backbone) -> tuple[str, ...]:
+    """Names of the methods that a network lends itself to: those that read attention need some."""
+    return tuple(name for name in METHODS if backbone.attentions or name not in attention.METHODS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +76,7 @@ def accepted_options(name: str) -> tuple[str, ...]:
 
     Example:
         >>> accepted_options("fem")
-        ('layers', 'k')
+        ('layers', 'k', 'sign')
     """
     if name not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {name!r}")

@@ -10,17 +10,23 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mlfem_jax.backbones import Backbone, Output
 
-Target = int | Sequence[Any] | np.ndarray | Array | None
+Target = int | str | Sequence[Any] | np.ndarray | Array | None
 
 
 def class_score(
-    logits: Float[Array, "N classes"], classes: Int[Array, "N K"], score: str = "logit", output: Output = "softmax"
+    logits: Float[Array, "N classes"],
+    classes: Int[Array, "N K"] | Float[Array, "N classes"],
+    score: str = "logit",
+    output: Output = "softmax",
 ) -> Float[Array, " N"]:
     """What a method explains: the sum over an image's classes of their logits, log-probabilities or probabilities.
 
+    Of a network that tells no classes it is the part of its embedding that lies in a given direction, by default in
+    the embedding's own: its similarity with itself.
+
     Args:
         logits: (N, classes), any floating dtype; computed with in float32.
-        classes: (N, K).
+        classes: (N, K); or (N, D) directions of length 1.
         score: "logit", "log_probability" or "probability".
         output: how logits become probabilities: by the softmax over all classes, or by the sigmoid of each.
 
@@ -32,6 +38,10 @@ def class_score(
         Array([8.], dtype=float32)
     """
     logits = logits.astype(jnp.float32)
+    if jnp.issubdtype(classes.dtype, jnp.floating):
+        if score != "logit":
+            raise ValueError(f"score: the network tells no classes, so there is no {score!r}; expected 'logit'")
+        return (logits * classes).sum(axis=1)
     match score:
         case "logit":
             scores = logits
@@ -77,7 +87,8 @@ def class_targets(backbone: Backbone, target: Target, images: int | None) -> Int
     Args:
         backbone: the network, for the number of its classes.
         target: None, the predicted class; an integer, that class for all images; (N,) integers, one class for each
-            image; (N, K) or (1, K), several classes for each image or for all of them, whose scores are summed.
+            image; (N, K) or (1, K), several classes for each image or for all of them, whose scores are summed. Of a
+            network that tells no classes: None or "self", the image's own embedding.
         images: how many there are; None where that is not known (an iterator).
 
     Raises:
@@ -87,8 +98,10 @@ def class_targets(backbone: Backbone, target: Target, images: int | None) -> Int
         >>> class_targets(load_backbone("resnet18", weights="random"), [3, 5], 2).tolist()
         [[3], [5]]
     """
-    if target is None:
+    if target is None or (backbone.embeds and isinstance(target, str) and target == "self"):
         return None
+    if backbone.embeds:
+        raise ValueError(f"target: {backbone.name!r} tells no classes; expected 'self', got {target!r:.80}")
     found = np.asarray(target)
     if not np.issubdtype(found.dtype, np.integer) or found.ndim > 2 or 0 in found.shape:
         raise ValueError(f"target: expected class numbers (an integer, (N,) or (N, K)), got {target!r:.80}")

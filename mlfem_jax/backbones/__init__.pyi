@@ -10,12 +10,15 @@ from .forward import (
 )
 from .hooks import Affine as Affine, Rules as Rules, Tap as Tap
 from .preprocess import (
+    clip_preprocess as clip_preprocess,
     efficientnet_lite_preprocess as efficientnet_lite_preprocess,
+    half_preprocess as half_preprocess,
     imagenet_preprocess as imagenet_preprocess,
     keras_preprocess as keras_preprocess,
     unit_pixels as unit_pixels,
 )
 from .registry import ARCHITECTURES as ARCHITECTURES, backbone_names as backbone_names, load_backbone as load_backbone
+from .towers import TOWERS as TOWERS
 from .trainable import (
     Classifier as Classifier,
     initial_weights as initial_weights,

@@ -32,6 +32,7 @@ def from_function(
     preprocess: Preprocess = imagenet_preprocess,
     labels: Sequence[str] = (),
     output: Output | None = None,
+    signs: str | Sequence[str] = (),
     name: str = "custom",
 ) -> Backbone:
     """A backbone from any JAX function that returns logits and named activations.
@@ -48,6 +49,8 @@ def from_function(
             ImageNet's mean and standard deviation.
         labels: class names in the order of the logits.
         output: how the logits become probabilities; None is "softmax", and "sigmoid" for a single logit.
+        signs: what FEM does with activations below zero, see `mlfem_jax.fem`: one for all layers, or one for each.
+            Not given: FEM takes them as they are, and `explain` warns where there are some.
         name: for people.
 
     Returns:
@@ -89,7 +92,9 @@ def from_function(
     if labels and len(labels) != logits.shape[1]:
         raise ValueError(f"labels: expected {logits.shape[1]} names, one for each logit, got {len(labels)}")
     output = "sigmoid" if logits.shape[1] == 1 else output or "softmax"
-    return Backbone(name, ordered, params, preprocess, tuple(activations), input_size, tuple(labels), output)
+    signs = (signs,) * len(activations) if isinstance(signs, str) else tuple(signs)
+    layers, names = tuple(activations), tuple(labels)
+    return Backbone(name, ordered, params, preprocess, layers, input_size, names, output, signs)
 
 
 def _check_channels(apply: Apply, params: Any, input_size: tuple[int, int], error: Exception) -> None:

@@ -24,7 +24,8 @@ class Forward:
         inputs: (N, H, W, 3) preprocessed images, in the forward's dtype.
         logits: (N, classes).
         activations: ordered dict of (N, h, w, C), first layer first.
-        targets: (N, K) classes to explain, K of them for each image; None is the predicted one.
+        targets: (N, K) classes to explain, K of them for each image; None is the predicted one, or, of a network that
+            tells no classes, the image's own embedding.
     """
 
     backbone: Backbone
@@ -39,8 +40,11 @@ class Forward:
         return self.inputs.shape[1], self.inputs.shape[2]
 
     @property
-    def classes(self) -> Int[Array, "N K"]:
-        """The classes to explain, predicted where none were given."""
+    def classes(self) -> Int[Array, "N K"] | Float[Array, "N D"]:
+        """The classes to explain, predicted where none were given; or the direction of each image's embedding."""
+        if self.backbone.embeds:
+            embedding = jax.lax.stop_gradient(self.logits.astype(jnp.float32))
+            return embedding / jnp.maximum(jnp.linalg.norm(embedding, axis=1, keepdims=True), 1e-12)
         return self.logits.argmax(axis=1)[:, None] if self.targets is None else self.targets
 
     def run(self, inputs: Float[Array, "N H W 3"], **hooks: Any) -> Float[Array, "N classes"]:

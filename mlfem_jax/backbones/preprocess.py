@@ -13,11 +13,27 @@ def unit_pixels(images: Array | np.ndarray) -> Float[Array, "*N H W 3"]:
     return images.astype(jnp.float32)
 
 
+def _standardized(
+    images: Array | np.ndarray, mean: tuple[float, ...], deviation: tuple[float, ...]
+) -> Float[Array, "N H W 3"]:
+    shape = (1, 1, 1, 3)
+    means, deviations = (jnp.array(values, jnp.float32).reshape(shape) for values in (mean, deviation))
+    return (unit_pixels(images) - means) / deviations
+
+
 def imagenet_preprocess(images: Array | np.ndarray) -> Float[Array, "N H W 3"]:
     """Standardised with the mean and standard deviation of ImageNet's pixels, as torchvision's weights expect."""
-    mean = jnp.array([0.485, 0.456, 0.406], jnp.float32)
-    deviation = jnp.array([0.229, 0.224, 0.225], jnp.float32)
-    return (unit_pixels(images) - mean[None, None, None]) / deviation[None, None, None]
+    return _standardized(images, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def clip_preprocess(images: Array | np.ndarray) -> Float[Array, "N H W 3"]:
+    """Standardised with the mean and standard deviation of the pixels that CLIP was trained on."""
+    return _standardized(images, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+
+
+def half_preprocess(images: Array | np.ndarray) -> Float[Array, "N H W 3"]:
+    """From -1 for black to 1 for white, as the first vision transformers and SigLIP were trained."""
+    return _standardized(images, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 def efficientnet_lite_preprocess(images: Array | np.ndarray) -> Float[Array, "N H W 3"]:

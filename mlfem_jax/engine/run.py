@@ -15,6 +15,7 @@ from mlfem_jax import attribution
 from mlfem_jax.attribution import METHODS, Target, class_targets
 from mlfem_jax.backbones import Backbone, Forward, Layers, select_layers
 from mlfem_jax.engine.images import Image, Images, map_images
+from mlfem_jax.engine.signs import warning_of_signs
 from mlfem_jax.engine.stream import BatchSize
 from mlfem_jax.parallel import chosen_devices
 from mlfem_jax.photos import ResizeRule, place_map
@@ -92,7 +93,8 @@ def explain(
         method: one of `methods()`.
         layers: which layers the method uses: names, indices, or a slice; None is the method's default.
         target: the class to explain: None, the predicted one; a number, for all images; N numbers, one for each image;
-            (N, K) or (1, K) numbers, several classes, whose scores are summed.
+            (N, K) or (1, K) numbers, several classes, whose scores are summed. "self", of a network that tells no
+            classes, is the image's own embedding, which None stands for there.
         batch_size: images in a forward pass, of all devices together; each device gets the same number, so it is
             rounded up to a multiple of theirs. "auto" is what fits the devices' memory: the largest power of two up to
             256 images a device (32 on a CPU), or all images where they are fewer.
@@ -112,6 +114,10 @@ def explain(
         A blank map (all zeros) means that the method found no difference between positions, or that the network's
         activations were not finite.
 
+    Warns:
+        UserWarning: FEM saw activations below zero in the first batch, and neither the backbone nor `sign` says what
+            that should mean; it names the layers.
+
     Raises:
         ValueError: an unknown method, option, layer or class; images of another shape, dtype or range, by number; no
             images.
@@ -123,8 +129,9 @@ def explain(
         >>> explain(backbone, photos, method="add", alpha=0.3).shape
         (2, 224, 224)
     """
+    seen = select_layers(backbone.layers, layers)
     if layers is not None:
-        options["layers"] = select_layers(backbone.layers, layers)
+        options["layers"] = seen
     bound = attribution.method(method, **options)
     if target is not None and not METHODS[method].of_class:
         of_class = ", ".join(name for name, entry in METHODS.items() if entry.of_class)
@@ -137,13 +144,13 @@ def explain(
     run = functools.partial(
         map_images,
         backbone,
-        function=bound,
         targets=class_targets(backbone, target, None if isinstance(images, Iterator) else len(images)),
         batch_size=batch_size,
         dtype=dtype,
         resize=resize,
         devices=devices,
     )
+    run = warning_of_signs(backbone, bound, run, seen[-1:] if method == "fem" else seen)
     first = chosen_devices(devices)[0]
     if isinstance(images, Iterator):
         return _lazy(run, images, output, resize, first)

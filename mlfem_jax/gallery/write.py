@@ -195,6 +195,7 @@ class _Look:
     def __call__(self, forward: Forward) -> dict[str, Any]:
         to_probabilities = jax.nn.softmax if forward.backbone.output == "softmax" else jax.nn.sigmoid
         probabilities = to_probabilities(forward.logits.astype(jnp.float32))
+        shown = 0 if forward.backbone.embeds else min(5, probabilities.shape[-1])
         stacks = layer_stacks(forward, layers=self.layers, k=self.k)
         maps = OrderedDict(
             (operator, jax.vmap(functools.partial(fuse, operator=operator, alpha=self.alpha))(stacks))
@@ -204,11 +205,17 @@ class _Look:
             maps[self.chosen.name] = self.chosen(forward)
             maps.move_to_end(self.chosen.name, last=False)
         # The layers' maps keep their own resolution: it is all there is, and little to bring to the host.
-        layer_map = jax.vmap(lambda activation: normalize(fem(activation, k=self.k)))
+
+        def layer_map(name: str) -> jax.Array:
+            sign = forward.backbone.sign(name)
+            return jax.vmap(lambda activation: normalize(fem(activation, k=self.k, sign=sign)))(
+                forward.activations[name]
+            )
+
         return {
-            "top": jax.lax.top_k(probabilities, min(5, probabilities.shape[-1])),
+            "top": jax.lax.top_k(probabilities, shown),
             "maps": maps,
-            "layers": OrderedDict((name, layer_map(forward.activations[name])) for name in self.layers),
+            "layers": OrderedDict((name, layer_map(name)) for name in self.layers),
         }
 
 
@@ -239,7 +246,8 @@ def _draw(
     picture = resize_photo(photo, size)
     write_png(out / files.photo, picture)
     write_png(out / files.overlay, overlay(picture, place_map(map, size, rule=rule)))
-    title = f"{shown}\n{top[0][0]} {100 * top[0][1]:.1f} %   ·   {settings}"
+    best = "".join(f"{label} {100 * probability:.1f} %   ·   " for label, probability in top[:1])
+    title = f"{shown}\n{best}{settings}"
     write_png(out / files.sheet, _sheet(photo, result, rule, title))
     with replacing(out / files.map) as file:
         np.save(file, map if map_size == "input" else place_map(map, photo.shape[:2], rule=rule))

@@ -239,6 +239,10 @@ def _against(metric: Metric, scored: _Scored, task: Task) -> Any:
 
 def _against_model(function: Callable, maps: Array, images: Array, forward: Forward, output: str) -> Any:
     """One map after the other: each is a batch of perturbed copies already."""
+    if forward.backbone.embeds:
+        raise ValueError(
+            f"metrics: expected a network that tells classes, by which to judge, got {forward.backbone.name}"
+        )
 
     def score(place):
         image, row = place

@@ -24,7 +24,7 @@ from rich.progress import track
 from rich.table import Table
 
 from mlfem_jax import __version__
-from mlfem_jax.attribution import methods
+from mlfem_jax.attribution import methods_on
 from mlfem_jax.backbones import Backbone, load_backbone
 from mlfem_jax.data import (
     ExampleFormat,
@@ -59,7 +59,8 @@ class Config:
         out: folder of the scores; one that holds some already is completed.
         backbone: see `mlfem backbones`.
         weights: a weight file. Default: the packaged weights.
-        methods: names, each with its options if need be: add:alpha=0.3; "all" is every method that there is.
+        methods: names, each with its options if need be: add:alpha=0.3; "all" is every method, but those that read
+            attention where the network has none.
         metrics: names; "gaze", "model", "method" and "all" are all of a kind. Slow: "emd" (a solver on the host),
             "insertion" and "deletion" (33 forwards each for a map), "stability" (the method 16 times), "randomization"
             (the method once for each layer of the network).
@@ -144,7 +145,7 @@ def score_records(config: Config, source: Source, dataset: Mapping[str, Any], ba
 def _score_records(
     config: Config, source: Source, dataset: Mapping[str, Any], backbone: Backbone, process: tuple[int, int]
 ) -> None:
-    plan = make_plan(config, dataset["sigma_px"])
+    plan = make_plan(config, dataset["sigma_px"], backbone)
     index = scan(source)
     positions = np.arange(len(source)) if config.fold is None else fold_positions(index.ids, config.fold)
     looked = bool(index.fixation_counts[positions].any()) or any(source[i]["density"] for i in positions)
@@ -209,9 +210,9 @@ def _format(
     )
 
 
-def make_plan(config: Config, sigma_px: float | None) -> Plan:
-    """What the command line asks for; `sigma_px` is the data set's own."""
-    names = methods() if config.methods == ("all",) else config.methods
+def make_plan(config: Config, sigma_px: float | None, backbone: Backbone) -> Plan:
+    """What the command line asks for of a network; `sigma_px` is the data set's own."""
+    names = methods_on(backbone) if config.methods == ("all",) else config.methods
     sigma_px = sigma_px if config.sigma_px is None else config.sigma_px
     if sigma_px is None:
         raise ValueError("sigma_px: expected a number of pixels from the data set, got none; give --sigma-px")

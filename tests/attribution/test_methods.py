@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from mlfem_jax import explain, from_function, fuse, map_batches, methods
-from mlfem_jax.attribution import cam, gradient, lrp, mlfem as multilayer, perturbation, reference
+from mlfem_jax.attribution import attention, cam, gradient, lrp, mlfem as multilayer, perturbation, reference
 from mlfem_jax.attribution.registry import METHODS
 from mlfem_jax.backbones.forward import Forward
 from mlfem_jax.backbones.hooks import PLAIN
@@ -26,7 +26,7 @@ FAST = {
 }
 NEED_RULES = ("guided_backprop", "deconvnet", "lrp")
 # "net" runs on the network that it was trained for alone: test_learned.py.
-OURS = [name for name in METHODS if name not in (*multilayer.METHODS, *NEED_RULES, "net")]
+OURS = [name for name in METHODS if name not in (*multilayer.METHODS, *NEED_RULES, *attention.METHODS, "net")]
 SIZE = (16, 16)
 
 

