@@ -174,7 +174,7 @@ def _described(error: Exception) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def _run(name: str, arguments: Sequence[str]) -> int | None:
+def _run(name: str, arguments: Sequence[str]) -> Any:
     import tyro
 
     from mlfem_jax.compilation import keep_compiled

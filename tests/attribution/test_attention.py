@@ -17,7 +17,7 @@ from mlfem_jax.backbones.networks import vit_names
 from mlfem_jax.backbones.networks.vit import ViT
 from mlfem_jax.backbones.towers import Tower, tower_backbone
 from tests import reference
-from tests.synthetic_weights import centred
+from tests.synthetic_weights import centered
 
 CONFIG = ViT(patch=4, width=8, depth=3, heads=2, hidden=16, size=16, prefix=("cls", "registers"), registers=1)
 L, H, T, P = 3, 2, 7, 2
@@ -25,7 +25,7 @@ L, H, T, P = 3, 2, 7, 2
 
 def tower(config=CONFIG, classes=3):
     shapes = vit_names.expected_shapes(config, {"head.weight": np.zeros((classes, 1))} if classes else {})
-    arrays = {name: centred(name, shape, 0.7) + np.float32(name.startswith("norm") or ".norm" in name)
+    arrays = {name: centered(name, shape, 0.7) + np.float32(name.startswith("norm") or ".norm" in name)
               for name, shape in shapes.items()}  # fmt: skip
     preprocess = lambda images: jnp.asarray(images, jnp.float32) / 128 - 1  # noqa: E731
     return tower_backbone("tiny", Tower(config, preprocess, ""), vit_names.to_params(config, arrays))

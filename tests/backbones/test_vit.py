@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from mlfem_jax import backbone_names, load_backbone
-from mlfem_jax.backbones.files.read import check_weights
+from mlfem_jax.backbones.files.fit import check_weights
 from mlfem_jax.backbones.networks import vit, vit_names
 from mlfem_jax.backbones.networks.vit import ViT
 from mlfem_jax.backbones.towers import TOWERS, Tower, tower_backbone
-from tests.synthetic_weights import centred, synthetic_inputs, uniform
+from tests.synthetic_weights import centered, synthetic_inputs, uniform
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = ViT(patch=8, width=16, depth=2, heads=2, hidden=32, size=32)
@@ -43,8 +43,8 @@ def weight(name, shape):
     if name.endswith(("gamma", "lambda1")) or (len(shape) == 1 and name.endswith("weight")):
         return uniform(name, shape) + np.float32(0.5)
     if len(shape) == 1:
-        return centred(name, shape, 0.1)
-    return centred(name, shape, 0.5 if "token" in name or "embed" in name else 2 / np.prod(shape[1:]) ** 0.5)
+        return centered(name, shape, 0.1)
+    return centered(name, shape, 0.5 if "token" in name or "embed" in name else 2 / np.prod(shape[1:]) ** 0.5)
 
 
 def golden(name):

@@ -61,7 +61,7 @@ def test_preview_writes_the_picture(prepared, tmp_path):
     out = tmp_path / "new" / "sheet.png"
     assert preview.preview("osie", out=out, data_dir=tmp_path, count=3, columns=2) == out
     assert prepared == [(str(tmp_path / "osie"), None)]
-    assert [path.name for path in out.parent.iterdir()] == ["sheet.png"]
+    assert sorted(path.name for path in out.parent.iterdir()) == [".mlfem.jsonl", "sheet.png"]  # and whose it is
     with Image.open(out) as sheet:
         assert sheet.size == (800, 660)
 

@@ -15,7 +15,7 @@ import torch
 import torchvision
 import transformers
 from golden import FOLDER
-from synthetic_weights import centred, synthetic_inputs, uniform
+from synthetic_weights import centered, synthetic_inputs, uniform
 from timm.layers import SwiGLUPacked
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
@@ -75,8 +75,8 @@ def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     if name.endswith(("gamma", "lambda1")) or (len(shape) == 1 and name.endswith("weight")):
         return uniform(name, shape) + np.float32(0.5)
     if len(shape) == 1:
-        return centred(name, shape, 0.1)
-    return centred(name, shape, 0.5 if "token" in name or "embed" in name else 2 / np.prod(shape[1:]) ** 0.5)
+        return centered(name, shape, 0.1)
+    return centered(name, shape, 0.5 if "token" in name or "embed" in name else 2 / np.prod(shape[1:]) ** 0.5)
 
 
 def blocks(model: torch.nn.Module) -> list[torch.nn.Module]:

@@ -145,7 +145,7 @@ def test_an_unfinished_table_is_refused(tmp_path, capsys):
     assert main(["report", str(folder), "--out", str(tmp_path / "report")]) == 2
     assert "expected the scores of 4 images, got those of 2; run `mlfem score` again" in capsys.readouterr().err
     assert main(["report", str(tmp_path), "--out", str(tmp_path / "report")]) == 2
-    assert "expected scores-*.parquet, got no such file" in capsys.readouterr().err
+    assert "expected a run, with run.json, got a folder without it" in capsys.readouterr().err
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -214,8 +214,8 @@ def _linear(params: Params, inputs: Float[Array, "N T I"]) -> Float[Array, "N T 
 def _layer_norm(params: Params, tokens: Tokens, epsilon: float) -> Tokens:
     """In float32."""
     wide = tokens.astype(jnp.float32)
-    centred = wide - wide.mean(axis=-1, keepdims=True)
-    normed = centred * jax.lax.rsqrt((centred * centred).mean(axis=-1, keepdims=True) + epsilon)
+    centered = wide - wide.mean(axis=-1, keepdims=True)
+    normed = centered * jax.lax.rsqrt((centered * centered).mean(axis=-1, keepdims=True) + epsilon)
     return normed.astype(tokens.dtype) * params["scale"][None, None] + params["bias"][None, None]
 
 
