@@ -40,7 +40,7 @@ def class_score(
     logits = logits.astype(jnp.float32)
     if jnp.issubdtype(classes.dtype, jnp.floating):
         if score != "logit":
-            raise ValueError(f"score: the network tells no classes, so there is no {score!r}; expected 'logit'")
+            raise ValueError(f"score: expected 'logit' of a network that tells no classes, got {score!r}")
         return (logits * classes).sum(axis=1)
     match score:
         case "logit":

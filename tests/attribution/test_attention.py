@@ -205,7 +205,7 @@ def test_a_network_without_attention_is_refused_by_name(method):
         return inputs.mean(axis=(1, 2)), {"pixels": inputs * params}
 
     pixels = from_function(apply, jnp.ones(()), input_size=(8, 8), name="pixels", signs="as_is")
-    with pytest.raises(ValueError, match="the network 'pixels' has no attention"):
+    with pytest.raises(ValueError, match="backbone: expected a network with attention, .* got 'pixels'"):
         explain(pixels, np.zeros((1, 8, 8, 3), np.uint8), method=method)
 
 
@@ -241,7 +241,7 @@ def test_an_embedding_explains_itself(images):
 
     found, expected = (np.stack(list(map_batches(embedder, images, f, resize="native"))) for f in (gradient, by_hand))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match="score: the network tells no classes"):
+    with pytest.raises(ValueError, match="score: expected 'logit' of a network that tells no classes, got"):
         explain(embedder, images, method="grad_cam", score="probability")
 
 
