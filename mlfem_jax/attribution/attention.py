@@ -71,8 +71,8 @@ def _names(forward: Forward, layers: tuple[str, ...] | None) -> dict[str, str]:
     backbone = forward.backbone
     if not backbone.attentions:
         raise ValueError(
-            f"backbone: expected a network with attention, such as dinov2_vits14, got {backbone.name!r}, which has none. "
-            "FEM, MLFEM, class activation maps and perturbations work on any network"
+            f"backbone: expected a network with attention, such as dinov2_vits14, got {backbone.name!r}, which has "
+            "none. FEM, MLFEM, class activation maps and perturbations work on any network"
         )
     names = dict(zip(backbone.layers, backbone.attentions, strict=True))
     return {layer: names[layer] for layer in layers or names}

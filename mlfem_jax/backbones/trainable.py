@@ -5,7 +5,6 @@ What is trained here is explained by `load_backbone(name, weights=FOLDER)`, whic
 
 import dataclasses
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from mlfem_jax.backbones.files.fit import check_values, check_weights
 from mlfem_jax.backbones.files.folding import expected_shapes, state_dict, unfold
 from mlfem_jax.backbones.files.read import LABELS, save_weights
 from mlfem_jax.backbones.registry import Architecture, find_architecture, network_arrays, weight_file
-from mlfem_jax.files import replacing
+from mlfem_jax.files import replace_folder, replacing
 
 Params = Any
 Statistics = Any
@@ -149,8 +148,7 @@ def save_classifier(
     with replacing(partial / LABELS) as file:
         about = {"backbone": classifier.name, "labels": list(labels), **notes}
         file.write(json.dumps(about, indent=1).encode())
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    replace_folder(partial, folder)
 
 
 def _builder(architecture: Architecture, classes: int, momentum: float | None, running: bool) -> Callable:

@@ -87,7 +87,7 @@ def looked_at(index: Index, positions: Int[np.ndarray, " part"]) -> Int[np.ndarr
     looked = positions[index.fixation_counts[positions] > 0]
     if len(looked) == 0:
         raise ValueError(
-            f"nothing to train on: none of the {len(positions)} images has fixations; density maps alone can be "
+            f"fixations: expected some on the {len(positions)} images to train on, got none; density maps alone can be "
             "scored, not trained on"
         )
     return looked

@@ -1,15 +1,18 @@
 """What both trainers have in common: their options, and the way from a task to the best state of its run."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import grain
+import jax
 import numpy as np
 import tyro
 
 from mlfem_jax.data import fold_positions, split_positions
+from mlfem_jax.files import writing
 from mlfem_jax.parallel import Processes, batch_sharding, is_first
 from mlfem_jax.runs import check_claim, claim, provenance
 from mlfem_jax.training.checkpoints import restore_checkpoint
@@ -88,6 +91,11 @@ class Task:
     batch_size: int
     validate: Callable[[TrainState], Mapping[str, float]]
     score: str
+
+
+def writing_run(config: RunConfig) -> contextlib.AbstractContextManager[None]:
+    """Keeps other runs out of the folder for the length of a block; the processes of one run share it."""
+    return writing(config.out, process_index=jax.process_index() if jax.process_count() > 1 else None)
 
 
 def check_out(config: RunConfig) -> None:

@@ -205,7 +205,7 @@ def test_a_network_without_attention_is_refused_by_name(method):
         return inputs.mean(axis=(1, 2)), {"pixels": inputs * params}
 
     pixels = from_function(apply, jnp.ones(()), input_size=(8, 8), name="pixels", signs="as_is")
-    with pytest.raises(ValueError, match="backbone: expected a network with attention, .* got 'pixels'"):
+    with pytest.raises(ValueError, match=r"backbone: expected a network with attention, .* got 'pixels'"):
         explain(pixels, np.zeros((1, 8, 8, 3), np.uint8), method=method)
 
 

@@ -90,12 +90,13 @@ def train_classifier(config: Annotated[Config, tyro.conf.arg(name="")]) -> None:
         OSError: a file that is not there, or not readable.
     """
     start(config.processes)
-    common.check_out(config)
-    data = open_data(config)
-    classifier = make_classifier(config.backbone, len(data.class_names), momentum=config.recipe.norm_momentum)
-    best = common.run(config, prepare(config, data, classifier))
-    if best is not None:
-        write(config, data, classifier, *best)
+    with common.writing_run(config):
+        common.check_out(config)
+        data = open_data(config)
+        classifier = make_classifier(config.backbone, len(data.class_names), momentum=config.recipe.norm_momentum)
+        best = common.run(config, prepare(config, data, classifier))
+        if best is not None:
+            write(config, data, classifier, *best)
 
 
 def open_data(config: Config) -> Data:

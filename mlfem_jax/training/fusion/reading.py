@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from mlfem_jax.backbones import Backbone
 from mlfem_jax.data import ExampleFormat, Source, make_example, read_batches
 from mlfem_jax.engine import BatchSize, Program, images_in_batch, run_batches
-from mlfem_jax.files import replacing
+from mlfem_jax.files import keep_record, replacing
 from mlfem_jax.fusion import MapRecipe, image_maps
 from mlfem_jax.gaze import fit, move_fixations, scale_sigma
 from mlfem_jax.parallel import chosen_devices, is_first, replicate
@@ -63,6 +63,8 @@ def cached_maps(
     path = Path(folder) / f"maps_{_fingerprint(backbone, source, example_format, recipe)}.npy"
     if is_first() and not path.exists():
         shape = (len(source), recipe.channels, *recipe.size(example_format.shape))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        keep_record(path.parent)  # whose files these are, for `prepare`
         with replacing(path) as file:
             header = {"descr": "<f2", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)

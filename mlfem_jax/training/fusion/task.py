@@ -10,6 +10,7 @@ it stopped. How to start it on several hosts is written in `mlfem_jax/parallel/p
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -20,8 +21,9 @@ import tyro
 from rich.console import Console
 
 from mlfem_jax.backbones import Backbone, load_backbone, select_layers
-from mlfem_jax.data import ExampleFormat, batches_per_epoch, open_dataset, read_examples, scan
+from mlfem_jax.data import ExampleFormat, batches_per_epoch, looked_at, open_dataset, read_examples, scan
 from mlfem_jax.fusion import FusionNet, MapRecipe, TrainedFusion, default_maps, image_maps, make_net, save_fusion
+from mlfem_jax.gaze import check_sigma
 from mlfem_jax.parallel import batch_sharding, put_batch, start
 from mlfem_jax.training import task as common
 from mlfem_jax.training.fusion.reading import cached_maps, map_example
@@ -69,8 +71,8 @@ class Config(RunConfig):
             ValueError: names the field.
         """
         super().__post_init__()
-        if self.sigma_px is not None and not 0 < self.sigma_px < float("inf"):
-            raise ValueError(f"sigma_px: expected a number of pixels above 0, got {self.sigma_px}")
+        if self.sigma_px is not None:
+            check_sigma(self.sigma_px)
         if self.shrink is not None and self.shrink < 1:
             raise ValueError(f"shrink: expected at least 1, got {self.shrink}")
 
@@ -109,12 +111,13 @@ def train_fusion(config: Annotated[Config, tyro.conf.arg(name="")]) -> None:
         OSError: a file that is not there, or not readable.
     """
     start(config.processes)
-    common.check_out(config)
-    backbone = load_backbone(config.backbone, config.weights)
-    data = open_data(config, backbone)
-    best = common.run(config, prepare(config, data))
-    if best is not None:
-        write(config, data, backbone, *best)
+    with common.writing_run(config):
+        common.check_out(config)
+        backbone = load_backbone(config.backbone, config.weights)
+        data = open_data(config, backbone)
+        best = common.run(config, prepare(config, data))
+        if best is not None:
+            write(config, data, backbone, *best)
 
 
 def fusion_shape(config: Config, layers: tuple[str, ...]) -> tuple[FusionNet, MapRecipe]:
@@ -132,7 +135,10 @@ def open_data(config: Config, backbone: Backbone) -> Data:
     sigma_px = config.sigma_px or source.dataset_info.metadata["sigma_px"]
     example_format = ExampleFormat(backbone.input_size, max_fixations=index.max_fixations)
     net, maps = fusion_shape(config, backbone.layers)
-    parts = training_parts(config, index.ids)
+    looked = looked_at(index, np.arange(len(source)))
+    if len(looked) < len(source):
+        print(f"{len(source) - len(looked)} images without fixations are left out", file=sys.stderr)
+    parts = training_parts(config, index.ids, index.fixation_counts > 0)
     stacks, inputs = None, functools.partial(computed_inputs, backbone, maps)
     if config.maps == "cached":
         folder, inputs = config.cache or config.directory / "maps", cached_inputs
