@@ -29,16 +29,13 @@ def train_fusion(*, epochs: int = 10, out: Path = Path("out/fusion")) -> None:
     record(photos, out / "recordings")
     data = mlfem.data.prepare("folder", out / "recordings", out / "data", sigma_px=24.0)
     recipe = fusion.Recipe(epochs=epochs, batch_size=4)
-    fusion.train_fusion(fusion.Config(data, out / "run", validation=0, every=10, ks=(1.0, 2.0), recipe=recipe))
+    fusion.train_fusion(fusion.Config(data, out / "run", validation=0.0, every=10, ks=(1.0, 2.0), recipe=recipe))
 
     backbone = mlfem.load_backbone("efficientnet_lite0")
     add, trained = mlfem.method("add"), mlfem.method("net", weights=str(out / "run" / "fusion.safetensors"))
     shown = [mlfem.resize_photo(mlfem.read_photo(photo), backbone.input_size) for photo in photos[:4]]
     maps = mlfem.map_batches(backbone, shown, lambda forward: (add(forward), trained(forward)))
-    columns = [
-        [photo, *(mlfem.overlay(photo, importance) for importance in both)]
-        for photo, both in zip(shown, maps, strict=True)
-    ]
+    columns = [[photo, *(mlfem.overlay(photo, one) for one in both)] for photo, both in zip(shown, maps, strict=True)]
     write_png(out / "fusion.png", np.hstack([np.vstack(column) for column in columns]))
     print(f"open {out / 'fusion.png'} and {out / 'run' / 'curves.png'}")
 

@@ -147,7 +147,9 @@ def test_a_blank_gfdm_and_blank_maps_leave_loss_and_gradient_finite(net):
 @pytest.mark.parametrize("net", [PaperNet(2), UNet(2, width=8)])
 def test_the_gradient_of_the_loss_is_the_slope_of_the_loss(net):
     gfdm = stack(1, 4, 6)[0]
-    chex.assert_numerical_grads(lambda prediction: net.loss(prediction, gfdm), (stack(1, 4, 6, 1)[0] + 0.1,), order=1)
+    chex.assert_numerical_grads(
+        lambda prediction: net.loss(jnp.asarray(prediction), gfdm), (stack(1, 4, 6, 1)[0] + 0.1,), order=1
+    )
 
 
 def test_both_are_light():
