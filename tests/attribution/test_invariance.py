@@ -58,4 +58,4 @@ def test_numbers_of_64_bits_draw_the_same(backbone, photos, method):
 
 
 def test_all_methods_are_tried():
-    assert {*ALL, "net"} == registry.METHODS.keys()
+    assert {*ALL, "net", *registry.FAMILIES["Attention"]} == registry.METHODS.keys()
