@@ -58,7 +58,7 @@ def read_onnx_file(path: Path) -> dict[str, np.ndarray]:
             raise ValueError(f"expected one graph, found {len(graphs)}")
         return _named(graphs[0])
     except ValueError as error:
-        raise ValueError(f"{path}: not a readable ONNX file ({error})") from error
+        raise ValueError(f"not a readable ONNX file ({error})") from error
 
 
 def _named(graph: memoryview) -> dict[str, np.ndarray]:
