@@ -147,12 +147,12 @@ def resize_photo(
 
 
 def place_map(
-    map: Float32[np.ndarray, "h w"], shape: tuple[int, int], *, rule: str = "stretch"
+    importance: Float32[np.ndarray, "h w"], shape: tuple[int, int], *, rule: str = "stretch"
 ) -> Float32[np.ndarray, "H W"]:
     """A map of the resized photograph laid back onto the photograph: the inverse of `resize_photo`.
 
     Args:
-        map: (h, w), computed on the network's input.
+        importance: (h, w), computed on the network's input.
         shape: (height, width) in pixels of the photograph.
         rule: the rule by which the photograph was resized.
 
@@ -167,8 +167,8 @@ def place_map(
         >>> place_map(np.ones((1, 1), np.float32), (1, 3), rule="crop").tolist()
         [[0.0, 1.0, 0.0]]
     """
-    top, left, height, width = _box(shape, map.shape, rule)
-    inside = Image.fromarray(map).resize((width, height), Image.Resampling.BILINEAR)
+    top, left, height, width = _box(shape, importance.shape, rule)
+    inside = Image.fromarray(importance).resize((width, height), Image.Resampling.BILINEAR)
     placed = np.zeros(shape, np.float32)
     placed[top : top + height, left : left + width] = np.asarray(inside)
     return placed

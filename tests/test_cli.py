@@ -75,9 +75,9 @@ def test_the_files_of_each_photo_and_one_page(tmp_path, tiny, capsys):
     endings = (".png", ".overlay.png", ".sheet.png", ".npy")
     wanted = {f"{stem}{ending}" for stem in ("a b'<i>", "é") for ending in endings} | {"index.html", ".mlfem.jsonl"}
     assert {path.name for path in out.iterdir()} == wanted
-    map = np.load(out / "é.npy")
-    assert map.dtype == np.float32 and map.shape == (48, 64)
-    assert np.hypot(*(np.unravel_index(map.argmax(), map.shape) - np.array([30, 12]))) < 6
+    importance = np.load(out / "é.npy")
+    assert importance.dtype == np.float32 and importance.shape == (48, 64)
+    assert np.hypot(*(np.unravel_index(importance.argmax(), importance.shape) - np.array([30, 12]))) < 6
     np.testing.assert_array_equal(read_photo(out / "é.png"), square_at(30, 12))
     output = capsys.readouterr()
     assert "é.png: cat 70.0 %, bee 20.0 %, ant 10.0 %" in output.out
@@ -199,7 +199,7 @@ def test_wrong_options_are_one_line(tmp_path, tiny, capsys, arguments, message):
 def test_an_interrupted_run_leaves_no_half_written_file(tmp_path, tiny, monkeypatch, capsys):
     photo = save(tmp_path / "a.png", square_at(20, 40))
 
-    def interrupt(file, map):
+    def interrupt(file, importance):
         file.write(b"half")
         raise KeyboardInterrupt
 

@@ -11,9 +11,9 @@ from mlfem_jax.gallery.find import find_photos
 from mlfem_jax.photos import place_map, read_photo, resize_photo
 
 
-def encode(image, format="PNG", **options):
+def encode(image, file_format="PNG", **options):
     file = io.BytesIO()
-    image.save(file, format, **options)
+    image.save(file, file_format, **options)
     return file.getvalue()
 
 
@@ -119,13 +119,13 @@ def test_a_cmyk_jpeg_is_inverted_as_adobe_writes_it():
         (8, [["B"], ["G"], ["R"]]),
     ],
 )
-@pytest.mark.parametrize("format", ["PNG", "TIFF"])
-def test_exif_orientation_is_applied(orientation, shown, format):
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
+def test_exif_orientation_is_applied(orientation, shown, file_format):
     colours = {"R": (255, 0, 0), "G": (0, 255, 0), "B": (0, 0, 255)}
     image = Image.fromarray(np.array([[colours[c] for c in "RGB"]], np.uint8))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    photo = read_photo(encode(image, format, exif=exif))
+    photo = read_photo(encode(image, file_format, exif=exif))
     np.testing.assert_array_equal(photo, [[colours[c] for c in row] for row in shown])
 
 

@@ -68,7 +68,7 @@ class Batch:
 
 def read_batches(
     source: Source,
-    format: ExampleFormat,
+    example_format: ExampleFormat,
     *,
     batch_size: int,
     positions: Int[np.ndarray, " part"] | None = None,
@@ -88,7 +88,7 @@ def read_batches(
 
     Args:
         source: records of a prepared data set, from `open_dataset`, or a list of dicts.
-        format: shapes, and how to resize.
+        example_format: shapes, and how to resize.
         batch_size: examples in a batch of one process, blank ones included.
         positions: the records to read, from `split_positions` or `k_folds`. Default: all.
         seed: of the shuffling, which differs in every epoch. Default: no shuffling.
@@ -123,7 +123,7 @@ def read_batches(
         order = order.slice(slice(0, len(positions) // (batch_size * count) * batch_size * count))
     elif padding:
         order = grain.MapDataset.concatenate([order, grain.MapDataset.source([_PADDING] * padding)])
-    read = functools.partial(_example, source, format)
+    read = functools.partial(_example, source, example_format)
     examples = order.slice(slice(index, None, count)).map(functools.cache(read) if in_memory else read)
     batches = examples.batch(batch_size).repeat(epochs)
     # Grain's default buffer of 500 elements is meant for small ones; here each is a whole batch.
@@ -187,8 +187,8 @@ def open_dataset(directory: str | Path, split: str | None = None) -> Any:
     return builder.as_data_source(split=split)
 
 
-def _example(source: Source, format: ExampleFormat, position: int) -> dict[str, np.ndarray]:
-    return blank_example(format) if position == _PADDING else make_example(source[position], format)
+def _example(source: Source, example_format: ExampleFormat, position: int) -> dict[str, np.ndarray]:
+    return blank_example(example_format) if position == _PADDING else make_example(source[position], example_format)
 
 
 def _batch(fields: dict[str, np.ndarray]) -> Batch:

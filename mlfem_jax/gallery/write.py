@@ -234,7 +234,7 @@ def _draw(
     settings: str,
 ) -> ExplainedPhoto:
     """Writes one photograph's four files."""
-    map = result["maps"][method]
+    importance = result["maps"][method]
     top = tuple(
         (labels[index] if labels else f"class {index}", float(probability))
         for probability, index in zip(*result["top"], strict=True)
@@ -245,20 +245,23 @@ def _draw(
     size = _fit(photo.shape[:2], (picture_px, picture_px))
     picture = resize_photo(photo, size)
     write_png(out / files.photo, picture)
-    write_png(out / files.overlay, overlay(picture, place_map(map, size, rule=rule)))
+    write_png(out / files.overlay, overlay(picture, place_map(importance, size, rule=rule)))
     best = "".join(f"{label} {100 * probability:.1f} %   ·   " for label, probability in top[:1])
     title = f"{shown}\n{best}{settings}"
     write_png(out / files.sheet, _sheet(photo, result, rule, title))
     with replacing(out / files.map) as file:
-        np.save(file, map if map_size == "input" else place_map(map, photo.shape[:2], rule=rule))
+        np.save(file, importance if map_size == "input" else place_map(importance, photo.shape[:2], rule=rule))
     return files
 
 
 def _sheet(photo: np.ndarray, result: dict[str, Any], rule: ResizeRule, title: str) -> np.ndarray:
     size = _fit(photo.shape[:2], PANEL)
     place = functools.partial(place_map, shape=size, rule=rule)
-    layers = {f"{name}\n{map.shape[0]} x {map.shape[1]}": place(map) for name, map in result["layers"].items()}
-    maps = {name: place(map) for name, map in result["maps"].items()}
+    layers = {
+        f"{name}\n{importance.shape[0]} x {importance.shape[1]}": place(importance)
+        for name, importance in result["layers"].items()
+    }
+    maps = {name: place(importance) for name, importance in result["maps"].items()}
     placed = {"Importance maps": maps, "Layers, first to last": layers}
     return contact_sheet(resize_photo(photo, size), placed, title=title)
 

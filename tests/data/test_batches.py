@@ -17,13 +17,13 @@ from tests.data.gaze_records import encode, make_record, make_source  # noqa: E4
 FORMAT = ExampleFormat((6, 8), max_fixations=5, classes=3)
 
 
-def read(source, format=FORMAT, **options):
+def read(source, example_format=FORMAT, **options):
     options = {"batch_size": 4, "process_index": 0, "process_count": 1} | options
-    return list(read_batches(source, format, **options))
+    return list(read_batches(source, example_format, **options))
 
 
 def ids(batches):
-    return [str(id) for batch in batches for id in batch.ids[batch.mask]]
+    return [str(image_id) for batch in batches for image_id in batch.ids[batch.mask]]
 
 
 def test_every_example_appears_once_and_the_last_batch_is_padded():
@@ -107,7 +107,7 @@ def test_uneven_shards_get_as_many_batches_and_lose_nothing(count, processes, se
     expected = batches_per_epoch(count, 2, processes)
     assert [len(shard) for shard in shards] == [2 * expected] * processes
     for epoch in (slice(0, expected), slice(expected, None)):
-        seen = [id for shard in shards for id in ids(shard[epoch])]
+        seen = [image_id for shard in shards for image_id in ids(shard[epoch])]
         assert sorted(seen) == sorted(f"image{i}" for i in range(count))
 
 
@@ -153,7 +153,7 @@ def test_memory_is_flat_over_epochs():
 
 
 @pytest.mark.parametrize(
-    ("record", "format", "message"),
+    ("record", "example_format", "message"),
     [
         (make_record(3, fixations=9), FORMAT, "record 'image3' has 9 fixations, more than max_fixations=5"),
         (make_record(3, image=b"GIF89a"), FORMAT, "image of record 'image3' does not decode"),
@@ -172,9 +172,9 @@ def test_memory_is_flat_over_epochs():
     ],
     ids=["fixations", "no image", "truncated", "size", "label", "density"],
 )
-def test_a_bad_record_is_named(record, format, message):
+def test_a_bad_record_is_named(record, example_format, message):
     with pytest.raises(ValueError, match=message):
-        read([make_record(0), record], format)
+        read([make_record(0), record], example_format)
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,7 @@ def test_folder_with_a_table(tmp_path):
     found = read_folder(tmp_path, problems)
     assert found.splits == {"full": ("a", "b.v2", "c")}
     assert found.class_names == ("cat", "dog")
-    a, b, c = (found.read(id) for id in found.splits["full"])
+    a, b, c = (found.read(image_id) for image_id in found.splits["full"])
     np.testing.assert_array_equal(a.fixations, [[4, 3], [11, 15]])
     assert a.observers.tolist() == [1, 0]
     np.testing.assert_array_equal(a.durations, [100, np.nan])

@@ -39,7 +39,7 @@ def test_images_of_one_name_in_two_folders_are_told_apart(tmp_path):
     found, problems = own(tmp_path, images, rows[:-1])
     assert found.splits == {"full": ("day1/p0", "day2/p0", "q", "sub/r")}
     expected = {"day1/p0": [3], "day2/p0": [4], "q": [5], "sub/r": [6, 7]}
-    assert {id: found.read(id).fixations[:, 1].tolist() for id in expected} == expected
+    assert {image_id: found.read(image_id).fixations[:, 1].tolist() for image_id in expected} == expected
     assert problems.counts == {}
 
 

@@ -68,7 +68,9 @@ def test_what_is_written_is_what_the_reader_gave(release, tmp_path):
 
 
 def test_configurations_splits_and_the_summary(tmp_path, capsys):
-    stems = [f"COCO_{split}2014_{id:012d}" for split, id in (("train", 1), ("train", 2), ("val", 3), ("test", 4))]
+    stems = [
+        f"COCO_{split}2014_{image_id:012d}" for split, image_id in (("train", 1), ("train", 2), ("val", 3), ("test", 4))
+    ]
     for stem in stems:
         write_image(tmp_path / f"release/images/{stem}.jpg")
     for stem in (stems[0], stems[2]):

@@ -14,8 +14,8 @@ def coco(path, *, images, annotations, categories=((1, "person"), (18, "dog"), (
     """`annotations`: (image id, category id, iscrowd)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
-        "images": [{"id": id} for id in images],
-        "categories": [{"id": id, "name": name} for id, name in reversed(categories)],
+        "images": [{"id": image_id} for image_id in images],
+        "categories": [{"id": category_id, "name": name} for category_id, name in reversed(categories)],
         "annotations": [
             {"image_id": image, "category_id": category, "iscrowd": crowd} for image, category, crowd in annotations
         ],
@@ -25,8 +25,8 @@ def coco(path, *, images, annotations, categories=((1, "person"), (18, "dog"), (
 
 @pytest.fixture
 def release(tmp_path):
-    for split, id in (("train", 9), ("train", 25), ("val", 42), ("test", 7)):
-        write_image(tmp_path / f"images/{split}/{STEM(split=split, id=id)}.jpg", seed=id)
+    for split, image_id in (("train", 9), ("train", 25), ("val", 42), ("test", 7)):
+        write_image(tmp_path / f"images/{split}/{STEM(split=split, id=image_id)}.jpg", seed=image_id)
     fixations = tmp_path / "fixations"
     write_salicon_mat(fixations / f"train/{STEM(split='train', id=9)}.mat", [[[1, 1], [16, 12]], [], [[3, 5]]])
     write_salicon_mat(fixations / f"train/{STEM(split='train', id=25)}.mat", [[[17, 13], [0, 40]]])
@@ -123,7 +123,9 @@ def test_the_resolution_must_be_that_of_the_image(release):
 
 def write_json(path, images, annotations):
     path.parent.mkdir(parents=True, exist_ok=True)
-    listed = [{"id": id, "file_name": f"{stem}.jpg", "height": h, "width": w} for id, stem, (h, w) in images]
+    listed = [
+        {"id": image_id, "file_name": f"{stem}.jpg", "height": h, "width": w} for image_id, stem, (h, w) in images
+    ]
     seen = [{"image_id": image, "worker_id": worker, "fixations": points} for image, worker, points in annotations]
     path.write_text(json.dumps({"images": listed, "annotations": seen}))
 

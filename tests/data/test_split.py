@@ -29,7 +29,7 @@ def test_adding_images_moves_none(divide):
     before = {ids: part for part, positions in divide(few).items() for ids in np.array(few)[positions]}
     after = {ids: part for part, positions in divide(shuffled).items() for ids in np.array(shuffled)[positions]}
     assert len(before) == len(few)
-    assert all(after[id] == part for id, part in before.items())
+    assert all(after[image_id] == part for image_id, part in before.items())
 
 
 def _folds(ids):

@@ -127,19 +127,19 @@ class GazeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _generate_examples(self, release: Release, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         looked = []
-        for id in release.splits[split]:
-            example = release.read(id)
+        for image_id in release.splits[split]:
+            example = release.read(image_id)
             self._on_read()
             if example is None:
                 continue
             if self._sigma_px is None and not example.density:
                 raise ValueError(
-                    f"sigma_px: {self._dataset.name} has fixations ({id}) but no default sigma; give the "
+                    f"sigma_px: {self._dataset.name} has fixations ({image_id}) but no default sigma; give the "
                     f"pixels of one degree of visual angle ({self._dataset.sigma_source})"
                 )
             self._tally.add(split, example)
             looked.append(example.fixations)
-            yield id, {field.name: getattr(example, field.name) for field in dataclasses.fields(example)}
+            yield image_id, {field.name: getattr(example, field.name) for field in dataclasses.fields(example)}
         if split not in self._tally.images:
             count = len(release.splits[split])
             raise ValueError(f"{self._dataset.name}, split {split}: none of its {count} images has gaze")

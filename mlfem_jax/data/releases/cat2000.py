@@ -28,12 +28,12 @@ def read_cat2000(root: Path, problems: Problems) -> Release:
     untold = (path for path in (root.parent / "testSet" / "Stimuli").glob("*/*.jpg"))
     problems.add_all("test images (left out: truth not released)", (f"{p.parent.name}/{p.stem}" for p in untold))
 
-    def read(id: str):
-        points = mask(load_mat(mats[id], "fixLocs"), f"{named(mats[id])}: fixLocs")
-        label = categories.index(id.split("/")[0])
+    def read(image_id: str):
+        points = mask(load_mat(mats[image_id], "fixLocs"), f"{named(mats[image_id])}: fixLocs")
+        label = categories.index(image_id.split("/")[0])
         example = read_example(
-            id,
-            images[id],
+            image_id,
+            images[image_id],
             gaze_from_points(points),
             frame=(int(points.shape[0]), int(points.shape[1])),
             labels=(label,),
@@ -41,10 +41,10 @@ def read_cat2000(root: Path, problems: Problems) -> Release:
         )
         if example is None:
             return None
-        box = content_box(read_photo(example.image, upright=False, name=named(images[id])))
+        box = content_box(read_photo(example.image, upright=False, name=named(images[image_id])))
         return dataclasses.replace(example, content_box=box)
 
-    return Release({ALL: tuple(id for id in images if id in mats)}, read, tuple(categories))
+    return Release({ALL: tuple(image_id for image_id in images if image_id in mats)}, read, tuple(categories))
 
 
 def _by_category(folder: Path, problems: Problems, suffixes: Collection[str]) -> dict[str, Path]:
@@ -52,8 +52,10 @@ def _by_category(folder: Path, problems: Problems, suffixes: Collection[str]) ->
     output = [*folder.glob("Output"), *folder.glob("*/Output")]
     files = find_files(folder, problems, suffixes, deep=True, without=output)
     found = by_path(files, folder, problems)
-    problems.add_all("files outside the categories' folders (left out)", (id for id in found if id.count("/") != 1))
-    return {id: path for id, path in found.items() if id.count("/") == 1}
+    problems.add_all(
+        "files outside the categories' folders (left out)", (image_id for image_id in found if image_id.count("/") != 1)
+    )
+    return {image_id: path for image_id, path in found.items() if image_id.count("/") == 1}
 
 
 def content_box(image: UInt8[np.ndarray, "H W 3"], *, grey: int = 125, tolerance: int = 8) -> tuple[int, int, int, int]:

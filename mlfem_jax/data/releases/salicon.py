@@ -34,15 +34,15 @@ def read_salicon(root: Path, problems: Problems) -> Release:
     splits = {split: tuple(sorted(s for s in truth if split_of.get(s) == split)) for split in ("train", "val")}
     class_names, objects = _objects(root, splits, problems)
 
-    def read(id: str):
-        gaze, frame = _workers(mats[id]) if id in mats else (None, None)
-        labels, instances = objects.get(int(id[-12:]), Objects((), -1))
+    def read(image_id: str):
+        gaze, frame = _workers(mats[image_id]) if image_id in mats else (None, None)
+        labels, instances = objects.get(int(image_id[-12:]), Objects((), -1))
         return read_example(
-            id,
-            images[id],
+            image_id,
+            images[image_id],
             gaze,
             frame=frame,
-            density=maps.get(id),
+            density=maps.get(image_id),
             labels=labels,
             clutter=instances,
             clip_all=True,
@@ -69,15 +69,15 @@ def read_salicon_json(root: Path, problems: Problems) -> Release:
         frames |= listed
         viewings |= annotations
         split = "val" if "_val" in path.stem else "train"
-        splits[split] = splits.get(split, ()) + tuple(id for id in listed if id in images)
+        splits[split] = splits.get(split, ()) + tuple(image_id for image_id in listed if image_id in images)
     problems.add_all("images without gaze (left out)", images.keys() - frames.keys())
     problems.add_all("gaze without an image (left out)", frames.keys() - images.keys())
     seen = {worker for of_image in viewings.values() for worker, _ in of_image}
     workers = {worker: i for i, worker in enumerate(sorted(seen, key=lambda worker: (isinstance(worker, str), worker)))}
 
-    def read(id: str):
-        gaze = make_gaze((workers[worker], points - 1, None) for worker, points in viewings[id])
-        return read_example(id, images[id], gaze, frame=frames[id], clip_all=True, problems=problems)
+    def read(image_id: str):
+        gaze = make_gaze((workers[worker], points - 1, None) for worker, points in viewings[image_id])
+        return read_example(image_id, images[image_id], gaze, frame=frames[image_id], clip_all=True, problems=problems)
 
     return Release({split: ids for split, ids in splits.items() if ids}, read)
 
@@ -113,7 +113,7 @@ def _objects(
         if names not in ((), found):
             raise ValueError(f"{named(path)}: other categories than in the annotations of the other split")
         names = found
-        wanted = {int(id[-12:]): id for id in ids}
+        wanted = {int(image_id[-12:]): image_id for image_id in ids}
         unlisted = (wanted[i] for i in wanted.keys() - of_split.keys())
         problems.add_all(f"images without labels: {name} does not list them", unlisted)
         objects |= {i: of_image for i, of_image in of_split.items() if i in wanted}
@@ -134,7 +134,7 @@ def _read_annotations(
         frames = {ids[number]: (height, width) for number, _, height, width in listed}
         if len(frames) < len(listed) or len(ids) < len(listed):
             raise ValueError(f"{named(path)}: duplicate ids among its {len(listed)} images")
-        viewings: dict[str, list] = {id: [] for id in frames}
+        viewings: dict[str, list] = {image_id: [] for image_id in frames}
         for annotation in content["annotations"]:
             worker = annotation["worker_id"]
             where = f"{named(path)}, image {annotation['image_id']!r:.40}, worker {worker!r:.40}"

@@ -31,10 +31,10 @@ def read_toronto(root: Path, problems: Problems) -> Release:
     problems.add_all("images without gaze (left out)", (f"{n:03d}" for n in images if n not in numbers))
     problems.add_all("gaze without an image (left out)", (f"{n:03d}" for n in numbers if n not in images))
 
-    def read(id: str):
-        points = mask(maps[int(id) - 1], f"{named(mat)}, white{{{int(id)}}}")
+    def read(image_id: str):
+        points = mask(maps[int(image_id) - 1], f"{named(mat)}, white{{{int(image_id)}}}")
         frame = (int(points.shape[0]), int(points.shape[1]))
-        return read_example(id, images[int(id)], gaze_from_points(points), frame=frame, problems=problems)
+        return read_example(image_id, images[int(image_id)], gaze_from_points(points), frame=frame, problems=problems)
 
     return Release({ALL: tuple(f"{n:03d}" for n in sorted(images) if n in numbers)}, read)
 
