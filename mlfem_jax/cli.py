@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"mlfem {__version__}")
         return 0
     if name not in COMMANDS:
-        print(f"mlfem: no command {name!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
+        print(f"mlfem: expected one of {', '.join(COMMANDS)}, got {name!r}", file=sys.stderr)
         return 2
     return run_command(f"mlfem {name}", lambda: _run(name, rest))
 

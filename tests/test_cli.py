@@ -159,7 +159,9 @@ def test_files_of_others_are_never_written_over(tmp_path, tiny, capsys, monkeypa
     (tmp_path / "index.html").write_text("mine")
     capsys.readouterr()
     assert run(*names, out=".") == 2
-    assert re.fullmatch(r"mlfem explain: \.: index\.html would be written over, .*\n", capsys.readouterr().err)
+    assert re.fullmatch(
+        r"mlfem explain: \.: expected .*, got index\.html, which would be .*\n", capsys.readouterr().err
+    )
     assert (tmp_path / "index.html").read_text() == "mine"
 
 
@@ -183,9 +185,9 @@ def test_large_photos_have_pictures_of_limited_size(tmp_path, tiny):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no photographs given"),
+        ([], "photos: expected .*, got none"),
         (["--method", "nope"], "method: expected one of"),
-        (["--layers", "nope"], "there is no layer 'nope'"),
+        (["--layers", "nope"], "layers: expected some of .*, got 'nope'"),
         (["--batch-size", "0"], "batch_size: expected at least 1"),
     ],
 )
@@ -226,7 +228,8 @@ def test_the_lists_and_the_help(capsys):
         output = capsys.readouterr().out
         assert all(name in output for name in COMMANDS)
     assert main(["explian"]) == 2
-    assert "no command 'explian'; there are: explain" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "mlfem: expected one of explain, score," in told and "got 'explian'" in told
 
 
 @pytest.mark.parametrize("command", COMMANDS)

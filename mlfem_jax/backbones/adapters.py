@@ -16,11 +16,11 @@ from mlfem_jax.backbones.preprocess import imagenet_preprocess
 Activation = Callable[[jax.Array], jax.Array]
 
 _MISSING_HOOK = {
-    "tap": "the backbone {name!r} gives no gradient at its layers: its `apply` does not take `tap`, see from_function. "
-    "Methods that need activations, the gradient at the input, or repeated forwards work",
-    "rules": "the backbone {name!r} has no exchangeable backward rules, which LRP, guided backpropagation and "
-    "DeconvNet need. The ResNets, VGGs and EfficientNet-Lite of load_backbone have them; elsewhere `apply` must take "
-    "`rules`, see mlfem_jax.backbones.hooks. Every other method works",
+    "tap": "backbone: expected one that gives the gradient at its layers, got {name!r}, whose `apply` does not take "
+    "`tap`, see from_function. Methods that need activations, the gradient at the input, or repeated forwards work",
+    "rules": "backbone: expected one with exchangeable backward rules, which LRP, guided backpropagation and DeconvNet "
+    "need, got {name!r}, which has none. The ResNets, VGGs and EfficientNet-Lite of load_backbone have them; elsewhere "
+    "`apply` must take `rules`, see mlfem_jax.backbones.hooks. Every other method works",
 }
 
 
@@ -45,7 +45,7 @@ def from_function(
             methods that need the gradient at a layer (Grad-CAM) work too.
         params: its parameters, a pytree of arrays.
         input_size: (height, width) in pixels of the images it was trained on.
-        preprocess: (N, H, W, 3) uint8 or float in [0, 1] to what `apply` takes; the default standardises by
+        preprocess: (N, H, W, 3) uint8 or float in [0, 1] to what `apply` takes; the default standardizes by
             ImageNet's mean and standard deviation.
         labels: class names in the order of the logits.
         output: how the logits become probabilities; None is "softmax", and "sigmoid" for a single logit.
@@ -233,8 +233,9 @@ def _check_tap(tap: Tap, activation: Activation | None) -> None:
     """A tap behind an `activation` that only FEM applies would change what the network computes."""
     if tap is not no_tap and activation is not None:
         raise ValueError(
-            "activation: the gradient behind a non-linearity that the network applies as a function cannot be had; "
-            "make the non-linearity a submodule and name it in `layers`, without `activation`"
+            "activation: expected none where the gradient at a layer is needed, got one: behind a non-linearity that "
+            "the network applies as a function it cannot be had; make the non-linearity a submodule and name it in "
+            "`layers`, without `activation`"
         )
 
 
@@ -242,8 +243,9 @@ def _check_once(path: str, called: Container[str], tap: Tap) -> None:
     """The gradient at a module that the network calls twice would be that of both calls."""
     if tap is not no_tap and path in called:
         raise ValueError(
-            f"layers: the network calls {path!r} more than once, so that there is no one gradient there; "
-            "give each call a module of its own. Methods that need activations see the last call"
+            f"layers: expected modules that the network calls once, got {path!r}, which it calls more than once, so "
+            "that there is no one gradient there; give each call a module of its own. Methods that need activations "
+            "see the last call"
         )
 
 
@@ -265,7 +267,10 @@ def _child(parent: Any, part: str, path: str) -> Any:
         return parent[int(part)] if part.isdigit() else getattr(parent, part)
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         there = [name for name in vars(parent) if not name.startswith("_")] if hasattr(parent, "__dict__") else []
-        raise ValueError(f"layers: no module at {path!r}; beside {part!r} there is {', '.join(there)}") from error
+        raise ValueError(
+            f"layers: expected the path of a module, got {path!r}; in the place of {part!r} there is "
+            f"{', '.join(there) or 'nothing'}"
+        ) from error
 
 
 def _calls(intermediates: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -283,5 +288,7 @@ def _in_order(
     missing = [layer for layer in layers if layer not in recorded]
     if missing:
         there = ", ".join(path for path in recorded if path) or "nothing"
-        raise ValueError(f"layers: the network did not call {', '.join(missing)}; it called {there}")
+        raise ValueError(
+            f"layers: expected modules that the network calls, got {', '.join(missing)}; it called {there}"
+        )
     return OrderedDict((layer, activation(recorded[layer]) if activation else recorded[layer]) for layer in layers)

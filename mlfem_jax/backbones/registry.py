@@ -183,7 +183,7 @@ def find_architecture(name: str) -> Architecture:
     """
     if name in TOWERS:
         raise ValueError(
-            f"name: {name!r} is a vision transformer; those that are trained are {', '.join(ARCHITECTURES)}"
+            f"name: expected one of {', '.join(ARCHITECTURES)}, which can be trained, got the transformer {name!r}"
         )
     if name not in ARCHITECTURES:
         raise ValueError(f"name: expected one of {', '.join((*ARCHITECTURES, *TOWERS))}, got {name!r}")
@@ -220,7 +220,8 @@ def network_arrays(name: str, file: Path) -> tuple[dict[str, np.ndarray], About]
     arrays = read_weights(file)
     framework = "keras" if any("/" in entry for entry in arrays) else "torch"
     if about.backbone is None and framework != architecture.framework:
-        raise ValueError(f"{file}: {_FRAMEWORKS[framework]} names, which are not those of {name}")
+        wanted, found = _FRAMEWORKS[framework]
+        raise ValueError(f"{file}: expected {wanted}, got {found} names, which are not those of {name}")
     _, shapes = _abstract(architecture, 1000)
     with naming(file):
         arrays = without_prefix(arrays, expected_shapes(shapes, {}, architecture.torch_names))
@@ -228,8 +229,8 @@ def network_arrays(name: str, file: Path) -> tuple[dict[str, np.ndarray], About]
 
 
 _FRAMEWORKS = {
-    "keras": "expected torchvision's or timm's names (a Keras ResNet-50 is keras_resnet50), got Keras'",
-    "torch": "expected Keras' names (torchvision's and timm's ResNet-50 is resnet50), got torch's",
+    "keras": ("torchvision's or timm's names (a Keras ResNet-50 is keras_resnet50)", "Keras'"),
+    "torch": ("Keras' names (torchvision's and timm's ResNet-50 is resnet50)", "torch's"),
 }
 
 
@@ -255,8 +256,8 @@ def _read_params(architecture: Architecture, arrays: Mapping[str, np.ndarray], f
 def _packaged_weights(name: str, architecture: Architecture) -> Path:
     if architecture.package is None:
         raise ValueError(
-            f"weights: no package holds weights for {name!r}; give a file with torchvision's or timm's state dict, "
-            "or 'random' for speed tests"
+            "weights: expected a file with torchvision's or timm's state dict, or 'random' for speed tests, got none; "
+            f"no package holds weights for {name!r}"
         )
     return packaged_file(architecture.package, architecture.package_file, name=name)
 

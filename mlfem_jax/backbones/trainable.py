@@ -35,7 +35,7 @@ class Classifier:
         name: of the architecture.
         classes: number of logits.
         apply: pure; (params, statistics, inputs (N, H, W, 3), running=False) to (logits (N, classes), statistics). It
-            computes in the dtype of the inputs, batch norm in float32. With `running` it normalises by the statistics
+            computes in the dtype of the inputs, batch norm in float32. With `running` it normalizes by the statistics
             and gives them back unchanged, as the folded network does; else by those of the batch.
         preprocess: see `Backbone.preprocess`.
         input_size: (height, width) in pixels.

@@ -112,9 +112,9 @@ def read_batches(
     count = jax.process_count() if process_count is None else process_count
     _check(len(source), positions, batch_size, workers, index, count)
     if in_memory and workers:
-        raise ValueError(f"in_memory: expected no workers, which would each keep their own, found {workers}")
+        raise ValueError(f"in_memory: expected no workers, which would each keep their own, got {workers}")
     if remainder == "drop" and len(positions) < batch_size * count:
-        raise ValueError(f"batch_size: expected at most the {len(positions)} examples, found {batch_size * count}")
+        raise ValueError(f"batch_size: expected at most the {len(positions)} examples, got {batch_size * count}")
     order = grain.MapDataset.source(positions.tolist())
     if seed is not None:
         order = order.shuffle(seed)
@@ -175,15 +175,17 @@ def open_dataset(directory: str | Path, split: str | None = None) -> Any:
     if not found:
         closed = ", ".join(map(str, walked.left_out.get(UNREADABLE, ())))
         unread = f"; it cannot be read: {closed}" if closed and Path(directory).exists() else ""
-        raise FileNotFoundError(f"no prepared data set in or below {directory}: looked for dataset_info.json{unread}")
+        raise FileNotFoundError(
+            f"{directory}: expected a prepared data set, with a dataset_info.json, in or below it, got none{unread}"
+        )
     if len(found) > 1:
-        raise ValueError(f"several data sets in {directory}, name one: {', '.join(map(str, found))}")
+        raise ValueError(f"{directory}: expected one data set, got several; name one: {', '.join(map(str, found))}")
     builder = tfds.builder_from_directory(found[0])
     splits = list(builder.info.splits)
     if split is None and len(splits) == 1:
         split = splits[0]
     if split is None or split.split("[")[0] not in splits:
-        raise ValueError(f"{found[0]} has the splits {', '.join(splits)}: expected one of them, found {split}")
+        raise ValueError(f"{found[0]}: expected one of the splits {', '.join(splits)}, got {split}")
     return builder.as_data_source(split=split)
 
 
@@ -198,13 +200,15 @@ def _batch(fields: dict[str, np.ndarray]) -> Batch:
 
 def _check(records, positions, batch_size, workers, process_index, process_count):
     if len(positions) == 0:
-        raise ValueError(f"nothing to read: no positions of a source of {records} records")
+        raise ValueError(f"positions: expected some of {records} records, got none; there is nothing to read")
     if positions.min() < 0 or positions.max() >= records:
-        raise ValueError(f"positions of {records} records, found {positions.min()} to {positions.max()}")
-    if batch_size % 1 or batch_size < 1 or workers < 0:
-        raise ValueError(f"batch_size must be above 0 and whole, workers not below 0, found {batch_size} and {workers}")
+        raise ValueError(f"positions: expected 0 to {records - 1}, got {positions.min()} to {positions.max()}")
+    if batch_size % 1 or batch_size < 1:
+        raise ValueError(f"batch_size: expected a whole number above 0, got {batch_size}")
+    if workers < 0:
+        raise ValueError(f"workers: expected 0 or more, got {workers}")
     if not 0 <= process_index < process_count:
-        raise ValueError(f"process_index must be from 0 to {process_count - 1}, found {process_index}")
+        raise ValueError(f"process_index: expected 0 to {process_count - 1}, got {process_index}")
 
 
 def read_examples(

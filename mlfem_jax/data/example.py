@@ -36,7 +36,7 @@ class ExampleFormat:
         """Checks the numbers."""
         if min(self.shape) < 1 or min(self.max_fixations, self.classes) < 0:
             raise ValueError(
-                f"shape must be above 0, max_fixations and classes not below 0, found {self.shape}, "
+                f"shape, max_fixations, classes: expected a shape above 0, and counts of 0 or more, got {self.shape}, "
                 f"{self.max_fixations} and {self.classes}"
             )
 
@@ -130,7 +130,7 @@ def make_example(record: Mapping[str, Any], example_format: ExampleFormat) -> di
     count = len(record["fixations"])
     if count > example_format.max_fixations:
         raise ValueError(
-            f"record {image_id!r} has {count} fixations, more than max_fixations={example_format.max_fixations}"
+            f"record {image_id!r}: expected at most max_fixations={example_format.max_fixations} fixations, got {count}"
         )
     example["fixations"][:count] = move_fixations(record["fixations"], shape, box)
     example["fixation_mask"][:count] = True
@@ -169,10 +169,10 @@ def decode_photo(record: Mapping[str, Any]) -> UInt8[np.ndarray, "H W 3"]:
         ValueError: naming the record, if its image does not decode or has another size than recorded.
     """
     image_id = record_id(record)
-    photo = read_photo(record["image"], upright=False, name=f"image of record {image_id!r} does not decode")
+    photo = read_photo(record["image"], upright=False, name=f"image of record {image_id!r}")
     recorded = tuple(int(side) for side in record["size"])
     if photo.shape[:2] != recorded:
-        raise ValueError(f"record {image_id!r} is recorded as {recorded}, its image is {photo.shape[:2]}")
+        raise ValueError(f"record {image_id!r}: expected an image of {recorded}, as is recorded, got {photo.shape[:2]}")
     return photo
 
 
@@ -204,5 +204,5 @@ def decode_density(record: Mapping[str, Any], shape: tuple[int, int], box: Box) 
 def _checked_labels(labels: np.ndarray, image_id: str, classes: int) -> np.ndarray:
     labels = np.asarray(labels, np.int32)
     if labels.size and not (labels.min() >= 0 and labels.max() < classes):
-        raise ValueError(f"record {image_id!r} has the labels {labels.tolist()}, expected 0 to {classes - 1}")
+        raise ValueError(f"record {image_id!r}: expected labels from 0 to {classes - 1}, got {labels.tolist()}")
     return labels

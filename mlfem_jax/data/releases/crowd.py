@@ -62,7 +62,7 @@ def _face_counts(mat: Path) -> dict[str, int]:
         where = f"{named(mat)}, labels{{{i + 1}}}"
         image_id = without_suffix(unicodedata.normalize("NFC", text(record, "img", where)))
         if image_id in counts:
-            raise ValueError(f"{where}: duplicate id {image_id!r}")
+            raise ValueError(f"{where}: expected each id once, got {image_id!r} again")
         counts[image_id] = count(record, "nFaces", where)
     return counts
 

@@ -54,7 +54,9 @@ def _maps(place: Path, images: Mapping[str, Path], folder: Path, problems: Probl
     for name, path in maps.items():
         image_id = matched.get(name, name)
         if image_id in found:
-            raise ValueError(f"{named(place)}: {found[image_id].name} and {path.name} are both maps of {image_id!r}")
+            raise ValueError(
+                f"{named(place)}: expected one map of {image_id!r}, got {found[image_id].name} and {path.name}"
+            )
         found[image_id] = path
     return found
 
@@ -85,9 +87,8 @@ def _labels(
         labels.setdefault(image_id, set()).update({row.cells["label"].strip()} - {""})
         count = cell_count(row, "clutter", path)
         if count >= 0 and clutter.setdefault(image_id, count) != count:
-            raise ValueError(
-                f"{named(path)}, line {row.line}: clutter {count}, but {clutter[image_id]} before, of the same image"
-            )
+            before = clutter[image_id]
+            raise ValueError(f"{named(path)}, line {row.line}: expected clutter {before}, as before, got {count}")
     return tuple(sorted(set().union(*labels.values()))), labels, clutter
 
 
@@ -105,7 +106,7 @@ FOLDER = Dataset(
     tree="""\
 images/**                (any names, .jpg, .png, ...; subfolders too)
 fixations.csv            (columns image, observer, x, y: 0-based pixels; duration in ms is optional)
-maps/**                  (grey maps named as their images, instead of, or beside, fixations.csv)
+maps/**                  (gray maps named as their images, instead of, or beside, fixations.csv)
 labels.csv               (optional: columns image, label; clutter is optional)""",
     homepage="your own experiment",
     sigma_px=None,

@@ -58,13 +58,13 @@ def read_gaze_text(path: Path) -> Gaze:
     if lines and not _is_number(lines[0][0]):
         names, first, lines = [name.lower() for name in lines[0]], 2, lines[1:]
     if not {"x", "y"} <= set(names):
-        raise ValueError(f"{named(path)}: expected columns named x and y, found {printable(', '.join(names)[:200])}")
+        raise ValueError(f"{named(path)}: expected columns named x and y, got {printable(', '.join(names)[:200])}")
     if len(set(names)) < len(names):
-        raise ValueError(f"{named(path)}: expected each column once, found {printable(', '.join(names)[:200])}")
+        raise ValueError(f"{named(path)}: expected each column once, got {printable(', '.join(names)[:200])}")
     for number, words in enumerate(lines, start=first):
         if len(words) != len(names) or not all(map(_is_number, words)):
             expected = f"{len(names)} numbers ({printable(', '.join(names)[:200])})"
-            raise ValueError(f"{named(path)}, row {number}: expected {expected}, found {reprlib.repr(' '.join(words))}")
+            raise ValueError(f"{named(path)}, row {number}: expected {expected}, got {reprlib.repr(' '.join(words))}")
     table = np.array(lines, float).reshape(-1, len(names))
     durations = table[:, names.index("duration")] if "duration" in names else None
     return make_gaze([(-1, table[:, [names.index("y"), names.index("x")]], durations)])

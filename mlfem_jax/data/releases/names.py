@@ -95,7 +95,10 @@ def match_names(names: Iterable[str], images: Mapping[str, Path], folder: Path, 
         spelled = unicodedata.normalize("NFC", name.strip()).replace("\\", "/")
         found = _candidates(spelled, steps)
         if len(found) > 1:
-            raise ValueError(f"{named(table)}: {name!r} could be any of {', '.join(found)}: give its folder and suffix")
+            raise ValueError(
+                f"{named(table)}: expected the name of one image, got {name!r}, which could be any of "
+                f"{', '.join(found)}; give its folder and suffix"
+            )
         if not found:
             continue
         (matched[name],) = found
@@ -103,7 +106,8 @@ def match_names(names: Iterable[str], images: Mapping[str, Path], folder: Path, 
             file, first = files.setdefault(found[0], (str(PurePosixPath(spelled)), name))
             if PurePosixPath(file).name != PurePosixPath(spelled).name:
                 raise ValueError(
-                    f"{named(table)}: {first!r} and {name!r} are two images, but there is only {images[found[0]].name}"
+                    f"{named(table)}: expected one name of {images[found[0]].name}, got {first!r} and {name!r}, which "
+                    "are two images"
                 )
     return matched
 
@@ -137,7 +141,7 @@ def _by_id(files: Iterable[tuple[str, Path]], problems: Problems) -> dict[str, P
         if image_id.encode(errors="replace") != image_id.encode(errors="surrogatepass"):
             problems.add("files whose names are not UTF-8 (left out)", str(path))
         elif image_id in found:
-            raise ValueError(f"duplicate id {image_id!r}: {named(found[image_id])} and {named(path)}")
+            raise ValueError(f"id {image_id!r}: expected one file, got {named(found[image_id])} and {named(path)}")
         else:
             found[image_id] = path
     return found

@@ -40,7 +40,7 @@ def read_fixations_mat(
     for i, (name, record) in enumerate(zip(names, found, strict=True), start=1):
         image_id = matched.get(name, without_suffix(name))
         if image_id in records:
-            raise ValueError(f"{named(mat)}, fixations{{{i}}}: duplicate id {image_id!r}")
+            raise ValueError(f"{named(mat)}, fixations{{{i}}}: expected each id once, got {image_id!r} again")
         records[image_id] = record
     problems.add_all("images without gaze (left out)", images.keys() - records.keys())
     problems.add_all("gaze without an image (left out)", records.keys() - images.keys())
@@ -63,7 +63,9 @@ def _subjects(record: np.void, where: str) -> Gaze:
         here = f"{where}, subject {i + 1}"
         x, y, ms = (column(subject, name, here) for name in ("fix_x", "fix_y", "fix_duration"))
         if not len(x) == len(y) == len(ms):
-            raise ValueError(f"{here}: {len(x)} fix_x, {len(y)} fix_y, {len(ms)} fix_duration: expected as many")
+            raise ValueError(
+                f"{here}: expected as many of each, got {len(x)} fix_x, {len(y)} fix_y, {len(ms)} fix_duration"
+            )
         viewings.append((i, np.stack([y, x], axis=1) - 1, ms))
     return make_gaze(viewings)
 

@@ -54,7 +54,7 @@ class Example:
         density: the encoded released density map where that is the only truth, else b"".
         labels: class indices; empty where unknown.
         clutter: number of things in the image; -1 unknown.
-        content_box: (y0, x0, y1, x1), half-open: the image without the grey bars that pad it.
+        content_box: (y0, x0, y1, x1), half-open: the image without the gray bars that pad it.
     """
 
     image: bytes
@@ -202,11 +202,11 @@ def read_example(
             size of the image.
     """
     encoded = image.read_bytes()
-    size, rotated = stored_size(encoded, name=f"{named(image)}: this image does not decode")
+    size, rotated = stored_size(encoded, name=named(image))
     problems.add("images with an EXIF orientation (read as stored, not rotated)", image_id, rotated)
     if frame is not None and frame != size:
         raise ValueError(
-            f"{named(image)}: the gaze of {image_id} is for a frame of {frame} (height, width), image is {size}"
+            f"{named(image)}: expected {frame} (height, width), the frame of the gaze of {image_id}, got {size}"
         )
     gaze = _clean(gaze or make_gaze([]), size, image_id, problems, clip_all)
     encoded_density = b""
@@ -242,7 +242,7 @@ def check_pixels(points: Float[np.ndarray, "n 2"], where: str) -> None:
     points = points[np.isfinite(points).all(axis=1)]
     if len(points) and ((points >= 0) & (points <= 1)).all(axis=1).mean() >= 0.9:
         raise ValueError(
-            f"{where}: expected fixations in pixels, found {len(points)} of which nearly all lie in [0, 1]: are they "
+            f"{where}: expected fixations in pixels, got {len(points)} of which nearly all lie in [0, 1]; are they "
             "fractions of the frame? Give x * width - 0.5 and y * height - 0.5"
         )
 

@@ -65,7 +65,7 @@ def read_salicon_json(root: Path, problems: Problems) -> Release:
     for path in sorted((root / "annotations").glob("fixations_*.json")):
         listed, annotations = _read_annotations(path, images, root / "images")
         if duplicates := frames.keys() & listed.keys():
-            raise ValueError(f"{named(path)}: duplicate id {min(duplicates)!r}, listed in another annotations file")
+            raise ValueError(f"{named(path)}: expected new ids, got {min(duplicates)!r}, which another file lists")
         frames |= listed
         viewings |= annotations
         split = "val" if "_val" in path.stem else "train"
@@ -89,11 +89,11 @@ def _workers(mat: Path) -> tuple[Gaze, tuple[int, int]]:
         where = f"{named(mat)}, gaze({i + 1})"
         points = field(worker, "fixations", where)
         if points.size and (points.ndim != 2 or points.shape[1] != 2):
-            raise ValueError(f"{where}: expected fixations of shape (n, 2) as (x, y), found {points.shape}")
+            raise ValueError(f"{where}: expected fixations of shape (n, 2) as (x, y), got {points.shape}")
         viewings.append((i, column(worker, "fixations", where).reshape(-1, 2)[:, ::-1] - 1, None))
-    resolution = numbers(load_mat(mat, "resolution"), f"{named(mat)}: resolution")
+    resolution = numbers(load_mat(mat, "resolution"), f"{named(mat)}, resolution")
     if resolution.size != 2 or not ((resolution > 0) & (resolution <= MOST)).all():
-        raise ValueError(f"{named(mat)}: expected a resolution of (height, width), found {resolution[:4]}")
+        raise ValueError(f"{named(mat)}: expected a resolution of (height, width), got {resolution[:4]}")
     return make_gaze(viewings), (int(resolution[0]), int(resolution[1]))
 
 
@@ -111,7 +111,7 @@ def _objects(
             continue
         found, of_split = read_coco(path)
         if names not in ((), found):
-            raise ValueError(f"{named(path)}: other categories than in the annotations of the other split")
+            raise ValueError(f"{named(path)}: expected the categories of the other split's annotations, got others")
         names = found
         wanted = {int(image_id[-12:]): image_id for image_id in ids}
         unlisted = (wanted[i] for i in wanted.keys() - of_split.keys())
@@ -133,17 +133,19 @@ def _read_annotations(
         ids = {number: matched.get(name, without_suffix(name)) for number, name, _, _ in listed}
         frames = {ids[number]: (height, width) for number, _, height, width in listed}
         if len(frames) < len(listed) or len(ids) < len(listed):
-            raise ValueError(f"{named(path)}: duplicate ids among its {len(listed)} images")
+            raise ValueError(f"{named(path)}: expected each id once, got duplicates among its {len(listed)} images")
         viewings: dict[str, list] = {image_id: [] for image_id in frames}
         for annotation in content["annotations"]:
             worker = annotation["worker_id"]
             where = f"{named(path)}, image {annotation['image_id']!r:.40}, worker {worker!r:.40}"
             if not isinstance(worker, int | str):
-                raise ValueError(f"{where}: expected a number or a name as the worker's id")
+                raise ValueError(
+                    f"{where}: expected a number or a name as the worker's id, got a {type(worker).__name__}"
+                )
             points = _row_column(annotation["fixations"], where)
             viewings[ids[annotation["image_id"]]].append((worker, points))
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{named(path)}: not a SALICON annotations file: {error!r:.100}") from error
+        raise ValueError(f"{named(path)}: expected a SALICON annotations file, got another ({error!r:.100})") from error
     return frames, viewings
 
 
@@ -151,9 +153,9 @@ def _row_column(fixations: list, where: str) -> np.ndarray:
     try:
         points = np.asarray(fixations, float)
     except (OverflowError, TypeError, ValueError) as error:
-        raise ValueError(f"{where}: expected fixations as [row, column] ({error!s:.100})") from error
+        raise ValueError(f"{where}: expected fixations as [row, column], got others ({error!s:.100})") from error
     if points.size and (points.ndim != 2 or points.shape[1] != 2):
-        raise ValueError(f"{where}: expected fixations as [row, column], found an array of shape {points.shape}")
+        raise ValueError(f"{where}: expected fixations as [row, column], got an array of shape {points.shape}")
     return points.reshape(-1, 2)
 
 

@@ -19,13 +19,17 @@ def read_toronto(root: Path, problems: Problems) -> Release:
     mat = root / "origfixdata.mat"
     maps = load_mat(mat, "white").ravel()
     if maps.dtype != object:
-        raise ValueError(f"{named(mat)}: expected `white` to be a cell array of maps, found {maps.dtype}")
+        raise ValueError(f"{named(mat)}: expected `white` to be a cell array of maps, got {maps.dtype}")
     images: dict[int, Path] = {}
     for stem, path in by_stem(find_files(root / "Original Image Set", problems), problems).items():
         if not (stem.isascii() and stem.isdecimal() and len(stem) < 10):
-            raise ValueError(f"{named(path)}: expected a number as the name, the index of its map in {mat.name}")
+            raise ValueError(
+                f"{named(path)}: expected a number as the name, the index of its map in {mat.name}, got another"
+            )
         if int(stem) in images:
-            raise ValueError(f"duplicate id {int(stem):03d}: {named(images[int(stem)])} and {named(path)}")
+            raise ValueError(
+                f"id {int(stem):03d}: expected one image, got {named(images[int(stem)])} and {named(path)}"
+            )
         images[int(stem)] = path
     numbers = range(1, len(maps) + 1)
     problems.add_all("images without gaze (left out)", (f"{n:03d}" for n in images if n not in numbers))
