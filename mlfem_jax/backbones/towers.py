@@ -186,12 +186,8 @@ def _read(tower: Tower, file: Path, *, packaged: bool) -> tuple[ViT, Any]:
 
 
 def _packaged(tower: Tower, name: str) -> Path:
-    if tower.package is None:
-        raise ValueError(
-            "weights: expected a file with timm's, torchvision's, transformers' or its authors' state dict, or "
-            f"'random' for speed tests, got none; no package holds weights for {name!r}"
-        )
-    return packaged_file(tower.package, tower.package_file, name=name)
+    layouts = "timm's, torchvision's, transformers' or its authors'"
+    return packaged_file(tower.package, tower.package_file, name=name, layouts=layouts)
 
 
 def _random(config: ViT) -> tuple[ViT, Any]:

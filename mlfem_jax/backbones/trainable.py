@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,13 @@ from mlfem_jax.backbones.files.read import LABELS, save_weights
 from mlfem_jax.backbones.registry import Architecture, find_architecture, network_arrays, weight_file
 from mlfem_jax.files import replace_folder, replacing
 
-Params = Any
-Statistics = Any
+if TYPE_CHECKING:
+    from chex import ArrayTree
+else:
+    ArrayTree = Any  # beartype, which reads annotations while the tests run, fails on this recursive alias
+
+Params: TypeAlias = ArrayTree
+Statistics: TypeAlias = ArrayTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +136,7 @@ def save_classifier(
     labels: Sequence[str],
     notes: Mapping[str, Any],
 ) -> None:
-    """Nothing; writes the network to a folder that `load_backbone` takes, whole or not at all.
+    """Writes the network to a folder that `load_backbone` takes, whole or not at all.
 
     Args:
         folder: to write, or to replace: an orbax folder in it holds the state dict, and `classifier.json` the labels.

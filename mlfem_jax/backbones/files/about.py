@@ -44,9 +44,9 @@ class About:
 def read_about(path: str | Path) -> About:
     """What stands beside or in a weight file about its network.
 
-    The folder of a run of `train.classifier` says all in its classifier.json. A folder of Hugging Face says the classes
-    and the kind of problem in its config.json; timm's says by a tag that ends in "in1k" that it is ImageNet's. Any
-    other file is ImageNet's where its bytes are those of a published file, by their hash, whatever its name is.
+    The folder of a run of `mlfem train classifier` says all in its classifier.json. A folder of Hugging Face says the
+    classes and the kind of problem in its config.json; timm's says by a tag that ends in "in1k" that it is ImageNet's.
+    Any other file is ImageNet's where its bytes are those of a published file, by their hash, whatever its name is.
 
     Args:
         path: as for `read_weights`.

@@ -38,8 +38,8 @@ def read_weights(path: str | Path) -> dict[str, Shaped[np.ndarray, "..."]]:
 
     Args:
         path: .safetensors; a torch state dict (.pth, .pt, .bin: zip or legacy layout); .npz; .h5 that Keras wrote
-            (needs h5py); .onnx; an orbax folder; the folder of a run of `train.classifier`; a folder of Hugging Face
-            (`model.safetensors` or `pytorch_model.bin`), in shards too, or the index of such shards.
+            (needs h5py); .onnx; an orbax folder; the folder of a run of `mlfem train classifier`; a folder of Hugging
+            Face (`model.safetensors` or `pytorch_model.bin`), in shards too, or the index of such shards.
 
     Returns:
         The arrays as they are in the file: dtype (bfloat16 and float8 as `ml_dtypes` has them) and axis order are kept,
@@ -64,7 +64,7 @@ def read_weights(path: str | Path) -> dict[str, Shaped[np.ndarray, "..."]]:
 
 
 def save_weights(folder: str | Path, arrays: Mapping[str, Any]) -> None:
-    """Nothing; writes the arrays to a new orbax folder, which `read_weights` reads back.
+    """Writes arrays to a new orbax folder, which `read_weights` reads back.
 
     Args:
         folder: where to write; orbax writes beside it and renames, and refuses a folder that exists.
