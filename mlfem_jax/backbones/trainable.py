@@ -16,11 +16,12 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from mlfem_jax.backbones.architectures import Architecture
 from mlfem_jax.backbones.base import Preprocess
 from mlfem_jax.backbones.files.fit import check_values, check_weights
 from mlfem_jax.backbones.files.folding import expected_shapes, state_dict, unfold
 from mlfem_jax.backbones.files.read import LABELS, save_weights
-from mlfem_jax.backbones.registry import Architecture, find_architecture, network_arrays, weight_file
+from mlfem_jax.backbones.registry import find_architecture, network_arrays, weight_file
 from mlfem_jax.files import replace_folder, replacing
 
 if TYPE_CHECKING:

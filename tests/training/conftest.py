@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlfem_jax.backbones import registry
+from mlfem_jax.backbones.architectures import ARCHITECTURES
 from tests.training.tiny_classifier import TINY
 
 
@@ -10,5 +10,5 @@ from tests.training.tiny_classifier import TINY
 def tiny():
     """A network in the registry that is trained in seconds, under the name "tiny"."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry.ARCHITECTURES, "tiny", TINY)
+        patch.setitem(ARCHITECTURES, "tiny", TINY)
         yield
