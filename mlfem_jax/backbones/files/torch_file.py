@@ -1,6 +1,5 @@
 """Reads the tensors of a `torch.save` file, of the zip and of the legacy layout, without torch."""
 
-import dataclasses
 import functools
 import io
 import math
@@ -8,51 +7,21 @@ import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 
-from mlfem_jax.backbones.files.inert_pickle import Inert, ordered_dict, read_pickle
+from mlfem_jax.backbones.files.inert_pickle import read_pickle
 from mlfem_jax.backbones.files.limits import DEPTH, ENTRIES, shown
+from mlfem_jax.backbones.files.torch_pickle import NAMES, Storage, Tensor, persistent_storage
 from mlfem_jax.backbones.files.zip_file import open_zip
 
 # The pickle of the number that opens a legacy file, behind its protocol byte.
 LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
 _LEGACY_PROTOCOL = 1001
-_MAX_RANK = 32
 # What holds the network where a checkpoint holds more; the first that is there.
 _WRAPPERS = (
     *("state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params"),
     *("ema_state_dict", "state_dict_ema", "model_ema", "ema"),
 )
-
-# Both layouts store little-endian elements (a zip made elsewhere says so in its member "byteorder").
-_STORAGE_DTYPES = {
-    "DoubleStorage": np.dtype("<f8"),
-    "FloatStorage": np.dtype("<f4"),
-    "HalfStorage": np.dtype("<f2"),
-    "BFloat16Storage": np.dtype(jnp.bfloat16),
-    "LongStorage": np.dtype("<i8"),
-    "IntStorage": np.dtype("<i4"),
-    "ShortStorage": np.dtype("<i2"),
-    "CharStorage": np.dtype("i1"),
-    "ByteStorage": np.dtype("u1"),
-    "BoolStorage": np.dtype("?"),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class _Storage:
-    dtype: np.dtype
-    key: str
-    length: int
-
-
-@dataclasses.dataclass(frozen=True)
-class _Tensor:
-    storage: _Storage
-    offset: int
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
 
 
 def read_torch_file(path: Path) -> dict[str, np.ndarray]:
@@ -95,7 +64,7 @@ def _read_zip(path: Path) -> dict[str, np.ndarray]:
                 raise ValueError(f"expected the member {shown(name)!r}, which a tensor names, got none")
             return memoryview(archive.read(name))
 
-        content = read_pickle(io.BytesIO(archive.read(f"{root}data.pkl")), _NAMES, _persistent)
+        content = read_pickle(io.BytesIO(archive.read(f"{root}data.pkl")), NAMES, persistent_storage)
         return _arrays(content, buffer)
 
 
@@ -107,13 +76,13 @@ def _read_legacy(path: Path) -> dict[str, np.ndarray]:
     if protocol != _LEGACY_PROTOCOL:
         raise ValueError(f"expected protocol {_LEGACY_PROTOCOL} of the legacy layout, got another")
     read_pickle(stream, {})  # the writer's byte order and integer sizes, which do not change what it wrote
-    storages: dict[str, _Storage] = {}
+    storages: dict[str, Storage] = {}
 
-    def persistent(identity: object) -> _Storage:
-        storage = _persistent(identity)
+    def persistent(identity: object) -> Storage:
+        storage = persistent_storage(identity)
         return storages.setdefault(storage.key, storage)
 
-    content = read_pickle(stream, _NAMES, persistent)
+    content = read_pickle(stream, NAMES, persistent)
     keys = read_pickle(stream, {})
     views = _legacy_buffers(memoryview(data), stream.tell(), keys, storages)
 
@@ -126,7 +95,7 @@ def _read_legacy(path: Path) -> dict[str, np.ndarray]:
 
 
 def _legacy_buffers(
-    data: memoryview, position: int, keys: object, storages: Mapping[str, _Storage]
+    data: memoryview, position: int, keys: object, storages: Mapping[str, Storage]
 ) -> dict[str, memoryview]:
     views = {}
     for key in keys if isinstance(keys, list) else [keys]:
@@ -143,79 +112,10 @@ def _legacy_buffers(
     return views
 
 
-def _persistent(identity: object) -> _Storage:
-    match identity:
-        case ("storage", np.dtype() as dtype, str(key), _, int(length), *view) if length >= 0:
-            if any(part is not None for part in view):
-                raise ValueError("expected whole storages, got views, which torch stopped writing in 2017")
-            return _Storage(dtype, key, length)
-    raise ValueError("expected storages, got another persistent id; refused, and nothing in it was run")
-
-
-def _tensor(storage: object, offset: object, size: object, stride: object, *rest: object) -> _Tensor:
-    # rest: requires_grad, backward hooks, and flags (conjugate, negative) that would change the values.
-    if not isinstance(storage, _Storage) or any(rest[2:]):
-        raise ValueError("expected plain tensors, got one of a kind that is not read")
-    size, stride, (start,) = _integers(size), _integers(stride), _integers((offset,))
-    if len(size) != len(stride):
-        raise ValueError("expected tensors with a stride for each length, got another number of them")
-    return _Tensor(storage, start, size, stride)
-
-
-def _integers(values: object) -> tuple[int, ...]:
-    # Found values are not shown: a few bytes of pickle can hold a list that prints without end.
-    if not isinstance(values, tuple) or len(values) > _MAX_RANK:
-        raise ValueError("expected tensors with short tuples as size and stride, got another")
-    if not all(type(value) is int and 0 <= value < 2**63 for value in values):
-        raise ValueError("expected tensors with natural numbers as offset, size and stride, got another")
-    return values
-
-
-def _parameter(tensor: object, *_: object) -> object:
-    return tensor
-
-
-# Harmless objects that people keep beside their tensors. They are not made: an `Inert` takes the place of each.
-_BESIDE = """
-    argparse.Namespace types.SimpleNamespace collections.Counter collections.defaultdict collections.deque
-    datetime.date datetime.datetime datetime.time datetime.timedelta datetime.timezone decimal.Decimal
-    fractions.Fraction uuid.UUID pathlib.Path pathlib.PosixPath pathlib.WindowsPath pathlib.PurePosixPath
-    pathlib.PureWindowsPath _codecs.encode copy_reg._reconstructor copyreg._reconstructor
-    numpy.dtype numpy.ndarray numpy.core.multiarray.scalar numpy.core.multiarray._reconstruct
-    numpy._core.multiarray.scalar numpy._core.multiarray._reconstruct numpy.core.numeric._frombuffer
-    numpy._core.numeric._frombuffer torch.device torch.strided torch.contiguous_format torch.channels_last
-    torch.serialization._get_layout torch.torch_version.TorchVersion
-    pytorch_lightning.utilities.parsing.AttributeDict lightning_fabric.utilities.data.AttributeDict
-    lightning.fabric.utilities.data.AttributeDict lightning.pytorch.utilities.parsing.AttributeDict
-    omegaconf.dictconfig.DictConfig omegaconf.listconfig.ListConfig omegaconf.base.ContainerMetadata
-    omegaconf.base.Metadata omegaconf.nodes.AnyNode typing.Any easydict.EasyDict addict.addict.Dict
-    yacs.config.CfgNode box.box.Box
-""".split()
-_BUILTINS = "set frozenset complex range slice bytearray bytes list dict tuple int float str bool object".split()
-_TORCH_DTYPES = """
-    float16 float32 float64 half float double bfloat16 uint8 int8 int16 int32 int64 short int long bool complex64
-    complex128
-""".split()
-
-_NAMES: dict[str, object] = {
-    **{name: Inert(name) for name in _BESIDE},
-    **{f"{module}.{name}": Inert(name) for module in ("builtins", "__builtin__") for name in _BUILTINS},
-    **{f"torch.{name}": Inert(f"torch.{name}") for name in _TORCH_DTYPES},
-    "collections.OrderedDict": ordered_dict,
-    "torch.Size": lambda values: values,
-    "torch._utils._rebuild_tensor": _tensor,
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_parameter": _parameter,
-    "torch._utils._rebuild_parameter_with_state": _parameter,
-    **{f"torch.{name}": dtype for name, dtype in _STORAGE_DTYPES.items()},
-    **{f"torch.cuda.{name}": dtype for name, dtype in _STORAGE_DTYPES.items()},
-}
-
-
 def _arrays(content: object, buffer: Callable[[str], memoryview]) -> dict[str, np.ndarray]:
     entries = _state_dict(content)
     arrays = {name: _array(name, value, buffer) for name, value in entries.items() if _is_array(value)}
-    if not any(isinstance(entry, _Tensor) for entry in entries.values()):
+    if not any(isinstance(entry, Tensor) for entry in entries.values()):
         kinds = ", ".join(sorted({getattr(value, "name", type(value).__name__) for value in entries.values()}))
         raise ValueError(f"expected tensors by name, got {shown(kinds) or 'none'}")
     return arrays
@@ -234,7 +134,7 @@ def _state_dict(content: object) -> dict[str, object]:
 
 
 def _holds_tensors(content: object) -> bool:
-    return isinstance(content, dict) and any(isinstance(value, _Tensor | dict) for value in content.values())
+    return isinstance(content, dict) and any(isinstance(value, Tensor | dict) for value in content.values())
 
 
 def _flat(content: dict) -> dict[str, object]:
@@ -247,7 +147,7 @@ def _flat(content: dict) -> dict[str, object]:
                 raise ValueError(
                     f"expected dicts in dicts at most {DEPTH} deep, with at most {ENTRIES} entries, got more"
                 )
-            if not isinstance(key, str) and isinstance(value, _Tensor):
+            if not isinstance(key, str) and isinstance(value, Tensor):
                 raise ValueError(f"expected a text as the name of a tensor, got a {type(key).__name__}")
             name = f"{prefix}{key if isinstance(key, str | int | float) else 'object'}"
             if isinstance(value, dict):
@@ -258,11 +158,11 @@ def _flat(content: dict) -> dict[str, object]:
 
 
 def _is_array(value: object) -> bool:
-    return isinstance(value, _Tensor) or (isinstance(value, int | float) and np.asarray(value).dtype != object)
+    return isinstance(value, Tensor) or (isinstance(value, int | float) and np.asarray(value).dtype != object)
 
 
 def _array(name: str, value: object, buffer: Callable[[str], memoryview]) -> np.ndarray:
-    if not isinstance(value, _Tensor):
+    if not isinstance(value, Tensor):
         return np.asarray(value)
     storage, called = value.storage, repr(shown(name))
     data = buffer(storage.key)
