@@ -75,9 +75,9 @@ def test_the_files_of_each_photo_and_one_page(tmp_path, tiny, capsys):
     endings = (".png", ".overlay.png", ".sheet.png", ".npy")
     wanted = {f"{stem}{ending}" for stem in ("a b'<i>", "é") for ending in endings} | {"index.html", ".mlfem.jsonl"}
     assert {path.name for path in out.iterdir()} == wanted
-    map = np.load(out / "é.npy")
-    assert map.dtype == np.float32 and map.shape == (48, 64)
-    assert np.hypot(*(np.unravel_index(map.argmax(), map.shape) - np.array([30, 12]))) < 6
+    importance = np.load(out / "é.npy")
+    assert importance.dtype == np.float32 and importance.shape == (48, 64)
+    assert np.hypot(*(np.unravel_index(importance.argmax(), importance.shape) - np.array([30, 12]))) < 6
     np.testing.assert_array_equal(read_photo(out / "é.png"), square_at(30, 12))
     output = capsys.readouterr()
     assert "é.png: cat 70.0 %, bee 20.0 %, ant 10.0 %" in output.out
@@ -159,7 +159,9 @@ def test_files_of_others_are_never_written_over(tmp_path, tiny, capsys, monkeypa
     (tmp_path / "index.html").write_text("mine")
     capsys.readouterr()
     assert run(*names, out=".") == 2
-    assert re.fullmatch(r"mlfem explain: \.: index\.html would be written over, .*\n", capsys.readouterr().err)
+    assert re.fullmatch(
+        r"mlfem explain: \.: expected .*, got index\.html, which would be .*\n", capsys.readouterr().err
+    )
     assert (tmp_path / "index.html").read_text() == "mine"
 
 
@@ -183,9 +185,9 @@ def test_large_photos_have_pictures_of_limited_size(tmp_path, tiny):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no photographs given"),
+        ([], "photos: expected .*, got none"),
         (["--method", "nope"], "method: expected one of"),
-        (["--layers", "nope"], "there is no layer 'nope'"),
+        (["--layers", "nope"], "layers: expected some of .*, got 'nope'"),
         (["--batch-size", "0"], "batch_size: expected at least 1"),
     ],
 )
@@ -199,7 +201,7 @@ def test_wrong_options_are_one_line(tmp_path, tiny, capsys, arguments, message):
 def test_an_interrupted_run_leaves_no_half_written_file(tmp_path, tiny, monkeypatch, capsys):
     photo = save(tmp_path / "a.png", square_at(20, 40))
 
-    def interrupt(file, map):
+    def interrupt(file, importance):
         file.write(b"half")
         raise KeyboardInterrupt
 
@@ -226,7 +228,8 @@ def test_the_lists_and_the_help(capsys):
         output = capsys.readouterr().out
         assert all(name in output for name in COMMANDS)
     assert main(["explian"]) == 2
-    assert "no command 'explian'; there are: explain" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "mlfem: expected one of explain, score," in told and "got 'explian'" in told
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,11 +1,4 @@
-from .attention import (
-    attention_gradients as attention_gradients,
-    chefer as chefer,
-    layer_attentions as layer_attentions,
-    legrad as legrad,
-    rfem as rfem,
-    rollout as rollout,
-)
+from .attention import attention_gradients as attention_gradients, layer_attentions as layer_attentions
 from .base import Entry as Entry, take_sign as take_sign, to_maps as to_maps
 from .cam import (
     eigen_cam as eigen_cam,
@@ -34,4 +27,5 @@ from .registry import (
     methods as methods,
     methods_on as methods_on,
 )
+from .rows import chefer as chefer, legrad as legrad, rfem as rfem, rollout as rollout
 from .target import Target as Target, class_score as class_score, class_targets as class_targets

@@ -108,7 +108,7 @@ def select_layers(names: Sequence[str], layers: Layers) -> tuple[str, ...]:
         wanted = [layers] if isinstance(layers, str | int) else layers
         chosen = {_layer_name(names, layer) for layer in wanted}
     if not chosen:
-        raise ValueError(f"layers: {layers!r} chooses none of {', '.join(names)}")
+        raise ValueError(f"layers: expected some of {', '.join(names)}, got {layers!r}, which chooses none")
     return tuple(name for name in names if name in chosen)
 
 
@@ -117,4 +117,4 @@ def _layer_name(names: Sequence[str], layer: str | int) -> str:
         return names[layer]
     if layer in names:
         return str(layer)
-    raise ValueError(f"layers: there is no layer {layer!r}; the {len(names)} layers are {', '.join(names)}")
+    raise ValueError(f"layers: expected some of the {len(names)} layers {', '.join(names)}, got {layer!r}")

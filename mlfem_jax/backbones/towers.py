@@ -166,8 +166,8 @@ def _apply(name: str, config: ViT, params: Any, inputs: jax.Array, *, rules: Any
     """`vit.forward`; it has no exchangeable backward rules."""
     if rules is not None:
         raise ValueError(
-            f"the transformer {name!r} has no exchangeable backward rules, which LRP, guided backpropagation and "
-            "DeconvNet need; every other method works"
+            "backbone: expected one with exchangeable backward rules, which LRP, guided backpropagation and DeconvNet "
+            f"need, got the transformer {name!r}, which has none; every other method works"
         )
     return vit.forward(config, params, inputs, **hooks)
 
@@ -186,12 +186,8 @@ def _read(tower: Tower, file: Path, *, packaged: bool) -> tuple[ViT, Any]:
 
 
 def _packaged(tower: Tower, name: str) -> Path:
-    if tower.package is None:
-        raise ValueError(
-            f"weights: no package holds weights for {name!r}; give a file with timm's, torchvision's, transformers' "
-            "or its authors' state dict, or 'random' for speed tests"
-        )
-    return packaged_file(tower.package, tower.package_file, name=name)
+    layouts = "timm's, torchvision's, transformers' or its authors'"
+    return packaged_file(tower.package, tower.package_file, name=name, layouts=layouts)
 
 
 def _random(config: ViT) -> tuple[ViT, Any]:

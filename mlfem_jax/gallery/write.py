@@ -2,10 +2,8 @@
 
 import dataclasses
 import functools
-import itertools
 import os
 import re
-import unicodedata
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -25,16 +23,15 @@ from mlfem_jax.attribution import Method, accepted_options, layer_stacks
 from mlfem_jax.backbones import Forward, load_backbone, select_layers
 from mlfem_jax.compilation import keep_compiled
 from mlfem_jax.engine import BatchSize, map_batches
-from mlfem_jax.files import foreign, printable, refuse_foreign, replacing, writing
+from mlfem_jax.files import printable, refuse_foreign, writing
 from mlfem_jax.fusion import ALPHA, OPERATORS, fuse
+from mlfem_jax.gallery.draw import draw_photo
 from mlfem_jax.gallery.find import find_photos
+from mlfem_jax.gallery.names import photo_names
 from mlfem_jax.gallery.page import ExplainedPhoto, write_page
 from mlfem_jax.importance import fem, normalize
-from mlfem_jax.photos import ResizeRule, place_map, read_photo, resize_photo
-from mlfem_jax.plot import contact_sheet, overlay, write_png
+from mlfem_jax.photos import ResizeRule, read_photo
 
-PANEL = (240, 190)
-"""Height and width in pixels that a panel of a contact sheet fits in."""
 _PAGE = "index.html"
 
 
@@ -90,7 +87,7 @@ def explain(
     tell = functools.partial(Console(stderr=True).print, markup=False, highlight=False, soft_wrap=True)
     paths = find_photos(photos, on_left_out=lambda line: tell(f"mlfem: {line}"))
     if not paths:
-        raise ValueError("no photographs given: name files, folders or patterns")
+        raise ValueError("photos: expected files, folders or patterns, got none")
     keep_compiled(cache)
     network = load_backbone(backbone, weights)
     chosen = select_layers(network.layers, _parse_layers(layers))
@@ -105,7 +102,7 @@ def explain(
         resize=resize,
     )
     draw = functools.partial(
-        _draw,
+        draw_photo,
         out=out,
         labels=network.labels,
         method=method,
@@ -118,7 +115,7 @@ def explain(
     settings |= {"resize": resize, "dtype": dtype, "mlfem_jax": __version__}
     with writing(out):
         refuse_foreign(out, [_PAGE])
-        explained, failures = _explain_all(paths, _names(paths, out), lambda images: look(images=images), draw)
+        explained, failures = _explain_all(paths, photo_names(paths, out), lambda images: look(images=images), draw)
         write_page(out / _PAGE, explained, settings=settings, failures=failures)
     for photo in explained:
         print(printable(f"{photo.name}: " + ", ".join(f"{label} {100 * p:.1f} %" for label, p in photo.top)))
@@ -217,90 +214,6 @@ class _Look:
             "maps": maps,
             "layers": OrderedDict((name, layer_map(name)) for name in self.layers),
         }
-
-
-def _draw(
-    photo: np.ndarray,
-    shown: str,
-    stem: str,
-    result: dict[str, Any],
-    *,
-    out: Path,
-    labels: Sequence[str],
-    method: str,
-    rule: ResizeRule,
-    map_size: str,
-    picture_px: int,
-    settings: str,
-) -> ExplainedPhoto:
-    """Writes one photograph's four files."""
-    map = result["maps"][method]
-    top = tuple(
-        (labels[index] if labels else f"class {index}", float(probability))
-        for probability, index in zip(*result["top"], strict=True)
-    )
-    if not all(np.isfinite(probability) for _, probability in top):
-        top = (("no prediction: the network's output is not a number,", 0.0),)
-    files = ExplainedPhoto(shown, *_files(stem), top)
-    size = _fit(photo.shape[:2], (picture_px, picture_px))
-    picture = resize_photo(photo, size)
-    write_png(out / files.photo, picture)
-    write_png(out / files.overlay, overlay(picture, place_map(map, size, rule=rule)))
-    best = "".join(f"{label} {100 * probability:.1f} %   ·   " for label, probability in top[:1])
-    title = f"{shown}\n{best}{settings}"
-    write_png(out / files.sheet, _sheet(photo, result, rule, title))
-    with replacing(out / files.map) as file:
-        np.save(file, map if map_size == "input" else place_map(map, photo.shape[:2], rule=rule))
-    return files
-
-
-def _sheet(photo: np.ndarray, result: dict[str, Any], rule: ResizeRule, title: str) -> np.ndarray:
-    size = _fit(photo.shape[:2], PANEL)
-    place = functools.partial(place_map, shape=size, rule=rule)
-    layers = {f"{name}\n{map.shape[0]} x {map.shape[1]}": place(map) for name, map in result["layers"].items()}
-    maps = {name: place(map) for name, map in result["maps"].items()}
-    placed = {"Importance maps": maps, "Layers, first to last": layers}
-    return contact_sheet(resize_photo(photo, size), placed, title=title)
-
-
-def _fit(shape: tuple[int, int], into: tuple[int, int]) -> tuple[int, int]:
-    """The largest (height, width) of the same proportions that fits; never larger than `shape`."""
-    scale = min(1.0, *(limit / side for limit, side in zip(into, shape, strict=True)))
-    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
-
-
-def _names(paths: Sequence[Path], out: Path) -> list[tuple[str, str]]:
-    """What each photograph is shown as, and the stem of its files: names that neither each other nor others' have.
-
-    A file in `out` may be written over where an earlier run made it, and it is not one of the photographs.
-    """
-    absolute = [Path(os.path.abspath(path)) for path in paths]
-    shared = os.path.commonpath([path.parent for path in absolute])
-    stems = [_readable(path.stem) for path in absolute]
-    there = os.listdir(out) if out.is_dir() else []
-    taken = {_folded(name) for name in foreign(out, there)}
-    taken |= {_folded(path.name) for path in absolute if path.parent.resolve() == out.resolve()}
-    for index, stem in enumerate(stems):
-        tries = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-        stems[index] = next(stem for stem in tries if taken.isdisjoint(map(_folded, _files(stem))))
-        taken.update(map(_folded, _files(stems[index])))
-    shown = [os.fsencode(path.relative_to(shared)).decode(errors="replace") for path in absolute]
-    return list(zip(shown, stems, strict=True))
-
-
-def _files(stem: str) -> tuple[str, str, str, str]:
-    """Names of a photograph's picture, overlay, sheet and map."""
-    return f"{stem}.png", f"{stem}.overlay.png", f"{stem}.sheet.png", f"{stem}.npy"
-
-
-def _readable(name: str) -> str:
-    """A name need not be valid Unicode, may steer a terminal, and has to leave room for an ending."""
-    return printable(os.fsencode(name).decode(errors="replace"))[:50]
-
-
-def _folded(name: str) -> str:
-    """Equal for names that some file system takes for the same: A and a, or two spellings of an accent."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 class _Rate(progress.ProgressColumn):

@@ -88,7 +88,7 @@ def test_a_pattern_across_folders_ends_in_a_circle_of_links(tree):
 
 
 def test_a_pipe_is_refused_and_not_read(tree):
-    with pytest.raises(ValueError, match=r"pipe\.jpg: cannot be read as an image: a pipe"):
+    with pytest.raises(ValueError, match=r"pipe\.jpg: expected a file, got a pipe"):
         read_photo(tree / "pipe.jpg")
 
 
@@ -106,4 +106,4 @@ def test_no_control_character_of_a_name_reaches_the_terminal(tmp_path, capsys):
     assert main(["prepare", "osie", "--from", str(tmp_path / "\x1b[2Jgone"), "--to", str(tmp_path)]) == 2
     told = capsys.readouterr()
     assert "\x1b[2J" not in told.err + told.out
-    assert "first in \\x1b[2Jb" in told.out and "\\x1b[2Jgone: no such folder" in told.err
+    assert "first in \\x1b[2Jb" in told.out and "\\x1b[2Jgone: expected a folder" in told.err
