@@ -25,6 +25,10 @@ COMMANDS = {
     "backbones": ("mlfem_jax.cli:backbones", "list the networks"),
 }
 
+# What brings a module that only some commands need.
+_EXTRAS = {"tensorflow_datasets": "data", "importlib_resources": "data", "grain": "data", "array_record": "data"}
+_EXTRAS |= {"absl": "data", "scipy": "data", "pyarrow": "eval", "h5py": "keras", "skimage": "lime"}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line.
@@ -117,7 +121,10 @@ def _described(error: Exception) -> str:
     """What went wrong, for the terminal."""
     from mlfem_jax.files import printable
 
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+    module = (getattr(error, "name", None) or "").split(".")[0]
+    if str(error).startswith("No module named") and module in _EXTRAS:
+        text = f"needs the module {module}: pip install 'mlfem-jax[{_EXTRAS[module]}]'"
+    elif isinstance(error, OSError) and error.filename is not None and error.strerror:
         text = f"{os.fsdecode(error.filename)}: {error.strerror}"
     elif isinstance(error, ValueError | OSError | MemoryError | ImportError):
         text = str(error) or type(error).__name__

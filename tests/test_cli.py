@@ -10,7 +10,7 @@ from PIL import Image
 
 import mlfem_jax as mlfem
 from mlfem_jax import compilation
-from mlfem_jax.cli import COMMANDS, main
+from mlfem_jax.cli import COMMANDS, main, run_command
 from mlfem_jax.gallery import write as gallery
 from mlfem_jax.photos import place_map, read_photo, resize_photo
 
@@ -196,6 +196,18 @@ def test_wrong_options_are_one_line(tmp_path, tiny, capsys, arguments, message):
     assert run(*photo, *arguments, out=tmp_path / "out") == 2
     assert re.fullmatch(rf"mlfem explain: .*{message}.*\n", capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "module, extra", [("pyarrow.parquet", "eval"), ("grain", "data"), ("tensorflow_datasets", "data"), ("h5py", "keras")]
+)
+def test_a_missing_extra_is_named_with_the_command_that_brings_it(capsys, module, extra):
+    def command():
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)  # as Python says it
+
+    assert run_command("mlfem score", command) == 2
+    name = module.split(".")[0]
+    assert capsys.readouterr().err == f"mlfem score: needs the module {name}: pip install 'mlfem-jax[{extra}]'\n"
 
 
 def test_an_interrupted_run_leaves_no_half_written_file(tmp_path, tiny, monkeypatch, capsys):

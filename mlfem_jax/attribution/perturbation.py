@@ -8,6 +8,7 @@ that is hidden changes the score by more than rounding, the map is blank (`targe
 """
 
 import functools
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -237,6 +238,8 @@ def weighted_ridge(
 
 def superpixels(inputs: Num[Array, "N H W 3"], segments: int) -> Int[Array, "N H W"]:
     """SLIC labels from 0 of each image, fewer than twice `segments`; computed on the host, also under `jax.jit`."""
+    if importlib.util.find_spec("skimage") is None:
+        raise ModuleNotFoundError("lime needs scikit-image: pip install 'mlfem-jax[lime]'", name="skimage")
     shape = jax.ShapeDtypeStruct(inputs.shape[:3], jnp.int32)
     cut = functools.partial(_slic, segments=segments)
     return jax.pure_callback(cut, shape, inputs.astype(jnp.float32), vmap_method="sequential")

@@ -32,7 +32,9 @@ FAMILIES: dict[str, dict[str, Entry]] = {
     "Perturbations": perturbation.METHODS,
     "References": reference.METHODS,
 }
+"""Name of each family to its methods by name."""
 METHODS: dict[str, Entry] = {name: method for family in FAMILIES.values() for name, method in family.items()}
+"""Every method by name, family by family."""
 
 
 def methods() -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from mlfem_jax.backbones import Backbone, Output
 
 Target = int | str | Sequence[Any] | np.ndarray | Array | None
+"""What a method explains, as `mlfem_jax.explain` takes it."""
 
 
 def class_score(

@@ -111,3 +111,4 @@ ARCHITECTURES: dict[str, Architecture] = {
     "vgg16_bn": _vgg(16, _VGG16, norm=True),
     "vgg19_bn": _vgg(19, _VGG19, norm=True),
 }
+"""The networks of `load_backbone` by name, with a class head."""

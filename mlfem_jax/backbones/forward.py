@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from mlfem_jax.backbones.base import Activations, Backbone
 
 Layers = str | int | slice | Sequence[str | int] | None
+"""Which layers: names, indices or a slice; None is the method's default."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -108,6 +108,7 @@ TOWERS: dict[str, Tower] = {
     "clip_vit_l_14": _clip("CLIP ViT-L/14", _vit(14, "large")),
     "siglip_base_patch16": _classifier("SigLIP B/16, the image tower", _vit(16, "base", **_SIGLIP), half_preprocess),
 }
+"""The vision transformers of `load_backbone` by name; those without a class head give their embedding as logits."""
 
 
 def load_tower(name: str, weights: str | Path | None, imagenet_labels: tuple[str, ...]) -> Backbone:

@@ -19,6 +19,7 @@ PACKAGED = {
     ("net", "efficientnet_lite0"): "net_efficientnet_lite0.safetensors",
     ("unet", "efficientnet_lite0"): "unet_efficientnet_lite0.safetensors",
 }
+"""(architecture, backbone) to the file of the fusion that the library brings along."""
 """Files in `mlfem_jax/fusion/packaged/` by architecture and backbone."""
 
 

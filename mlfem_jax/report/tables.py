@@ -130,15 +130,26 @@ def page_tables(
         for row in scores.rows
     ]  # fmt: skip
     medians = [(row, *(f"{summaries[metric, row].median:.3f}" for metric in scores.metrics)) for row in scores.rows]
-    counts = [
-        tuple(map(str, counts.values())) for counts in undefined_counts(scores.table, scores.rows, scores.metrics)
-    ]
+    undefined = undefined_counts(scores.table, scores.rows, scores.metrics)
     tables: dict[str, HtmlTable] = {
         "Mean over images, and its 95 % bootstrap interval": (("method", *titles), means),
         "Median over images": (("method", *titles), medians),
-        "Undefined values (left out above)": (("method", "images", "constant maps", *titles), counts),
     }
-    for metric in scores.metrics:
+    if any(counts["constant"] or any(counts[metric] for metric in scores.metrics) for counts in undefined):
+        header = ("method", "images", "constant maps", *titles)
+        tables["Undefined values (left out above)"] = (header, [tuple(map(str, row.values())) for row in undefined])
+    if clutter:
+        losses = [(row, *(f"{relative_loss(clutter[metric][row]):.0%}" for metric in scores.metrics))
+                  for row in scores.rows]  # fmt: skip
+        tables["Change of the mean from the least to the most cluttered level, as a loss"] = (
+            ("method", *titles), losses)  # fmt: skip
+    return tables
+
+
+def p_value_tables(scores: Scores) -> dict[str, HtmlTable]:
+    """Caption to (header, rows) of the p-values of each pair of methods, metric by metric; none for one method."""
+    tables: dict[str, HtmlTable] = {}
+    for metric in scores.metrics if len(scores.methods) > 1 else ():
         p_values = paired_tests(methods_only(scores, metric))
         cells = [
             (name, *("" if i == j else f"{p:.2g}" for j, p in enumerate(p_values[i])))
@@ -146,9 +157,4 @@ def page_tables(
         ]
         caption = f"{METRICS[metric].title}: p of Wilcoxon's signed-rank test, corrected by Holm's method"
         tables[caption] = (("method", *scores.methods), cells)
-    if clutter:
-        losses = [(row, *(f"{relative_loss(clutter[metric][row]):.0%}" for metric in scores.metrics))
-                  for row in scores.rows]  # fmt: skip
-        tables["Change of the mean from the least to the most cluttered level, as a loss"] = (
-            ("method", *titles), losses)  # fmt: skip
     return tables

@@ -26,7 +26,7 @@ from mlfem_jax.report.figures import (
     win_figure,
 )
 from mlfem_jax.report.page import ScoredImage, encode_pictures, write_score_page
-from mlfem_jax.report.tables import page_tables, write_tables
+from mlfem_jax.report.tables import page_tables, p_value_tables, write_tables
 from mlfem_jax.scores import (
     HUMANS,
     METRICS,
@@ -120,6 +120,7 @@ def _write_report(config: Config, scores: Scores) -> None:
         title=_title(scores.settings),
         settings=_shown_settings(scores, len(images)),
         tables=page_tables(scores, summaries, clutter),
+        tests=p_value_tables(scores),
         figures=pictures,
         images=images,
         pictures=lines,

@@ -90,6 +90,7 @@ METRICS: dict[str, Metric] = {
     "stability": Metric("Lipschitz", "method", faithfulness.local_lipschitz, False),
     "randomization": Metric("Randomization", "method", _mean_randomization, False),
 }
+"""Every metric of `mlfem score` by name, in the order of the table."""
 
 
 def metric_names(wanted: tuple[str, ...]) -> tuple[str, ...]:

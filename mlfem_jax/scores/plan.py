@@ -9,7 +9,8 @@ from mlfem_jax.gaze import check_sigma
 from mlfem_jax.scores.columns import metric_names
 
 Task: TypeAlias = Literal["single", "multi"]
-HUMANS = "humans"  # the row that is no method: one half of the observers as a map for the other half
+HUMANS = "humans"
+"""The row that is no method: one half of the observers as a map for the other half."""
 
 
 @dataclasses.dataclass(frozen=True)
