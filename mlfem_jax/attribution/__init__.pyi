@@ -6,7 +6,7 @@ from .attention import (
     rfem as rfem,
     rollout as rollout,
 )
-from .base import Entry as Entry, take_sign as take_sign, to_maps as to_maps
+from .base import Entry as Entry, finish as finish, take_sign as take_sign, to_maps as to_maps
 from .cam import (
     eigen_cam as eigen_cam,
     grad_cam as grad_cam,
@@ -34,4 +34,9 @@ from .registry import (
     methods as methods,
     methods_on as methods_on,
 )
-from .target import Target as Target, class_score as class_score, class_targets as class_targets
+from .target import (
+    Target as Target,
+    class_score as class_score,
+    class_targets as class_targets,
+    parse_target as parse_target,
+)

@@ -47,7 +47,9 @@ def insertion_curve(
         image: (H, W, 3) at the size of its input, uint8 or float in [0, 1].
         importance: (H, W); only the order of its values matters. Ties are broken by an order of all pixels that is
             drawn at random from `seed`: row by row, the zeros of a FEM map would come in as a curtain from above.
-        target: the class; None is the one that the network prefers for the image. One that does not exist gives NaN.
+        target: the class; (K,) classes, whose confidences are summed; a `backbones.LogitFunction`, whose value stands
+            in for the confidence; None is the class that the network prefers for the image. One that does not exist
+            gives NaN.
         steps: number of steps; one forward pass each, and one more.
         baseline: what stands in for the pixels that are away: "blur", the image blurred; "mean", its mean color;
             "black". No baseline is neutral; say which was used.

@@ -15,3 +15,4 @@ from .frames import (
     move_fixations as move_fixations,
     scale_sigma as scale_sigma,
 )
+from .smoothing import smooth_map as smooth_map

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int, Int8, Int32, Shaped, UInt8
 
-from mlfem_jax.attribution import Method
+from mlfem_jax.attribution import Method, class_targets
 from mlfem_jax.backbones import Backbone, Forward, forward_pass
 from mlfem_jax.data import Batch, ExampleFormat, blank_example
 from mlfem_jax.engine import BatchSize, Program, images_in_batch, run_batches
-from mlfem_jax.gaze import count_density, gaze_density
+from mlfem_jax.gaze import count_density, gaze_density, smooth_map
 from mlfem_jax.metrics import content, fixation_counts, limits
 from mlfem_jax.parallel import chosen_devices, replicate
 from mlfem_jax.scores.columns import METRICS, Gaze, Metric
@@ -141,14 +141,17 @@ def score_part(whole: tuple[Backbone, Int[Array, "H W"]], fields: Mapping[str, A
         plan: what is scored.
     """
     (backbone, totals), inputs = whole, Inputs(**fields)
-    forward = forward_pass(backbone, inputs.images, dtype=plan.dtype)
+    targets = class_targets(backbone, [plan.target] if isinstance(plan.target, tuple) else plan.target, None)
+    targets = jnp.repeat(targets, len(inputs.images), axis=0) if isinstance(targets, np.ndarray) else targets
+    forward = forward_pass(backbone, inputs.images, targets, dtype=plan.dtype)
     gaze = jax.vmap(_gaze, in_axes=(0, 0, None))(inputs, inputs.mask, totals)
     if inputs.density is not None:
         looked = inputs.mask.any(axis=1)[:, None, None]
         gaze = dataclasses.replace(gaze, density=jnp.where(looked, gaze.density, inputs.density))
     made_by = [method for _, method in plan.methods]
     maps = jnp.stack([method(forward) for method in made_by], axis=1)
-    scores = _scores(plan, _Scored(maps=maps, gaze=gaze, images=inputs.images, forward=forward, methods=made_by))
+    scored = _Scored(maps, gaze, inputs.images, forward, made_by, inputs.sigma_px)
+    scores = _scores(plan, scored)
     if plan.humans:
         people = _people(inputs, gaze, totals, forward)
         maps = jnp.concatenate([maps, people.maps], axis=1)
@@ -177,6 +180,7 @@ class _Scored:
         images: (N, H, W, 3) as they were read.
         forward: of the images.
         methods: that made the rows; None stands for people.
+        sigma_px: (N, 2) of the GFDM in the frame.
     """
 
     maps: Float[Array, "N rows H W"]
@@ -184,6 +188,7 @@ class _Scored:
     images: Array
     forward: Forward
     methods: Sequence[Method | None]
+    sigma_px: Float[Array, "N 2"]
 
 
 def _gaze(inputs: Inputs, mask: Bool[Array, " n"], totals: Int[Array, "H W"]) -> Gaze:
@@ -208,19 +213,34 @@ def _people(inputs: Inputs, gaze: Gaze, totals: Array, forward: Forward) -> _Sco
     )
     # The other images' fixations are those of all observers.
     truth = dataclasses.replace(odd, others=gaze.others, prior=gaze.prior)
-    return _Scored(even.density[:, None], truth, inputs.images, forward, [None])
+    return _Scored(even.density[:, None], truth, inputs.images, forward, [None], inputs.sigma_px)
 
 
 def _scores(plan: Plan, scored: _Scored) -> Float[Array, "N rows metrics"]:
-    """Every metric of every map."""
-    found: dict[Callable, Any] = {}  # two columns may be parts of one result
+    """Every metric of every map, smoothed in every way."""
+    smoothed = {smoothing: _smoothed(scored, smoothing, plan.sigma_px) for smoothing in ("none", *plan.smooth)}
+    found: dict[tuple[Callable, str], Any] = {}  # two columns may be parts of one result
     columns = []
-    for metric in (METRICS[name] for name in plan.metrics):
-        if metric.function not in found:
-            found[metric.function] = _against(metric, scored, plan.task)
-        value = found[metric.function]
+    for name, smoothing in plan.columns:
+        metric = METRICS[name]
+        if (metric.function, smoothing) not in found:
+            found[metric.function, smoothing] = _against(metric, smoothed[smoothing], plan.task)
+        value = found[metric.function, smoothing]
         columns.append(value if metric.part is None else value[metric.part])
     return jnp.stack(columns, axis=2)
+
+
+def _smoothed(scored: _Scored, smoothing: str, sigma_px: float) -> _Scored:
+    """The maps smoothed by the sigma of the GFDM, or by a number of pixels; those of people are densities already."""
+    if smoothing == "none" or None in scored.methods:
+        return scored
+    sigmas = scored.sigma_px if smoothing == "gaze" else scored.sigma_px * (float(smoothing) / sigma_px)
+
+    def smooth(maps: Array, sigma: Array, box: Array) -> Array:
+        return jax.vmap(lambda importance: smooth_map(importance, sigma_px=sigma, content_box=box))(maps)
+
+    maps = jax.vmap(smooth)(scored.maps.astype(jnp.float32), sigmas, scored.gaze.content_box)
+    return dataclasses.replace(scored, maps=maps)
 
 
 def _against(metric: Metric, scored: _Scored, task: Task) -> Any:
@@ -246,7 +266,7 @@ def _against_model(function: Callable, maps: Array, images: Array, forward: Forw
 
     def score(place):
         image, row = place
-        target = forward.classes[image, 0]
+        target = jax.tree.map(lambda classes: classes[image], forward.classes)  # a function has no leaves
         return function(forward.backbone, images[image], maps[image, row], target=target, output=output)
 
     places = jnp.stack(jnp.indices(maps.shape[:2]), axis=-1).reshape(-1, 2)

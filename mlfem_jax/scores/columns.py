@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import chex
 from jaxtyping import Array, Bool, Float, Int
 
 from mlfem_jax import faithfulness, metrics
+from mlfem_jax.gaze import check_sigma
 
 
 @chex.dataclass(frozen=True, mappable_dataclass=False)
@@ -111,3 +112,90 @@ def metric_names(wanted: tuple[str, ...]) -> tuple[str, ...]:
     if not names:
         raise ValueError(f"metrics: expected some of {', '.join(METRICS)}, got none")
     return tuple(names)
+
+
+class Column(NamedTuple):
+    """A column of the table: a metric, and how the maps were smoothed before it.
+
+    Attributes:
+        metric: name in `METRICS`.
+        smoothing: "none", "gaze" (by the sigma of the GFDM), or a number of pixels of the photograph, as text.
+    """
+
+    metric: str
+    smoothing: str = "none"
+
+    @property
+    def name(self) -> str:
+        """In the table: "pcc", "pcc@gaze", "pcc@12"."""
+        return self.metric if self.smoothing == "none" else f"{self.metric}@{self.smoothing}"
+
+
+def column(name: str) -> Column:
+    """The column of that name.
+
+    Example:
+        >>> column("pcc@gaze")
+        Column(metric='pcc', smoothing='gaze')
+    """
+    metric, _, smoothing = name.partition("@")
+    return Column(metric, smoothing or "none")
+
+
+def metric_of(name: str) -> Metric:
+    """The metric of a column, with a title that says how the maps were smoothed.
+
+    Example:
+        >>> metric_of("kl_divergence@gaze").title, metric_of("pcc@12").title
+        ('KL, blurred', 'PCC, 12 px')
+    """
+    metric, smoothing = column(name)
+    titles = {"none": "", "gaze": ", blurred"}
+    return dataclasses.replace(
+        METRICS[metric], title=METRICS[metric].title + titles.get(smoothing, f", {smoothing} px")
+    )
+
+
+def columns_of(metrics: tuple[str, ...], smooth: tuple[str, ...]) -> tuple[Column, ...]:
+    """The columns of a run: every metric against gaze for every smoothing, the others once.
+
+    What the network makes of a map is asked of the map as it is: blurring it would be another explanation.
+
+    Args:
+        metrics: names in `METRICS`.
+        smooth: "none", "gaze" or numbers of pixels.
+
+    Example:
+        >>> [column.name for column in columns_of(("pcc", "insertion"), ("none", "gaze"))]
+        ['pcc', 'pcc@gaze', 'insertion']
+    """
+    return tuple(
+        Column(metric, smoothing)
+        for metric in metrics
+        for smoothing in (smooth if METRICS[metric].against == "gaze" else ("none",))
+    )
+
+
+def smoothings(wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """The smoothings of a command line, each checked and written in one way.
+
+    Raises:
+        ValueError: none, one twice, or one that is neither "none", "gaze" nor a number of pixels.
+
+    Example:
+        >>> smoothings(("none", "gaze", "12.0"))
+        ('none', 'gaze', '12')
+    """
+    found = tuple(text if text in ("none", "gaze") else _pixels(text) for text in wanted)
+    if not found or len(set(found)) < len(found):
+        raise ValueError(f"smooth: expected none, gaze or numbers of pixels, each once, got {' '.join(wanted)!r}")
+    return found
+
+
+def _pixels(text: str) -> str:
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError(f"smooth: expected none, gaze or a number of pixels, got {text!r}") from None
+    check_sigma(number)
+    return f"{number:g}"

@@ -2,11 +2,12 @@
 
 import ast
 import dataclasses
-from typing import Literal, TypeAlias
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
 
 from mlfem_jax.attribution import Method, method
 from mlfem_jax.gaze import check_sigma
-from mlfem_jax.scores.columns import metric_names
+from mlfem_jax.scores.columns import Column, columns_of, metric_names, smoothings
 
 Task: TypeAlias = Literal["single", "multi"]
 HUMANS = "humans"  # the row that is no method: one half of the observers as a map for the other half
@@ -23,6 +24,10 @@ class Plan:
         task: "single", a prediction is correct where the class of the highest logit is a label; "multi", where every
             class present has a sigmoid above 0.5.
         humans: whether one half of the observers is scored against the other, as if it were a method.
+        smooth: how maps are smoothed before they are compared with gaze, each a column: "none", "gaze", by the sigma of
+            the GFDM, or a number of pixels of the photograph. The humans' map, a density already, never is.
+        target: what the methods of a class explain, and the model's metrics ask for: None, the predicted class; a
+            class; several, a tuple; or a function of one example's logits, such as `backbones.Contrast`.
         map_size: side in pixels of the small maps that are kept for the report; 0 keeps none.
         dtype: of the forward pass.
     """
@@ -32,6 +37,8 @@ class Plan:
     sigma_px: float
     task: Task = "single"
     humans: bool = False
+    smooth: tuple[str, ...] = ("none",)
+    target: int | tuple[int, ...] | Callable[..., Any] | None = None
     map_size: int = 0
     dtype: str = "float32"
 
@@ -41,7 +48,11 @@ class Plan:
             raise ValueError(f"methods and metrics: expected each of them once, got {self.rows} and {self.metrics}")
         if not self.methods:
             raise ValueError("methods: expected at least one, got none")
+        if raw := [name for name, method in self.methods if dict(method.options).get("raw")]:
+            raise ValueError(f"methods: expected maps of the frame, not raw ones of a layer's size, got {raw[0]!r}")
         check_sigma(self.sigma_px)
+        if smoothings(self.smooth) != self.smooth:
+            raise ValueError(f"smooth: expected {smoothings(self.smooth)}, got {self.smooth}")
         if self.map_size < 0:
             raise ValueError(f"map_size: expected at least 0, got {self.map_size}")
 
@@ -49,6 +60,16 @@ class Plan:
     def rows(self) -> tuple[str, ...]:
         """Names of the rows of an image."""
         return tuple(name for name, _ in self.methods) + ((HUMANS,) if self.humans else ())
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The scores of a row, in their order."""
+        return columns_of(self.metrics, self.smooth)
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Their names in the table."""
+        return tuple(column.name for column in self.columns)
 
 
 def parse_method(text: str) -> Method:

@@ -24,8 +24,8 @@ from rich.progress import track
 from rich.table import Table
 
 from mlfem_jax import __version__
-from mlfem_jax.attribution import methods_on
-from mlfem_jax.backbones import Backbone, load_backbone
+from mlfem_jax.attribution import methods_on, parse_target
+from mlfem_jax.backbones import Backbone, Contrast, load_backbone
 from mlfem_jax.data import (
     ExampleFormat,
     Index,
@@ -42,7 +42,7 @@ from mlfem_jax.gaze import FitRule
 from mlfem_jax.parallel import Processes, is_first, start
 from mlfem_jax.runs import claim, provenance
 from mlfem_jax.scores.batch import score_batch_size, score_batches
-from mlfem_jax.scores.columns import metric_names
+from mlfem_jax.scores.columns import metric_names, smoothings
 from mlfem_jax.scores.plan import Plan, Task, parse_method
 from mlfem_jax.scores.rows import image_records
 from mlfem_jax.scores.table import part_names, part_ranges, read_scores, undefined_counts, unfinished, write_part
@@ -66,7 +66,12 @@ class Config:
             (the method once for each layer of the network).
         task: what a correct prediction is: the best class is a label ("single"), or all classes present have a sigmoid
             above 0.5 ("multi").
+        target: what is explained of every image: a class (281), several (281,282), or why one rather than another
+            (281-282). Default: the predicted class.
         humans: score one half of the observers against the other too: the human ceiling.
+        smooth: how maps are smoothed before they are compared with gaze, each a column of its own: none, gaze (by the
+            sigma of the density of fixations), or pixels of the photograph. A blurred density of fixations rewards
+            smooth maps: score both, none and gaze, and the report says which ranking survives.
         sigma_px: of the Gaussian on each fixation, in pixels of the photograph. Default: the data set's own.
         split: name of a split, or a slice of one: "full[:100]". Default: the only split.
         fold: (i, k) scores fold i of k alone, counted from 0, of `mlfem_jax.data.split.k_folds`. Default: all.
@@ -90,7 +95,9 @@ class Config:
     methods: tuple[str, ...] = ("grad_cam", "fem", "add", "top", "center")
     metrics: tuple[str, ...] = _CHEAP_METRICS
     task: Task = "single"
+    target: str | None = None
     humans: bool = True
+    smooth: tuple[str, ...] = ("none",)
     sigma_px: float | None = None
     split: str | None = None
     fold: tuple[int, int] | None = None
@@ -175,7 +182,7 @@ def _score_records(
             images = list(itertools.islice(records, len(parts[number])))
             rows = [row for own_rows, _ in images for row in own_rows]
             pictures = [picture for _, picture in images if plan.map_size]
-            write_part(config.out, number, rows, pictures, metrics=plan.metrics, settings=settings)
+            write_part(config.out, number, rows, pictures, metrics=plan.column_names, settings=settings)
         next(records, None)  # ends the progress bar
     _wait_for_others(config.out, len(parts))
     if is_first() and any(config.out.glob("scores-*.parquet")):  # a process may have no part of its own
@@ -222,9 +229,17 @@ def make_plan(config: Config, sigma_px: float | None, backbone: Backbone) -> Pla
         sigma_px=float(sigma_px),
         task=config.task,
         humans=config.humans,
+        smooth=smoothings(config.smooth),
+        target=_target(config.target),
         map_size=config.map_size,
         dtype=config.dtype,
     )
+
+
+def _target(text: str | None) -> int | tuple[int, ...] | Contrast | None:
+    """The target of a plan, which has to be hashable."""
+    target = None if text in (None, "self") else parse_target(text)
+    return tuple(target[0]) if isinstance(target, list) else target
 
 
 def _process(config: Config) -> tuple[int, int]:
@@ -248,9 +263,10 @@ def _settings(
         "input_size": backbone.input_size,
         "rule": config.rule,
         "methods": {name: dict(method.options) for name, method in plan.methods},
-        "metrics": plan.metrics,
+        "metrics": plan.column_names,
         "rows": plan.rows,
         "task": plan.task,
+        "target": config.target,
         "sigma_px": plan.sigma_px,
         "dtype": plan.dtype,
         "map_size": plan.map_size,
@@ -266,8 +282,8 @@ def _settings(
 def _print_undefined(folder: Path, plan: Plan) -> None:
     """What is undefined, method by method; one line where nothing is."""
     table = read_scores(folder)
-    counts = undefined_counts(table, plan.rows, plan.metrics)
-    missing = [metric for metric in plan.metrics if any(row[metric] for row in counts)]
+    counts = undefined_counts(table, plan.rows, plan.column_names)
+    missing = [metric for metric in plan.column_names if any(row[metric] for row in counts)]
     rows = [row for row in counts if row["constant"] or any(row[metric] for metric in missing)]
     if rows:
         shown = Table(

@@ -128,6 +128,40 @@ def test_scores_against_the_model_are_those_of_the_faithfulness_functions(networ
         assert np.isnan(humans["stability"]) and np.isnan(humans["randomization"])
 
 
+def test_a_smoothed_map_is_a_column_of_the_same_run(tmp_path, network):
+    traces = []
+    counting = brightness_network(traces=traces)
+    smooth = ("none", "gaze", "4")
+    rows = scored_rows(tmp_path, counting, metrics=("pcc", "nss", "drop"), smooth=smooth)
+    columns = ["pcc", "pcc@gaze", "pcc@4", "nss", "nss@gaze", "nss@4", "drop"]
+    assert [name for name in rows[0] if name.split("@")[0] in ("pcc", "nss", "drop")] == columns
+    # One forward for all smoothings: the others are of the layers' shapes, and of `drop`, which sees a pair.
+    assert [shape[0] for shape in traces].count(3) == [shape[0] for shape in _traces_of(tmp_path / "b", ())].count(3)
+    example_format = ExampleFormat((8, 8), 4, classes=3)
+    batch = next(iter(read_batches(tiny_source(), example_format, batch_size=12, process_index=0, process_count=1)))
+    maps = np.asarray(explain(network, batch.images, method="add", alpha=0.25), float)
+    y, x = np.mgrid[:8, :8]
+    for i in (1, 2, 3, 4, 6):
+        points = batch.fixations[i][batch.fixation_mask[i]].astype(float)
+        for name, sigma_px in (("gaze", 2), ("4", 4)):
+            sy, sx = sigma_px * 8 / 12, sigma_px * 8 / 16
+            blurred = np.zeros((8, 8))
+            for a in range(8):
+                for b in range(8):
+                    bell = np.exp(-0.5 * (((y - a) / sy) ** 2 + ((x - b) / sx) ** 2))
+                    blurred[a, b] = (bell * maps[i]).sum() / bell.sum()
+            assert rows[4 * i][f"nss@{name}"] == pytest.approx(slow_nss(blurred, points), abs=1e-4)
+        assert np.isnan(rows[4 * i + 2]["pcc@gaze"])  # uniform
+        humans = rows[4 * i + 3]
+        assert humans["pcc@gaze"] == humans["pcc"] or np.isnan(humans["pcc"])
+
+
+def _traces_of(out, smooth):
+    traces = []
+    scored_rows(out, brightness_network(traces=traces), metrics=("pcc", "nss", "drop"), smooth=smooth or ("none",))
+    return traces
+
+
 def test_labels_predictions_and_clutter(whole):
     _, rows = whole
     photos = np.random.default_rng(0).integers(0, 256, (12, 12, 16, 3), dtype=np.uint8)
@@ -287,6 +321,9 @@ def test_a_matrix_has_a_column_for_each_method(whole):
         ({"methods": ("fem:k",)}, "expected option=value"),
         ({"methods": ()}, "methods: expected at least one, got none"),
         ({"metrics": ("pc",)}, "metrics: expected some of pcc"),
+        ({"smooth": ("gauze",)}, "smooth: expected none, gaze or a number of pixels, got 'gauze'"),
+        ({"smooth": ("12", "12.0")}, "smooth: expected none, gaze or numbers of pixels, each once, got '12 12.0'"),
+        ({"smooth": ("0",)}, "sigma_px: expected a positive number"),
         ({"sigma_px": 0.0}, "sigma_px: expected a positive number"),
         ({"fold": (2, 2)}, "fold: expected 0 to 1"),
         ({"process_index": 2, "process_count": 2}, "process_index: expected 0 to 1"),
