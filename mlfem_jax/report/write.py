@@ -58,6 +58,8 @@ _SHOWN_SETTINGS = (
     "sigma_px",
     "task",
     "target",
+    "frame",
+    "bars",
 )
 
 

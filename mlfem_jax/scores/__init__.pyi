@@ -1,4 +1,5 @@
 from .batch import score_batches as score_batches
+from .changes import Change as Change, changes as changes
 from .columns import METRICS as METRICS, column as column, metric_names as metric_names, metric_of as metric_of
 from .pairs import (
     Effect as Effect,
@@ -11,7 +12,7 @@ from .pairs import (
     tied as tied,
     win_matrix as win_matrix,
 )
-from .plan import HUMANS as HUMANS, Plan as Plan, parse_method as parse_method
+from .plan import HUMANS as HUMANS, PEOPLE as PEOPLE, Plan as Plan, parse_method as parse_method
 from .read import (
     Groups as Groups,
     Scores as Scores,
@@ -32,4 +33,5 @@ from .statistics import (
     relative_loss as relative_loss,
     summarize as summarize,
 )
+from .stored import StoredMaps as StoredMaps
 from .table import read_pictures as read_pictures, undefined_counts as undefined_counts

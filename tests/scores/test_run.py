@@ -24,6 +24,7 @@ from mlfem_jax.engine.run import explain
 from mlfem_jax.runs import read_settings
 from mlfem_jax.scores.run import score_records
 from mlfem_jax.scores.table import read_pictures, read_scores, score_matrix
+from tests.data.gaze_records import encode, make_record
 from tests.networks import brightness_network
 from tests.reference_metrics import (
     auc_shuffled as slow_auc_shuffled,
@@ -160,6 +161,124 @@ def _traces_of(out, smooth):
     traces = []
     scored_rows(out, brightness_network(traces=traces), metrics=("pcc", "nss", "drop"), smooth=smooth or ("none",))
     return traces
+
+
+def native_photos():
+    """Photographs of noise of two sizes, with fixations in whole pixels."""
+    rng = np.random.default_rng(3)
+    records = []
+    for i in range(4):
+        shape = ((12, 16), (10, 20))[i % 2]
+        photo = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+        points = np.float32(rng.integers(0, shape, (6, 2)))
+        records.append(make_record(i, shape=shape, image=encode(photo), fixations=6) | {"fixations": points})
+    return records
+
+
+def test_the_photographs_own_frame(tmp_path, network):
+    records = native_photos()
+    config = dataclasses.replace(CONFIG, methods=("edge",), metrics=("pcc", "nss", "auc_shuffled"), frame="photo")
+    score_records(dataclasses.replace(config, out=tmp_path), records, DATASET, network)
+    rows = read_scores(tmp_path).to_pylist()
+    batch = next(iter(read_batches(records, ExampleFormat((8, 8), 6, classes=3), batch_size=4)))
+    maps = np.asarray(explain(network, batch.images, method="edge"), float)
+    for i, record in enumerate(records):
+        height, width = record["size"]
+        own = np.asarray(jax.image.resize(maps[i], (height, width), "linear", antialias=False))
+        points = record["fixations"].astype(float)
+        y, x = np.mgrid[:height, :width]
+        gfdm = sum(np.exp(-0.5 * ((y - b) ** 2 + (x - a) ** 2) / 4) for b, a in points)
+        row = rows[2 * i]
+        assert row["nss"] == pytest.approx(slow_nss(own, points), abs=1e-4)
+        assert row["pcc"] == pytest.approx(slow_pcc(own, gfdm), abs=1e-4)
+        if i % 2:  # of the canvas's width; the others' fixations come from 16 to 20 and from 12 to 10 pixels
+            others = []
+            for j, other in enumerate(records):
+                if j != i:
+                    h, w = other["size"]
+                    stretched = np.floor((other["fixations"] + 0.5) * np.array([12 / h, 20 / w]))
+                    others += np.floor((2 * stretched + 1) * np.array([height, width]) / (2 * np.array([12, 20]))).tolist()
+            expected = slow_auc_shuffled(own, points, np.array(others))
+            assert row["auc_shuffled"] == pytest.approx(expected, abs=0.02)
+
+
+def test_the_gold_standard_is_the_mean_over_observers(tmp_path, network):
+    records = native_photos()[::2]
+    config = dataclasses.replace(CONFIG, out=tmp_path, methods=("center",), gold=True, frame="photo")
+    score_records(config, records, DATASET, network)
+    rows = read_scores(tmp_path).to_pylist()
+    assert [row["method"] for row in rows[:4]] == ["center", "humans", "observers", "others"]
+    y, x = np.mgrid[:12, :16]
+
+    def kde(points):
+        density = sum(np.exp(-0.5 * ((y - b) ** 2 + (x - a) ** 2) / 4) for b, a in points.astype(float))
+        return density / density.sum()
+
+    for i, record in enumerate(records):
+        own = record["observers"]
+        scores = [
+            slow_nss(0.99 * kde(record["fixations"][own != o]) + 0.01 / 192, record["fixations"][own == o].astype(float))
+            for o in range(4)
+        ]
+        assert rows[4 * i + 2]["nss"] == pytest.approx(np.mean(scores), abs=1e-3)
+        prior = kde(records[1 - i]["fixations"])
+        assert rows[4 * i + 3]["nss"] == pytest.approx(slow_nss(prior, record["fixations"].astype(float)), abs=1e-3)
+    with pytest.raises(ValueError, match="gold: expected at least two observers"):
+        score_records(config, [r | {"observers": r["observers"] * 0} for r in records], DATASET, network)
+
+
+def test_bars_are_scored_where_that_is_asked_for(tmp_path, network):
+    record = native_photos()[0] | {"content_box": np.array([0, 4, 12, 12], np.int32)}
+    scores = {}
+    for bars in (False, True):
+        config = dataclasses.replace(CONFIG, out=tmp_path / str(bars), methods=("center",), frame="photo", bars=bars)
+        score_records(config, [record], DATASET, network)
+        scores[bars] = read_scores(tmp_path / str(bars)).to_pylist()[0]["nss"]
+    bell = np.asarray(explain(network, np.zeros((1, 8, 8, 3), np.uint8), method="center")[0])
+    own = np.asarray(jax.image.resize(bell, (12, 16), "linear", antialias=False), float)
+    points = record["fixations"].astype(float)
+    inside = points[(points[:, 1] >= 4) & (points[:, 1] < 12)] - np.array([0, 4])
+    assert scores[True] == pytest.approx(slow_nss(own, points), abs=1e-4)
+    assert scores[False] == pytest.approx(slow_nss(own[:, 4:12], inside), abs=1e-4)
+
+
+def test_other_peoples_maps_are_a_method(tmp_path, network, capsys):
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    photos = {f"image{i}": np.float32(np.random.default_rng(i).random((12, 16))) for i in range(11)}
+    for name, values in photos.items():
+        np.save(maps / f"{name}.npy", values)
+    np.save(maps / "other.npy", np.ones((3, 3)))
+    np.save(maps / "image5.npy", np.ones((12, 12)))
+    rows = scored_rows(tmp_path / "a", network, methods=("edge", f"maps:{maps}"), smooth=("none", "gaze"), humans=False)
+    assert f"maps:{maps}: 10 maps, 1 missing (image11), 1 extra (" in capsys.readouterr().err
+    example_format = ExampleFormat((8, 8), 4, classes=3)
+    batch = next(iter(read_batches(tiny_source(), example_format, batch_size=12, process_index=0, process_count=1)))
+    from PIL import Image
+
+    for i in (1, 2, 4, 6):
+        row = rows[2 * i + 1]
+        frame = np.asarray(Image.fromarray(photos[f"image{i}"]).resize((8, 8), Image.Resampling.BILINEAR), float)
+        points = batch.fixations[i][batch.fixation_mask[i]].astype(float)
+        assert row["method"] == f"maps:{maps}" and row["nss"] == pytest.approx(slow_nss(frame, points), abs=1e-4)
+        assert np.isfinite(row["nss@gaze"])
+    assert all(rows[2 * i + 1]["constant"] and np.isnan(rows[2 * i + 1]["nss"]) for i in (5, 11))
+    assert read_settings(tmp_path / "a")["methods"][f"maps:{maps}"] == {"path": str(maps)}
+
+
+def test_two_tables_are_compared_in_one_call(tmp_path, network, capsys):
+    for name, methods in (("a", ("edge", "center")), ("b", ("edge", "fem"))):
+        scored_rows(tmp_path / name, network, methods=methods, humans=False, sigma_px=2.0 if name == "a" else 3.0)
+    capsys.readouterr()
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "c.csv")]) == 0
+    assert "PCC" in capsys.readouterr().out
+    header, *lines = [line.split(",") for line in (tmp_path / "c.csv").read_text().splitlines()]
+    rows = {line[0]: dict(zip(header, line, strict=True)) for line in lines}
+    assert set(rows) == {"pcc", "nss"} and rows["nss"]["method"] == "edge"
+    assert rows["nss"]["ties"] == rows["nss"]["images"] == "9" and float(rows["nss"]["p"]) == 1  # sigma moves no NSS
+    old, new = (score_matrix(read_scores(tmp_path / name), "pcc", ("edge",))[:, 0] for name in ("a", "b"))
+    assert float(rows["pcc"]["difference"]) == pytest.approx(np.nanmean(new - old), abs=1e-5)
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path)]) == 2
 
 
 def test_labels_predictions_and_clutter(whole):
@@ -321,6 +440,10 @@ def test_a_matrix_has_a_column_for_each_method(whole):
         ({"methods": ("fem:k",)}, "expected option=value"),
         ({"methods": ()}, "methods: expected at least one, got none"),
         ({"metrics": ("pc",)}, "metrics: expected some of pcc"),
+        ({"methods": ("maps:",)}, "expected a folder of maps after the colon, got none"),
+        ({"methods": ("grad_cam:raw=True",)}, "methods: expected maps of the frame, not raw ones"),
+        ({"target": "cat"}, "target: expected a class"),
+        ({"target": "3"}, "target: expected classes from 0 to 2"),
         ({"smooth": ("gauze",)}, "smooth: expected none, gaze or a number of pixels, got 'gauze'"),
         ({"smooth": ("12", "12.0")}, "smooth: expected none, gaze or numbers of pixels, each once, got '12 12.0'"),
         ({"smooth": ("0",)}, "sigma_px: expected a positive number"),
