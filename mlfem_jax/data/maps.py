@@ -157,7 +157,7 @@ def read_map(path: str, id: str, photo: tuple[int, int], frame: tuple[int, int],
 
 
 def write_map(folder: str | Path, id: str, importance: Float[np.ndarray, "H W"], *, form: str = "png") -> Path:
-    """Writes one map in the form in which the MIT/Tuebingen benchmark takes it: a file of the photograph's name and size.
+    """Writes one map as the MIT/Tuebingen benchmark takes it: a file of the photograph's name and size.
 
     Args:
         folder: that gets it; subfolders as the id has them.

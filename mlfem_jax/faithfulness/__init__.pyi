@@ -5,5 +5,7 @@ from .perturbation import (
     insertion_auc as insertion_auc,
     insertion_curve as insertion_curve,
 )
+from .fidelity import infidelity as infidelity, sensitivity_n as sensitivity_n
 from .randomization import parameter_layers as parameter_layers, randomization_check as randomization_check
-from .stability import local_lipschitz as local_lipschitz
+from .removal import abpc as abpc, fill_in as fill_in, road as road
+from .stability import local_lipschitz as local_lipschitz, max_sensitivity as max_sensitivity

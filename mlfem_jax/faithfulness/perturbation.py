@@ -80,7 +80,7 @@ def insertion_curve(
     if target is None:
         target = forward_pass(backbone, image[None]).logits[0].argmax()
     substitute = baseline_image(image, baseline, blur_sigma_px=blur_sigma_px)
-    ranks, shown = _ranks(importance, seed), _shown(importance, steps)
+    ranks, shown = pixel_ranks(importance, seed), _shown(importance, steps)
 
     def score(counts):
         there = (ranks[None] < counts[:, None, None])[..., None]
@@ -185,7 +185,7 @@ def deletion_auc(backbone: Backbone, image: Image, importance: Map, **options) -
     return _area(deletion_curve(backbone, image, importance, **options))
 
 
-def _ranks(importance: Map, seed: int) -> Int32[Array, "H W"]:
+def pixel_ranks(importance: Map, seed: int) -> Int32[Array, "H W"]:
     """How many pixels come before each one, the highest first."""
     shuffled = np.random.default_rng(seed).permutation(importance.size).astype(np.int32)
     order = jnp.asarray(shuffled)[jnp.argsort(-jnp.asarray(importance, jnp.float32).ravel()[shuffled], stable=True)]

@@ -1,6 +1,6 @@
 """Two tables of scores side by side, image by image: before and after, or two networks.
 
-    mlfem compare BEFORE AFTER --out comparison.csv
+mlfem compare BEFORE AFTER --out comparison.csv
 """
 
 from pathlib import Path

@@ -45,7 +45,7 @@ from mlfem_jax.scores import (
     win_matrix,
 )
 
-_MEANS = {"model": "more faithful", "method": "better"}
+_MEANS = {"model": "more faithful", "method": "better", "map": "simpler"}
 _SHOWN_SETTINGS = (
     "dataset",
     "split",

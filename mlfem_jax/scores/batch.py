@@ -220,6 +220,8 @@ def _against(metric: Metric, scored: _Scored, task: Task) -> Any:
     if metric.against == "model":
         output = "softmax" if task == "single" else "sigmoid"
         return _against_model(metric.function, scored.maps, scored.images, scored.forward, output)
+    if metric.against == "map":
+        return jax.vmap(jax.vmap(metric.function))(scored.maps)
     rows = [
         _against_method(metric.function, method, scored.images, scored.forward.backbone) for method in scored.methods
     ]

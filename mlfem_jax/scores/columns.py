@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import chex
+import jax
 from jaxtyping import Array, Bool, Float, Int
 
 from mlfem_jax import faithfulness, metrics
@@ -38,7 +39,7 @@ class Metric:
 
     Attributes:
         title: for figures and tables.
-        against: what `function` takes: "gaze": (map, gaze); "model": (backbone, image, map, target=, output=);
+        against: what `function` takes: "gaze": (map, gaze); "map": the map alone; "model": (backbone, image, map, target=, output=);
             "method": (backbone, key, image, method=), from which it computes maps of its own.
         function: to a score, or to several.
         higher_is_better: False where the smaller score wins.
@@ -46,7 +47,7 @@ class Metric:
     """
 
     title: str
-    against: Literal["gaze", "model", "method"]
+    against: Literal["gaze", "model", "method", "map"]
     function: Callable[..., Array | tuple[Array, ...]]
     higher_is_better: bool = True
     part: int | None = None
@@ -74,6 +75,15 @@ def _mean_randomization(backbone, key, image, *, method) -> Array:
     return faithfulness.randomization_check(backbone, key, image, method=method).mean()
 
 
+def _seeded(function: Callable[..., Array]) -> Callable[..., Array]:
+    """A test against the network that draws at random: the same for every image and map."""
+
+    def seeded(backbone, image, importance, **options):
+        return function(backbone, jax.random.key(0), image, importance, **options)
+
+    return seeded
+
+
 METRICS: dict[str, Metric] = {
     "pcc": _of_density("PCC", metrics.pcc),
     "similarity": _of_density("SIM", metrics.similarity),
@@ -88,26 +98,34 @@ METRICS: dict[str, Metric] = {
     "deletion": Metric("Deletion", "model", faithfulness.deletion_auc, False),
     "drop": Metric("Drop", "model", faithfulness.confidence_change, False, part=0),
     "increase": Metric("Increase", "model", faithfulness.confidence_change, part=1),
+    "abpc": Metric("ABPC", "model", faithfulness.abpc),
+    "road": Metric("ROAD", "model", _seeded(faithfulness.road)),
+    "sensitivity_n": Metric("Sensitivity-n", "model", _seeded(faithfulness.sensitivity_n)),
+    "infidelity": Metric("Infidelity", "model", _seeded(faithfulness.infidelity), False),
     "stability": Metric("Lipschitz", "method", faithfulness.local_lipschitz, False),
+    "max_sensitivity": Metric("Max-sensitivity", "method", faithfulness.max_sensitivity, False),
+    "sparseness": Metric("Gini", "map", metrics.sparseness),
+    "entropy": Metric("Entropy", "map", metrics.entropy, False),
+    "effective_complexity": Metric("Complexity", "map", metrics.effective_complexity, False),
     "randomization": Metric("Randomization", "method", _mean_randomization, False),
 }
 
 
 def metric_names(wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of metrics, where "gaze", "model", "method" and "all" stand for all of their kind.
+    """Names of metrics, where "gaze", "model", "method", "map" and "all" stand for all of their kind.
 
     Raises:
         ValueError: an unknown name, or none.
 
     Example:
-        >>> metric_names(("pcc", "model"))
-        ('pcc', 'insertion', 'deletion', 'drop', 'increase')
+        >>> metric_names(("pcc", "map"))
+        ('pcc', 'sparseness', 'entropy', 'effective_complexity')
     """
     names: list[str] = []
     for name in wanted:
         of_kind = [metric for metric, entry in METRICS.items() if name in (entry.against, "all")]
         if not of_kind and name not in METRICS:
-            raise ValueError(f"metrics: expected some of {', '.join(METRICS)}, gaze, model, method, all, got {name!r}")
+            raise ValueError(f"metrics: expected some of {', '.join(METRICS)}, gaze, model, method, map, all, got {name!r}")
         names += [metric for metric in of_kind or [name] if metric not in names]
     if not names:
         raise ValueError(f"metrics: expected some of {', '.join(METRICS)}, got none")

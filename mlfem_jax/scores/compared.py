@@ -101,9 +101,7 @@ def _map_scores(
     plan: Plan, columns: list[Column], maps: Float[Array, "methods H W"], gaze: Gaze, looks: Looks
 ) -> Float[Array, "methods columns"]:
     smoothed = {smoothing: _smoothed(plan, maps, looks, smoothing) for smoothing in {c.smoothing for c in columns}}
-    scores = [
-        jax.vmap(METRICS[metric].function, (0, None))(smoothed[smoothing], gaze) for metric, smoothing in columns
-    ]
+    scores = [jax.vmap(METRICS[metric].function, (0, None))(smoothed[smoothing], gaze) for metric, smoothing in columns]
     return jnp.stack(scores, axis=1)
 
 

@@ -41,9 +41,9 @@ class StoredMaps:
         blank = np.zeros((height, width), np.float32)
         return np.stack(
             [
-                read_map(self.path, str(id), (int(size[0]), int(size[1])), (height, width), rule=self.rule)
-                if str(id)
+                read_map(self.path, str(name), (int(size[0]), int(size[1])), (height, width), rule=self.rule)
+                if name
                 else blank
-                for id, size in zip(ids, sizes, strict=True)
+                for name, size in zip(ids, sizes, strict=True)
             ]
         )

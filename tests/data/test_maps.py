@@ -74,10 +74,10 @@ def test_bad_maps_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="expected a folder of maps"):
         find_maps(str(tmp_path / "none"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="expected maps .* found none"):
+    with pytest.raises(ValueError, match=r"expected maps .* found none"):
         find_maps(str(tmp_path / "empty"))
     (tmp_path / "list.txt").write_text("a")
-    with pytest.raises(ValueError, match="expected a folder of maps, or a file .npz"):
+    with pytest.raises(ValueError, match=r"expected a folder of maps, or a file \.npz"):
         find_maps(str(tmp_path / "list.txt"))
     for name in ("broken.npy", "broken.npz", "broken.png", "broken.mat"):
         own = tmp_path / name.replace(".", "_")

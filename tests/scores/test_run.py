@@ -197,7 +197,8 @@ def test_the_photographs_own_frame(tmp_path, network):
                 if j != i:
                     h, w = other["size"]
                     stretched = np.floor((other["fixations"] + 0.5) * np.array([12 / h, 20 / w]))
-                    others += np.floor((2 * stretched + 1) * np.array([height, width]) / (2 * np.array([12, 20]))).tolist()
+                    moved = (2 * stretched + 1) * np.array([height, width]) / (2 * np.array([12, 20]))
+                    others += np.floor(moved).tolist()
             expected = slow_auc_shuffled(own, points, np.array(others))
             assert row["auc_shuffled"] == pytest.approx(expected, abs=0.02)
 
@@ -216,10 +217,8 @@ def test_the_gold_standard_is_the_mean_over_observers(tmp_path, network):
 
     for i, record in enumerate(records):
         own = record["observers"]
-        scores = [
-            slow_nss(0.99 * kde(record["fixations"][own != o]) + 0.01 / 192, record["fixations"][own == o].astype(float))
-            for o in range(4)
-        ]
+        points = record["fixations"]
+        scores = [slow_nss(0.99 * kde(points[own != o]) + 0.01 / 192, points[own == o].astype(float)) for o in range(4)]
         assert rows[4 * i + 2]["nss"] == pytest.approx(np.mean(scores), abs=1e-3)
         prior = kde(records[1 - i]["fixations"])
         assert rows[4 * i + 3]["nss"] == pytest.approx(slow_nss(prior, record["fixations"].astype(float)), abs=1e-3)
