@@ -1,4 +1,4 @@
-"""The most and the least relevant pixels taken away, by one and the same substitute, and how far the two curves part."""
+"""The most and the least relevant pixels taken away, by the same substitute, and how far the two curves part."""
 
 import functools
 
@@ -68,7 +68,7 @@ def road(
     seed: int = 0,
     batch_size: int = 64,
 ) -> Float32[Array, ""]:
-    """Confidence after removing the least relevant pixels minus that after removing the most relevant: higher is better.
+    """Confidence without the least relevant pixels minus that without the most relevant: higher is better.
 
     What is removed is filled in from its surroundings, with a little noise, so that the shape of the hole does not
     tell the network what it hid: each pixel that is gone is the weighted mean of its neighbors.
@@ -111,7 +111,8 @@ def road(
         target = forward_pass(backbone, image[None]).logits[0].argmax()
     counts = jnp.array([round(importance.size * percent / 100) for percent in percents])
     ranks = pixel_ranks(importance, seed)
-    gone = jnp.concatenate([ranks[None] >= importance.size - counts[:, None, None], ranks[None] < counts[:, None, None]])
+    counts = counts[:, None, None]
+    gone = jnp.concatenate([ranks[None] >= importance.size - counts, ranks[None] < counts])
     keys = jax.random.split(key, len(gone))
 
     def score(chunk):

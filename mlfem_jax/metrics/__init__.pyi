@@ -20,4 +20,5 @@ from .roc import (
     auc_shuffled as auc_shuffled,
     fixation_counts as fixation_counts,
 )
+from .sampled import auc_shuffled_sampled as auc_shuffled_sampled
 from .transport import emd as emd

@@ -39,8 +39,8 @@ class Metric:
 
     Attributes:
         title: for figures and tables.
-        against: what `function` takes: "gaze": (map, gaze); "map": the map alone; "model": (backbone, image, map, target=, output=);
-            "method": (backbone, key, image, method=), from which it computes maps of its own.
+        against: what `function` takes: "gaze": (map, gaze); "map": the map alone; "model": (backbone, image, map,
+            target=, output=); "method": (backbone, key, image, method=), from which it computes maps of its own.
         function: to a score, or to several.
         higher_is_better: False where the smaller score wins.
         part: which of several scores this column is.
@@ -84,6 +84,10 @@ def _seeded(function: Callable[..., Array]) -> Callable[..., Array]:
     return seeded
 
 
+def _mit_shuffled(importance: Array, fixations: Array, **options) -> Array:
+    return metrics.auc_shuffled_sampled(importance, fixations, key=jax.random.key(0), **options)
+
+
 METRICS: dict[str, Metric] = {
     "pcc": _of_density("PCC", metrics.pcc),
     "similarity": _of_density("SIM", metrics.similarity),
@@ -93,6 +97,7 @@ METRICS: dict[str, Metric] = {
     "auc_judd": _of_fixations("AUC-Judd", metrics.auc_judd),
     "auc": _of_fixations("AUC", metrics.auc),
     "auc_shuffled": _of_fixations("sAUC", metrics.auc_against_counts, counts="others"),
+    "auc_shuffled_mit": _of_fixations("sAUC, MIT", _mit_shuffled, counts="others"),
     "information_gain": _of_fixations("IG", metrics.information_gain, baseline="prior"),
     "insertion": Metric("Insertion", "model", faithfulness.insertion_auc),
     "deletion": Metric("Deletion", "model", faithfulness.deletion_auc, False),
@@ -125,7 +130,8 @@ def metric_names(wanted: tuple[str, ...]) -> tuple[str, ...]:
     for name in wanted:
         of_kind = [metric for metric, entry in METRICS.items() if name in (entry.against, "all")]
         if not of_kind and name not in METRICS:
-            raise ValueError(f"metrics: expected some of {', '.join(METRICS)}, gaze, model, method, map, all, got {name!r}")
+            kinds = "gaze, model, method, map, all"
+            raise ValueError(f"metrics: expected some of {', '.join(METRICS)}, {kinds}, got {name!r}")
         names += [metric for metric in of_kind or [name] if metric not in names]
     if not names:
         raise ValueError(f"metrics: expected some of {', '.join(METRICS)}, got none")
