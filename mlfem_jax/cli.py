@@ -18,6 +18,7 @@ COMMANDS = {
     "explain": ("mlfem_jax.gallery.write:explain", "show what the network looked at in photographs"),
     "score": ("mlfem_jax.scores.run:score", "score methods against gaze and the network, over a data set"),
     "report": ("mlfem_jax.report.write:write_report", "draw the figures, tables and page of a table of scores"),
+    "fit": ("mlfem_jax.scores.fit:fit", "fit densities of fixations to the maps of methods"),
     "export": ("mlfem_jax.gallery.export:export", "write maps of a data set as files, as benchmarks take them"),
     "compare": ("mlfem_jax.report.compare:compare", "compare two tables of scores, image by image"),
     "train fusion": ("mlfem_jax.training.fusion.task:train_fusion", "train a learned fusion on human gaze"),

@@ -143,7 +143,8 @@ class Column(NamedTuple):
 
     Attributes:
         metric: name in `METRICS`.
-        smoothing: "none", "gaze" (by the sigma of the GFDM), or a number of pixels of the photograph, as text.
+        smoothing: "none", "gaze" (by the sigma of the GFDM), "fit" (the density fitted to the method), or a number of
+            pixels of the photograph, as text.
     """
 
     metric: str
@@ -174,7 +175,7 @@ def metric_of(name: str) -> Metric:
         ('KL, blurred', 'PCC, 12 px')
     """
     metric, smoothing = column(name)
-    titles = {"none": "", "gaze": ", blurred"}
+    titles = {"none": "", "gaze": ", blurred", "fit": ", fitted"}
     return dataclasses.replace(
         METRICS[metric], title=METRICS[metric].title + titles.get(smoothing, f", {smoothing} px")
     )
@@ -187,7 +188,7 @@ def columns_of(metrics: tuple[str, ...], smooth: tuple[str, ...]) -> tuple[Colum
 
     Args:
         metrics: names in `METRICS`.
-        smooth: "none", "gaze" or numbers of pixels.
+        smooth: "none", "gaze", "fit" or numbers of pixels.
 
     Example:
         >>> [column.name for column in columns_of(("pcc", "insertion"), ("none", "gaze"))]
@@ -204,15 +205,15 @@ def smoothings(wanted: tuple[str, ...]) -> tuple[str, ...]:
     """The smoothings of a command line, each checked and written in one way.
 
     Raises:
-        ValueError: none, one twice, or one that is neither "none", "gaze" nor a number of pixels.
+        ValueError: none, one twice, or one that is neither "none", "gaze", "fit" nor a number of pixels.
 
     Example:
         >>> smoothings(("none", "gaze", "12.0"))
         ('none', 'gaze', '12')
     """
-    found = tuple(text if text in ("none", "gaze") else _pixels(text) for text in wanted)
+    found = tuple(text if text in ("none", "gaze", "fit") else _pixels(text) for text in wanted)
     if not found or len(set(found)) < len(found):
-        raise ValueError(f"smooth: expected none, gaze or numbers of pixels, each once, got {' '.join(wanted)!r}")
+        raise ValueError(f"smooth: expected none, gaze, fit or numbers of pixels, each once, got {' '.join(wanted)!r}")
     return found
 
 
@@ -220,6 +221,6 @@ def _pixels(text: str) -> str:
     try:
         number = float(text)
     except ValueError:
-        raise ValueError(f"smooth: expected none, gaze or a number of pixels, got {text!r}") from None
+        raise ValueError(f"smooth: expected none, gaze, fit or a number of pixels, got {text!r}") from None
     check_sigma(number)
     return f"{number:g}"

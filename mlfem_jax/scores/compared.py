@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mlfem_jax.gaze import gaze_density, smooth_map
+from mlfem_jax.gaze import fitted_density, gaze_density, smooth_map
 from mlfem_jax.metrics import content
 from mlfem_jax.scores.columns import METRICS, Column, Gaze
 from mlfem_jax.scores.ground import Looks, counts_on_photo, gaze_on, place_maps
@@ -111,9 +111,25 @@ def _smoothed(
     """The maps as they are, or blurred by the sigma of the GFDM or by a number of pixels of the photograph."""
     if smoothing == "none":
         return maps
+    if smoothing == "fit":
+        return _fitted(plan, maps, looks)
     sigma = looks.sigma_px if smoothing == "gaze" else looks.sigma_px * (float(smoothing) / plan.sigma_px)
     smooth = functools.partial(smooth_map, sigma_px=sigma, content_box=looks.content_box)
     return jax.vmap(smooth)(maps.astype(jnp.float32))
+
+
+def _fitted(plan: Plan, maps: Float[Array, "methods H W"], looks: Looks) -> Float[Array, "methods H W"]:
+    """Densities of fixations by each method's own fit; constant maps stay as they are."""
+    height = looks.size[0].astype(jnp.float32)
+    parts = [
+        jnp.array([getattr(fit, part) for fit in plan.fits], jnp.float32) for part in ("sigma_px", "curve", "rings")
+    ]
+
+    def density(importance, sigma, curve, rings):
+        made = fitted_density(importance, (sigma * height, curve, rings), content_box=looks.content_box)
+        return jnp.where(importance.max() > importance.min(), made, importance)
+
+    return jax.vmap(density)(maps.astype(jnp.float32), *parts)
 
 
 def _unsmoothed(columns: list[Column], importance: Float[Array, "H W"], gaze: Gaze) -> Float[Array, " columns"]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 from mlfem_jax.attribution import Method, method
-from mlfem_jax.gaze import FitRule, check_sigma
+from mlfem_jax.gaze import DensityFit, FitRule, check_sigma
 from mlfem_jax.scores.columns import Column, columns_of, metric_names, smoothings
 from mlfem_jax.scores.stored import StoredMaps
 
@@ -35,7 +35,9 @@ class Plan:
         rule: how photographs get into the frame of the network's input.
         bars: whether the bars that pad a photograph are scored too.
         smooth: how maps are smoothed before they are compared with gaze, each a column: "none", "gaze", by the sigma of
-            the GFDM, or a number of pixels of the photograph. The humans' map, a density already, never is.
+            the GFDM; "fit", made a density by the method's own fit; or a number of pixels of the photograph. The
+            humans' map, a density already, never is.
+        fits: of each method, for "fit"; their sigma is a share of the photograph's height.
         target: what the methods of a class explain, and the model's metrics ask for: None, the predicted class; a
             class; several, a tuple; or a function of one example's logits, such as `backbones.Contrast`.
         map_size: side in pixels of the small maps that are kept for the report; 0 keeps none.
@@ -52,6 +54,7 @@ class Plan:
     rule: FitRule = "stretch"
     bars: bool = False
     smooth: tuple[str, ...] = ("none",)
+    fits: tuple[DensityFit, ...] = ()
     target: int | tuple[int, ...] | Callable[..., Any] | None = None
     map_size: int = 0
     dtype: str = "float32"
@@ -65,6 +68,8 @@ class Plan:
         if raw := [name for name, method in self.methods if dict(method.options).get("raw")]:
             raise ValueError(f"methods: expected maps of the frame, not raw ones of a layer's size, got {raw[0]!r}")
         check_sigma(self.sigma_px)
+        if "fit" in self.smooth and len(self.fits) != len(self.methods):
+            raise ValueError("fits: expected a file of fits for smooth fit, got none")
         if smoothings(self.smooth) != self.smooth:
             raise ValueError(f"smooth: expected {smoothings(self.smooth)}, got {self.smooth}")
         if self.map_size < 0:

@@ -45,6 +45,7 @@ from mlfem_jax.parallel import Processes, is_first, start
 from mlfem_jax.runs import claim, provenance
 from mlfem_jax.scores.batch import score_batch_size, score_batches
 from mlfem_jax.scores.columns import metric_names, smoothings
+from mlfem_jax.scores.fit import read_fits
 from mlfem_jax.scores.plan import Plan, Task, parse_method
 from mlfem_jax.scores.rows import image_records
 from mlfem_jax.scores.stored import StoredMaps
@@ -81,7 +82,9 @@ class Config:
         bars: score the bars that pad a photograph (CAT2000) too.
         smooth: how maps are smoothed before they are compared with gaze, each a column of its own: none, gaze (by the
             sigma of the density of fixations), or pixels of the photograph. A blurred density of fixations rewards
-            smooth maps: score both, none and gaze, and the report says which ranking survives.
+            smooth maps: score both, none and gaze, and the report says which ranking survives. fit makes each map a
+            density of fixations, for KL and information gain.
+        fits: the file that `mlfem fit` wrote, for `--smooth fit`; fitted on other images than are scored.
         sigma_px: of the Gaussian on each fixation, in pixels of the photograph. Default: the data set's own.
         split: name of a split, or a slice of one: "full[:100]". Default: the only split.
         fold: (i, k) scores fold i of k alone, counted from 0, of `mlfem_jax.data.split.k_folds`. Default: all.
@@ -111,6 +114,7 @@ class Config:
     frame: Literal["input", "photo"] = "input"
     bars: bool = False
     smooth: tuple[str, ...] = ("none",)
+    fits: Path | None = None
     sigma_px: float | None = None
     split: str | None = None
     fold: tuple[int, int] | None = None
@@ -266,6 +270,7 @@ def make_plan(config: Config, sigma_px: float | None, backbone: Backbone, *, obs
         rule=config.rule,
         bars=config.bars,
         smooth=smoothings(config.smooth),
+        fits=() if config.fits is None else read_fits(config.fits, tuple(names)),
         target=_target(config.target),
         map_size=config.map_size,
         dtype=config.dtype,
@@ -330,6 +335,7 @@ def _settings(
         "target": config.target,
         "frame": plan.frame,
         "bars": plan.bars,
+        "fits": [dataclasses.asdict(fit) for fit in plan.fits],
         "sigma_px": plan.sigma_px,
         "dtype": plan.dtype,
         "map_size": plan.map_size,

@@ -21,6 +21,7 @@ from mlfem_jax.data.batches import read_batches
 from mlfem_jax.data.example import ExampleFormat
 from mlfem_jax.engine import memory, stream
 from mlfem_jax.engine.run import explain
+from mlfem_jax.gaze.fitted import DensityFit, fitted_density
 from mlfem_jax.runs import read_settings
 from mlfem_jax.scores.run import score_records
 from mlfem_jax.scores.table import read_pictures, read_scores, score_matrix
@@ -241,6 +242,57 @@ def test_bars_are_scored_where_that_is_asked_for(tmp_path, network):
     assert scores[False] == pytest.approx(slow_nss(own[:, 4:12], inside), abs=1e-4)
 
 
+def test_fitted_densities_are_a_column(tmp_path, network):
+    fit = {"sigma_px": 0.1, "curve": np.linspace(0.1, 1, 20).tolist(), "rings": [2.0] * 6 + [1.0] * 6}
+    (tmp_path / "fits.json").write_text(json.dumps({"fits": {"edge": fit, "fem": fit}}))
+    options = {"methods": ("edge",), "metrics": ("information_gain",), "humans": False, "smooth": ("none", "fit")}
+    rows = scored_rows(tmp_path / "a", network, fits=tmp_path / "fits.json", **options)
+    batch = next(iter(read_batches(tiny_source(), ExampleFormat((8, 8), 4, classes=3), batch_size=12)))
+    maps = explain(network, batch.images, method="edge")
+    y, x = np.mgrid[:8, :8]
+    points = [batch.fixations[i][batch.fixation_mask[i]].astype(float) for i in range(12)]
+    for i in (1, 2, 4):
+        density = fitted_density(maps[i], DensityFit.of(fit | {"sigma_px": 0.8}))  # a tenth of the frame's height
+        centers = np.floor(np.concatenate([points[j] for j in range(12) if j != i]) + 0.5)
+        prior = sum(np.exp(-0.5 * (((y - b) / (4 / 3)) ** 2 + (x - a) ** 2)) for b, a in centers)
+        expected = slow_information_gain(np.asarray(density, float), points[i], prior)
+        assert rows[i]["information_gain@fit"] == pytest.approx(expected, rel=1e-3, abs=1e-3)
+    assert read_settings(tmp_path / "a")["fits"][0]["rings"] == fit["rings"]
+    with pytest.raises(ValueError, match="fits of center, got none of center"):
+        scored_rows(tmp_path / "b", network, fits=tmp_path / "fits.json", **options | {"methods": ("center",)})
+
+
+def test_fits_are_made_on_other_images(tmp_path, network, monkeypatch, capsys):
+    from mlfem_jax.scores import fit
+
+    monkeypatch.setattr(fit, "open_dataset", lambda *_: tiny_source())
+    monkeypatch.setattr(fit, "load_backbone", lambda *_: network)
+    fit.fit(tmp_path, tmp_path / "fits.json", methods=("edge", "add:alpha=0.3"), fold=(0, 2), images=5)
+    assert "2 methods fitted on" in capsys.readouterr().out
+    edge, add = fit.read_fits(tmp_path / "fits.json", ("edge", "add:alpha=0.3"))
+    assert edge != add and all(np.diff(add.curve) >= 0)
+    with pytest.raises(ValueError, match="expected what `mlfem fit` wrote"):
+        (tmp_path / "bad.json").write_text("[]")
+        fit.read_fits(tmp_path / "bad.json", ("edge",))
+
+
+def test_maps_of_a_data_set_are_written_and_read_back(tmp_path, network, monkeypatch, capsys):
+    from mlfem_jax.gallery import export
+
+    monkeypatch.setattr(export, "open_dataset", lambda *_: tiny_source())
+    monkeypatch.setattr(export, "load_backbone", lambda *_: network)
+    export.export(export.Config(tmp_path, tmp_path / "maps", method="edge", form="npy"))
+    assert f"{tmp_path / 'maps'}: 12 maps of edge" in capsys.readouterr().out
+    folder = f"maps:{tmp_path / 'maps'}"
+    rows = scored_rows(tmp_path / "a", network, methods=("edge", folder), humans=False, frame="photo")
+    for i in (1, 2, 4, 6):  # by way of the network's frame and back, which blurs 12 x 16 pixels a little
+        assert rows[2 * i + 1]["nss"] == pytest.approx(rows[2 * i]["nss"], abs=0.3)
+    export.export(export.Config(tmp_path, tmp_path / "png", method="edge"))
+    from PIL import Image
+
+    assert Image.open(tmp_path / "png" / "image3.png").size == (16, 12)
+
+
 def test_other_peoples_maps_are_a_method(tmp_path, network, capsys):
     maps = tmp_path / "maps"
     maps.mkdir()
@@ -443,8 +495,9 @@ def test_a_matrix_has_a_column_for_each_method(whole):
         ({"methods": ("grad_cam:raw=True",)}, "methods: expected maps of the frame, not raw ones"),
         ({"target": "cat"}, "target: expected a class"),
         ({"target": "3"}, "target: expected classes from 0 to 2"),
-        ({"smooth": ("gauze",)}, "smooth: expected none, gaze or a number of pixels, got 'gauze'"),
-        ({"smooth": ("12", "12.0")}, "smooth: expected none, gaze or numbers of pixels, each once, got '12 12.0'"),
+        ({"smooth": ("gauze",)}, "smooth: expected none, gaze, fit or a number of pixels, got 'gauze'"),
+        ({"smooth": ("fit",)}, "fits: expected a file of fits for smooth fit, got none"),
+        ({"smooth": ("12", "12.0")}, "smooth: expected none, gaze, fit or numbers of pixels, each once, got '12 12.0'"),
         ({"smooth": ("0",)}, "sigma_px: expected a positive number"),
         ({"sigma_px": 0.0}, "sigma_px: expected a positive number"),
         ({"fold": (2, 2)}, "fold: expected 0 to 1"),
