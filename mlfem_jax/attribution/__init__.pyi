@@ -1,5 +1,5 @@
 from .attention import attention_gradients as attention_gradients, layer_attentions as layer_attentions
-from .base import Entry as Entry, take_sign as take_sign, to_maps as to_maps
+from .base import Entry as Entry, finish as finish, take_sign as take_sign, to_maps as to_maps
 from .cam import (
     eigen_cam as eigen_cam,
     grad_cam as grad_cam,
@@ -28,4 +28,9 @@ from .registry import (
     methods_on as methods_on,
 )
 from .rows import chefer as chefer, legrad as legrad, rfem as rfem, rollout as rollout
-from .target import Target as Target, class_score as class_score, class_targets as class_targets
+from .target import (
+    Target as Target,
+    class_score as class_score,
+    class_targets as class_targets,
+    parse_target as parse_target,
+)

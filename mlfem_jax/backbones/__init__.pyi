@@ -20,6 +20,7 @@ from .preprocess import (
     unit_pixels as unit_pixels,
 )
 from .registry import backbone_names as backbone_names, load_backbone as load_backbone
+from .target import Contrast as Contrast, LogitFunction as LogitFunction
 from .towers import TOWERS as TOWERS
 from .trainable import (
     Classifier as Classifier,

@@ -45,6 +45,7 @@ class Batch:
         labels: multi-hot.
         clutter: number of things in the photograph; -1 unknown.
         content_box: (y0, x0, y1, x1) half open: what is neither letterbox nor a bar of the photograph's own.
+        photo_box: the same in pixels of the photograph: what is no bar of its own.
         size: (height, width) of the photograph before it was resized, in pixels.
         scale: pixels of the frame to a pixel of the photograph, along (y, x); 1 where the batch is padded.
             `sigma_px * scale` is the sigma that `gaze_densities` takes for the fixations here.
@@ -61,6 +62,7 @@ class Batch:
     labels: Bool[np.ndarray, "N classes"]
     clutter: Int32[np.ndarray, " N"]
     content_box: Int32[np.ndarray, "N 4"]
+    photo_box: Int32[np.ndarray, "N 4"]
     size: Int32[np.ndarray, "N 2"]
     scale: Float32[np.ndarray, "N 2"]
     density: Float32[np.ndarray, "N H W"] | None = None

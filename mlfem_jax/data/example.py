@@ -62,6 +62,7 @@ def blank_example(example_format: ExampleFormat) -> dict[str, np.ndarray]:
         "labels": np.zeros(example_format.classes, bool),
         "clutter": np.array(-1, np.int32),
         "content_box": np.zeros(4, np.int32),
+        "photo_box": np.zeros(4, np.int32),
         "size": np.zeros(2, np.int32),
         "scale": np.ones(2, np.float32),
     }
@@ -144,6 +145,7 @@ def make_example(record: Mapping[str, Any], example_format: ExampleFormat) -> di
         "ids": np.array(image_id),
         "clutter": np.asarray(record["clutter"], np.int32),
         "content_box": np.array(move_box((top, left, bottom, right), shape, box), np.int32),
+        "photo_box": np.array([top, left, bottom, right], np.int32),
         "size": np.array(shape, np.int32),
         "scale": scale_sigma(1.0, shape, box),
         **({"density": decode_density(record, example_format.shape, box)} if example_format.density else {}),

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mlfem_jax import __version__, attribution
-from mlfem_jax.attribution import Method, accepted_options, layer_stacks
+from mlfem_jax.attribution import METHODS, Method, Target, accepted_options, layer_stacks, parse_target
 from mlfem_jax.backbones import Forward, load_backbone, select_layers
 from mlfem_jax.compilation import keep_compiled
 from mlfem_jax.engine import BatchSize, map_batches
@@ -46,6 +46,7 @@ def explain(
     k: float = 2.0,
     alpha: float = ALPHA,
     layers: str = "all",
+    target: str | None = None,
     batch_size: BatchSize = 16,
     dtype: Literal["float32", "bfloat16"] = "float32",
     resize: ResizeRule = "stretch",
@@ -69,6 +70,8 @@ def explain(
         k: standard deviations above a channel's mean that make an activation strong.
         alpha: weight of the earlier layers in the fusions add and top, from 0 to 1.
         layers: all, or names and numbers with commas (0,5,-1), or a slice (8: is the ninth and on).
+        target: what is explained: a class (281), several (281,282), or why one rather than another (281-282); by
+            default the class that the network predicts.
         batch_size: photographs that go through the network together; auto is as many as fit the device.
         dtype: number type of the forward pass.
         resize: how a photograph gets the network's input size; native keeps its own.
@@ -100,6 +103,7 @@ def explain(
         batch_size=batch_size,
         dtype=jnp.dtype(dtype),
         resize=resize,
+        target=_target(method, target),
     )
     draw = functools.partial(
         draw_photo,
@@ -112,6 +116,7 @@ def explain(
         settings=f"{backbone}, {method}, k {k:g}, alpha {alpha:g}",
     )
     settings = {"backbone": backbone, "method": method, "k": k, "alpha": alpha, "layers": layers}
+    settings |= {} if target is None else {"target": target}
     settings |= {"resize": resize, "dtype": dtype, "mlfem_jax": __version__}
     with writing(out):
         refuse_foreign(out, [_PAGE])
@@ -169,6 +174,13 @@ def _read(path: Path, names: tuple[str, str]) -> tuple[np.ndarray | ValueError, 
         return read_photo(path), *names
     except ValueError as error:  # given to the caller, who reports it and goes on
         return error, *names
+
+
+def _target(method: str, text: str | None) -> Target:
+    """The target of a command line, for a method that explains one."""
+    if text is not None and not METHODS[method].of_class:
+        raise ValueError(f"target: expected none, since {method!r} explains no particular class, got {text!r}")
+    return None if text is None else parse_target(text)
 
 
 def _parse_layers(text: str) -> slice | list[int | str] | None:

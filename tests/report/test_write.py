@@ -42,17 +42,17 @@ def write_table(folder, scores=SCORES, map_size=2, **changed):
     small = bytes([0, 85, 170, 255])
     claim(folder, settings)
     settings = json.loads(json.dumps(settings))
-    half = len(scores) // 2
+    half, metrics = len(scores) // 2, settings["metrics"]
     for number, places in enumerate((range(half), range(half, len(scores)))):
         rows = [
             {"position": i, "id": f"image{i}", "labels": [i % 2], "prediction": 0, "probability": 0.25,
              "correct": i % 2 == 0, "clutter": 1 + i // 2 % 2, "method": method, "constant": np.isnan(own[0]),
-             "map": small if map_size else None, **dict(zip(METRICS, own, strict=True))}
+             "map": small if map_size else None, **dict(zip(metrics, own, strict=True))}
             for i in places
             for method, own in zip(METHODS, scores[i], strict=True)
         ]  # fmt: skip
         pictures = [{"id": f"image{i}", "photo": photo.getvalue(), "gaze": small} for i in places]
-        write_part(folder, number, rows, pictures, metrics=METRICS, settings=settings)
+        write_part(folder, number, rows, pictures, metrics=metrics, settings=settings)
     return folder
 
 
@@ -84,6 +84,27 @@ def test_pairs_by_hand(report):
     (row,) = rows_of(report / "pairs.csv", metric="kl_divergence", method="fem")
     assert (row["wins"], row["losses"], row["images"]) == ("1", "2", "3")
     assert len(rows_of(report / "pairs.csv")) == 6
+
+
+def test_effects_are_beside_the_tests(report):
+    (row,) = rows_of(report / "pairs.csv", metric="pcc", method="fem")
+    # 0.3 - 0.1, 0.2 - 0.2, 0.1 - 0.5 on the three images where both are defined
+    assert row["ties"] == "1" and float(row["difference"]) == pytest.approx(-0.2 / 3, rel=1e-5)
+    assert float(row["superiority"]) == 0.5 and float(row["low"]) >= -0.4 and float(row["high"]) <= 0.2
+
+
+def test_what_survives_a_blur_is_in_a_table_and_on_the_page(tmp_path, report):
+    assert rows_of(report / "smoothing.csv") == []
+    metrics = ("pcc", "pcc@gaze")
+    raw = np.linspace(0, 0.5, 12)[:, None] + np.array([[0.1, 0.0, 0.4]])
+    blurred = np.linspace(0, 0.5, 12)[:, None] + np.array([[0.1, 0.2, 0.4]])
+    scores = np.stack([raw, blurred], axis=2).tolist()
+    write_report(Config(write_table(tmp_path / "a", scores, metrics=metrics), tmp_path / "b", resamples=9))
+    (row,) = rows_of(tmp_path / "b" / "smoothing.csv")
+    assert (row["metric"], row["blurred"], row["method"], row["other"]) == ("pcc", "pcc@gaze", "grad_cam", "fem")
+    assert (float(row["raw"]), float(row["smoothed"]), row["verdict"]) == (0.1, -0.1, "reversed")
+    page = (tmp_path / "b" / "report.html").read_text()
+    assert "of 1 orders of two methods 0 survive, 1 are reversed" in page and "PCC, blurred" in page
 
 
 def test_groups_by_hand(report):
@@ -223,7 +244,8 @@ def test_two_runs_side_by_side(report, tmp_path):
     write_report(Config(other, tmp_path / "other_report", resamples=99))
     page = json.dumps((tmp_path / "other_report" / "report.html").read_text()).replace("<", "\\u003c")
     script = f"""take({page});
-      return {{ headings: document.querySelectorAll("#cards h4").length, cards: document.querySelectorAll(".card").length,
+      return {{ headings: document.querySelectorAll("#cards h4").length,
+               cards: document.querySelectorAll(".card").length,
                caption: document.querySelector("#compared caption").textContent,
                rows: [...document.querySelectorAll("#compared tbody tr")].map(row => row.textContent) }};"""
     found = ask(report / "report.html", script, tmp_path)

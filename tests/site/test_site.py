@@ -1,4 +1,4 @@
-"""The built site (`make docs` builds it, then runs this): it fetches nothing from other hosts, and no page is missing."""
+"""The built site (`make docs` builds it, then runs this): it fetches nothing from other hosts, no page is missing."""
 
 import html.parser
 import json
@@ -61,7 +61,9 @@ def test_links_within_the_site_lead_somewhere(pages):
             if url.scheme or url.netloc or link in ("#", ""):
                 continue
             target = (path.parent / unquote(url.path)).resolve() if url.path else path
-            if not target.exists() or (url.fragment and target in pages and unquote(url.fragment) not in pages[target].ids):
+            if not target.exists() or (
+                url.fragment and target in pages and unquote(url.fragment) not in pages[target].ids
+            ):
                 lost.append((path.name, link))
     assert lost == []
 

@@ -53,6 +53,6 @@ or
 stimuli/*.jpeg
 eye/fixations.mat""",
     homepage="https://people.csail.mit.edu/tjudd/WherePeopleLook/",
-    sigma_px=24.0,
-    sigma_source="about one degree of visual angle, as usual for this release",
+    sigma_px=35.0,
+    sigma_source="one degree: a 19-inch screen of 1280x1024 seen from 61 cm (Judd et al. 2009), the benchmark's 35 px",
 )
