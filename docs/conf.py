@@ -23,7 +23,7 @@ import mlfem_jax  # noqa: E402
 
 project = "mlfem_jax"
 author = "the authors of mlfem_jax"
-copyright = "the authors of mlfem_jax, Apache License 2.0"
+html_context = {"copyright": "the authors of mlfem_jax, Apache License 2.0"}
 release = version = mlfem_jax.__version__
 language = "en"
 

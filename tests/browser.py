@@ -53,5 +53,6 @@ def violations(page, tmp_path, *options):
     """What axe-core finds, (rule, where) of each: alt texts, contrast, names, order and the like."""
     script = f"""{axe_script()}
       const found = await axe.run(document);
-      return found.violations.flatMap(one => one.nodes.map(node => [one.id, node.target.join(" "), node.failureSummary]));"""
+      return found.violations.flatMap(one =>
+        one.nodes.map(node => [one.id, node.target.join(" "), node.failureSummary]));"""
     return ask(page, script, tmp_path, *options)

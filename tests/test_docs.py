@@ -74,7 +74,9 @@ def snippets(page):
 
 def cells(page):
     """The code that `make docs` executes."""
-    return re.findall(r"```\{code-cell\} python\n(?:---\n.*?\n---\n)?(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    return re.findall(
+        r"```\{code-cell\} python\n(?:---\n.*?\n---\n)?(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL
+    )
 
 
 @pytest.mark.parametrize("page", [page for page in pages() if snippets(page)], ids=named)

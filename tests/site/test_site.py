@@ -61,7 +61,9 @@ def test_links_within_the_site_lead_somewhere(pages):
             if url.scheme or url.netloc or link in ("#", ""):
                 continue
             target = (path.parent / unquote(url.path)).resolve() if url.path else path
-            if not target.exists() or (url.fragment and target in pages and unquote(url.fragment) not in pages[target].ids):
+            if not target.exists() or (
+                url.fragment and target in pages and unquote(url.fragment) not in pages[target].ids
+            ):
                 lost.append((path.name, link))
     assert lost == []
 
