@@ -61,9 +61,8 @@ def test_links_within_the_site_lead_somewhere(pages):
             if url.scheme or url.netloc or link in ("#", ""):
                 continue
             target = (path.parent / unquote(url.path)).resolve() if url.path else path
-            if not target.exists() or (
-                url.fragment and target in pages and unquote(url.fragment) not in pages[target].ids
-            ):
+            ids = pages[target].ids if target in pages else ()
+            if not target.exists() or (url.fragment and unquote(url.fragment) not in ids):
                 lost.append((path.name, link))
     assert lost == []
 
