@@ -106,7 +106,7 @@ def need_docstring(app: Sphinx, kind: str, name: str, member: Any, options: Any,
 
 
 def escape_prose(app: Sphinx, kind: str, name: str, member: Any, options: Any, lines: list[str]) -> None:
-    """Docstrings are prose, not reStructuredText: |x|, a * b and name_ mean what they say; examples stay as they are."""
+    """Docstrings are prose, not reStructuredText: |x|, a * b and name_ mean what they say; examples stay."""
     in_example = False
     for number, line in enumerate(lines):
         in_example = (in_example or line.lstrip().startswith(">>>")) and bool(line.strip())

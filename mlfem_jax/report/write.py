@@ -26,7 +26,7 @@ from mlfem_jax.report.figures import (
     win_figure,
 )
 from mlfem_jax.report.page import ScoredImage, encode_pictures, write_score_page
-from mlfem_jax.report.tables import page_tables, p_value_tables, write_tables
+from mlfem_jax.report.tables import p_value_tables, page_tables, write_tables
 from mlfem_jax.scores import (
     HUMANS,
     METRICS,

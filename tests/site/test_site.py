@@ -1,4 +1,4 @@
-"""The built site (`make docs` builds it, then runs this): it fetches nothing from other hosts, and no page is missing."""
+"""The built site, which `make docs` makes before it runs this: it fetches nothing from other hosts, no page is missing."""
 
 import html.parser
 import json
