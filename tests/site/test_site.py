@@ -1,4 +1,4 @@
-"""The built site, which `make docs` makes before it runs this: it fetches nothing from other hosts, no page is missing."""
+"""The site that `make docs` builds before it runs this: nothing is fetched from other hosts, no page is missing."""
 
 import html.parser
 import json
