@@ -34,6 +34,7 @@ extensions = [
     "myst_nb",
     "sphinx_design",
 ]
+default_role = "code"  # docstrings are plain prose: `x` is code
 exclude_patterns = ["_build"]
 suppress_warnings = ["mystnb.unknown_mime_type"]
 
@@ -42,7 +43,7 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(ROOT / "out" / "docs_executed")
-nb_execution_timeout = 300
+nb_execution_timeout = 900  # a cell; for machines with other work to do
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_output_stderr = "remove-warn"  # a page that prints a warning is not done
@@ -83,6 +84,7 @@ def setup(app: Sphinx) -> None:
         raise FileNotFoundError("out/docs_vendor/mathjax: MathJax is not unpacked; `make docs` does it")
     app.connect("autodoc-skip-member", skip_fields)
     app.connect("autodoc-process-docstring", need_docstring)
+    app.connect("autodoc-process-docstring", escape_prose, priority=900)  # behind Napoleon
     app.connect("html-page-context", offer_notebook)
     app.connect("build-finished", write_notebooks)
 
@@ -91,7 +93,8 @@ def skip_fields(app: Sphinx, kind: str, name: str, member: Any, skip: bool, opti
     """Namespaces have pages of their own; fields of a class stand in its docstring, under Attributes."""
     is_module = type(member).__name__ == "module"
     is_field = kind == "class" and not callable(member) and not isinstance(member, property)
-    return True if is_module or is_field else None
+    is_foreign = kind == "class" and not getattr(member, "__module__", "mlfem_jax").startswith("mlfem_jax")
+    return True if is_module or is_field or is_foreign else None
 
 
 def need_docstring(app: Sphinx, kind: str, name: str, member: Any, options: Any, lines: list[str]) -> None:
@@ -100,6 +103,17 @@ def need_docstring(app: Sphinx, kind: str, name: str, member: Any, options: Any,
         lines[:] = data_docstring(name)
     if kind != "module" and not any(map(str.strip, lines)):
         log.warning("%s: expected a docstring, got none", name)
+
+
+def escape_prose(app: Sphinx, kind: str, name: str, member: Any, options: Any, lines: list[str]) -> None:
+    """Docstrings are prose, not reStructuredText: |x|, a * b and name_ mean what they say; examples stay."""
+    in_example = False
+    for number, line in enumerate(lines):
+        in_example = (in_example or line.lstrip().startswith(">>>")) and bool(line.strip())
+        if not in_example:
+            parts = re.split(r"(`[^`]*`)", line)
+            parts[::2] = [re.sub(r"(?<!\\)([|*]|(?<=\w)_(?!\w))", r"\\\1", part) for part in parts[::2]]
+            lines[number] = "".join(parts)
 
 
 def data_docstring(name: str) -> list[str]:

@@ -198,10 +198,7 @@ def test_wrong_options_are_one_line(tmp_path, tiny, capsys, arguments, message):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    "module, extra",
-    [("pyarrow.parquet", "eval"), ("grain", "data"), ("tensorflow_datasets", "data"), ("h5py", "keras")],
-)
+@pytest.mark.parametrize("module, extra", [("pyarrow.parquet", "eval"), ("grain", "data"), ("h5py", "keras")])
 def test_a_missing_extra_is_named_with_the_command_that_brings_it(capsys, module, extra):
     def command():
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)  # as Python says it

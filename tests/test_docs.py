@@ -74,9 +74,8 @@ def snippets(page):
 
 def cells(page):
     """The code that `make docs` executes."""
-    return re.findall(
-        r"```\{code-cell\} python\n(?:---\n.*?\n---\n)?(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL
-    )
+    text = page.read_text(encoding="utf-8")
+    return re.findall(r"```\{code-cell\} python\n(?:---\n.*?\n---\n)?(.*?)```", text, re.DOTALL)
 
 
 @pytest.mark.parametrize("page", [page for page in pages() if snippets(page)], ids=named)

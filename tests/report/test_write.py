@@ -244,8 +244,8 @@ def test_two_runs_side_by_side(report, tmp_path):
     write_report(Config(other, tmp_path / "other_report", resamples=99))
     page = json.dumps((tmp_path / "other_report" / "report.html").read_text()).replace("<", "\\u003c")
     script = f"""take({page});
-      return {{ headings: document.querySelectorAll("#cards h4").length,
-               cards: document.querySelectorAll(".card").length,
+      const count = what => document.querySelectorAll(what).length;
+      return {{ headings: count("#cards h4"), cards: count(".card"),
                caption: document.querySelector("#compared caption").textContent,
                rows: [...document.querySelectorAll("#compared tbody tr")].map(row => row.textContent) }};"""
     found = ask(report / "report.html", script, tmp_path)

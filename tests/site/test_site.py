@@ -1,4 +1,4 @@
-"""The built site (`make docs` builds it, then runs this): it fetches nothing from other hosts, no page is missing."""
+"""The site that `make docs` builds before it runs this: nothing is fetched from other hosts, no page is missing."""
 
 import html.parser
 import json
@@ -61,9 +61,8 @@ def test_links_within_the_site_lead_somewhere(pages):
             if url.scheme or url.netloc or link in ("#", ""):
                 continue
             target = (path.parent / unquote(url.path)).resolve() if url.path else path
-            if not target.exists() or (
-                url.fragment and target in pages and unquote(url.fragment) not in pages[target].ids
-            ):
+            ids = pages[target].ids if target in pages else ()
+            if not target.exists() or (url.fragment and unquote(url.fragment) not in ids):
                 lost.append((path.name, link))
     assert lost == []
 
