@@ -1,4 +1,4 @@
-"""Scores of localization, complexity and faithfulness against Quantus and captum; see oracles/make_quantus_golden.py."""
+"""Localization, complexity and faithfulness against Quantus and captum; see oracles/make_quantus_golden.py."""
 
 from pathlib import Path
 

@@ -486,7 +486,7 @@ def test_a_matrix_has_a_column_for_each_method(whole):
     ("options", "message"),
     [
         ({"methods": ("fme",)}, "method: expected one of"),
-        ({"methods": ("fem:q=1",)}, "method 'fem': expected options among layers, k, sign, got q"),
+        ({"methods": ("fem:q=1",)}, "method 'fem': expected options among layers, k, sign, raw, got q"),
         ({"methods": ("fem:k",)}, "expected option=value"),
         ({"methods": ()}, "methods: expected at least one, got none"),
         ({"metrics": ("pc",)}, "metrics: expected some of pcc"),
