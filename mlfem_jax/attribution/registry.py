@@ -78,7 +78,7 @@ def accepted_options(name: str) -> tuple[str, ...]:
 
     Example:
         >>> accepted_options("fem")
-        ('layers', 'k', 'sign')
+        ('layers', 'k', 'sign', 'raw')
     """
     if name not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {name!r}")

@@ -1,15 +1,13 @@
 """A map as a density of fixations: the monotone curve, blur and center bias that predict fixations best."""
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Bool, Float, Float32
+from jaxtyping import Array, Bool, Float, Float32, Int32
 
 from mlfem_jax.gaze.density import Arrays
 from mlfem_jax.gaze.smoothing import smooth_map
@@ -89,9 +87,10 @@ def fitted_density(
     unit = jnp.where(inside, (importance - low) / jnp.where(span > 0, span, 1.0), 0.0)
     blurred = jnp.clip(smooth_map(unit, sigma_px=sigma_px, content_box=box), 0.0, 1.0)
     heights = jnp.interp(blurred.ravel(), jnp.linspace(0, 1, _NODES), curve).reshape(height, width) + _FLOOR
+    edges = box.astype(jnp.float32)
     y, x = (
-        (jnp.arange(n) + 0.5 - (start + end) / 2) / jnp.maximum(end - start, 1)
-        for n, start, end in ((height, box[0], box[2]), (width, box[1], box[3]))
+        (jnp.arange(n, dtype=jnp.float32) + 0.5 - (start + end) / 2) / jnp.maximum(end - start, 1.0)
+        for n, start, end in ((height, edges[0], edges[2]), (width, edges[1], edges[3]))
     )
     distance = jnp.hypot(y[:, None], x[None]) * np.float32(np.sqrt(2))  # 1 at the corners
     factors = jnp.interp(distance.ravel(), jnp.linspace(0, 1, _RINGS), rings).reshape(height, width)
@@ -124,10 +123,13 @@ def fit_density(
 
     Raises:
         ValueError: no fixation lies on a map.
+        ModuleNotFoundError: SciPy is not installed (the extra `data` has it).
 
     Source:
         See `fitted_density`.
     """
+    from scipy import optimize
+
     maps, fixations = jnp.asarray(maps, jnp.float32), jnp.asarray(fixations, jnp.float32)
     pixels = jnp.floor(fixations + 0.5)
     size = jnp.array(maps.shape[1:], jnp.float32)[None, None]
@@ -135,41 +137,41 @@ def fit_density(
     if not counted.any():
         raise ValueError("fixations: expected some on the maps to fit on, got none")
     places = jnp.where(counted[..., None], pixels, 0.0).astype(jnp.int32)
-    start = (jnp.float32(np.log(sigma_px)), jnp.zeros(_NODES), jnp.zeros(_RINGS))
-    found = _maximize(start, maps, places, counted, steps)
-    sigma, curve, rings = (np.asarray(part, float) for part in _positive(found))
+    start = np.concatenate([[np.log(sigma_px)], np.zeros(_NODES + _RINGS)])
+
+    def cost(numbers: np.ndarray) -> tuple[float, np.ndarray]:
+        value, slope = _cost(jnp.asarray(numbers, jnp.float32), maps, places, counted)
+        return float(value), np.asarray(slope, np.float64)
+
+    found = optimize.minimize(cost, start, jac=True, method="L-BFGS-B", options={"maxiter": steps}).x
+    sigma, curve, rings = (np.asarray(part, float) for part in _positive(jnp.asarray(found, jnp.float32)))
     return DensityFit(float(sigma), tuple(curve.tolist()), tuple(rings.tolist()))
 
 
-def _positive(parameters: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+def _positive(numbers: Float32[Array, " parameters"]) -> tuple[Array, Array, Array]:
     """Sigma, the curve, which ends at 1, and the rings, of mean 1, from numbers without bounds."""
-    sigma, slopes, rings = parameters
+    sigma, slopes, rings = numbers[0], numbers[1 : 1 + _NODES], numbers[1 + _NODES :]
     curve = jnp.cumsum(jax.nn.softmax(slopes))
     return jnp.exp(jnp.clip(sigma, -2.0, 5.0)), curve, _RINGS * jax.nn.softmax(rings)
 
 
-@functools.partial(jax.jit, static_argnames="steps")
-def _maximize(start: Any, maps: Array, places: Array, counted: Array, steps: int) -> Any:
-    looked = counted.any(axis=1)
+@jax.jit
+@jax.value_and_grad
+def _cost(
+    numbers: Float32[Array, " parameters"],
+    maps: Float32[Array, "N H W"],
+    places: Int32[Array, "N n 2"],
+    counted: Bool[Array, "N n"],
+) -> Float32[Array, ""]:
+    """Minus the mean over images of the mean log-density of their fixations."""
+    parts = _positive(numbers)
 
-    def cost(parameters):
-        def of_image(image):
-            importance, places, counted = image
-            density = fitted_density(importance, _positive(parameters))
-            logs = jnp.where(counted, jnp.log(density[places[:, 0], places[:, 1]]), 0.0)
-            return logs.sum() / jnp.maximum(counted.sum(), 1).astype(jnp.float32)
+    @jax.checkpoint
+    def of_image(image: tuple[Array, Array, Array]) -> Array:
+        importance, places, counted = image
+        density = fitted_density(importance, parts)
+        logs = jnp.where(counted, jnp.log(density[places[:, 0], places[:, 1]]), 0.0)
+        return logs.sum() / jnp.maximum(counted.sum(), 1).astype(jnp.float32)
 
-        likelihoods = jax.lax.map(jax.checkpoint(of_image), (maps, places, counted))
-        return -likelihoods.sum() / looked.sum().astype(jnp.float32)
-
-    optimizer = optax.lbfgs()
-    value_and_gradient = optax.value_and_grad_from_state(cost)
-
-    def step(state, _):
-        parameters, memory = state
-        value, gradient = value_and_gradient(parameters, state=memory)
-        updates, memory = optimizer.update(gradient, memory, parameters, value=value, grad=gradient, value_fn=cost)
-        return (optax.apply_updates(parameters, updates), memory), value
-
-    (found, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), None, length=steps)
-    return found
+    likelihoods = jax.lax.map(of_image, (maps, places, counted))
+    return -likelihoods.sum() / counted.any(axis=1).sum().astype(jnp.float32)

@@ -38,7 +38,7 @@ def pointing_game(importance: Map, mask: Mask) -> Score:
 
     Source:
         Zhang et al. 2016, arXiv:1608.00507, without their tolerance of 15 pixels (enlarge the mask for it). Quantus
-        takes the first of several highest pixels.
+        counts a hit where any of several highest pixels is on the thing.
 
     Example:
         >>> print(pointing_game(jnp.array([[0.0, 3.0, 3.0]]), jnp.array([[True, True, False]])))

@@ -70,7 +70,7 @@ def auc_shuffled_sampled(
     once = jnp.where(counted, 1 / jnp.maximum(own[rows, columns], 1.0), 0.0)
     thresholds = jnp.arange(round(1 / step), -1, -1, dtype=jnp.float32) * step
     reached = unit[rows, columns][None] >= thresholds[:, None]
-    hits = (reached * once[None]).sum(axis=1) / jnp.maximum(once.sum(), 1.0)
+    hits = jnp.where(reached, once[None], 0.0).sum(axis=1) / jnp.maximum(once.sum(), 1.0)
     there = (inside & (jnp.asarray(counts) > 0)).ravel()
     below = jnp.cumsum(there.astype(jnp.int32))
     drawn = jnp.arange(len(once)) < jnp.round(once.sum()).astype(jnp.int32)

@@ -158,15 +158,15 @@ def score_part(whole: tuple[Backbone, Int[Array, "H W"]], fields: Mapping[str, A
     targets = class_targets(backbone, [plan.target] if isinstance(plan.target, tuple) else plan.target, None)
     targets = jnp.repeat(targets, len(inputs.images), axis=0) if isinstance(targets, np.ndarray) else targets
     forward = forward_pass(backbone, inputs.images, targets, dtype=plan.dtype)
-    looks = Looks(**inputs.looks)
+    looks, there = Looks(**inputs.looks), Looks(**(inputs.photo or inputs.looks))
     made_by = [None if isinstance(method, StoredMaps) else method for _, method in plan.methods]
     stored = iter(() if inputs.stored is None else jnp.moveaxis(inputs.stored, 1, 0))
     maps = [next(stored) if method is None else method(forward) for method in made_by]
     density = looked_density(looks, forward.size, inputs.density)
     if plan.people:  # what is shown of them, and judged by the network
-        maps += shown_people(plan, looks, forward.size, density)
+        maps += shown_people(plan, looks, there, totals, density)
     maps = jnp.stack(maps, axis=1)
-    against_gaze = gaze_scores(plan, maps, Looks(**(inputs.photo or inputs.looks)), totals, inputs.density)
+    against_gaze = gaze_scores(plan, maps, there, totals, inputs.density)
     scored = _Scored(maps, inputs.images, forward, [*made_by, *[None] * len(plan.people)])
     inside = jax.vmap(functools.partial(content, forward.size))(looks.content_box)
     defined = jax.vmap(jax.vmap(lambda importance, inside: limits(importance, inside)[2], (0, None)))(maps, inside)

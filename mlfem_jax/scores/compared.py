@@ -56,14 +56,30 @@ def looked_density(
 
 
 def shown_people(
-    plan: Plan, looks: Looks, shape: tuple[int, int], density: Float[Array, "N h w"]
+    plan: Plan, looks: Looks, there: Looks, totals: Int[Array, "H W"], density: Float[Array, "N h w"]
 ) -> list[Float[Array, "N h w"]]:
-    """A map for each row of people, as the network judges it and the report shows it.
+    """A map for each row of people in the frame of the input, as the network judges it and the report shows it.
 
-    That of the even observers; for the gold standard that of all; where people look on other images shows none.
+    That of the even observers; for the gold standard that of all; and where people look on the other images.
+
+    Args:
+        plan: which rows there are.
+        looks: where people looked, in the frame of the input.
+        there: the same in the frame of the comparison.
+        totals: how many fixations each pixel of that frame has on all images together.
+        density: the GFDM in the frame of the input.
     """
+    shape = density.shape[1:]
     even = jax.vmap(lambda own: gaze_density(own.fixations, shape, sigma_px=own.sigma_px, mask=_half(own, 0)))(looks)
-    return ([even] if plan.humans else []) + ([density, jnp.zeros_like(density)] if plan.observers else [])
+
+    def prior(own):
+        here = totals if plan.frame == "input" else counts_on_photo(totals, own.size)
+        importance = gaze_on(own, own.mask, here).prior
+        scale, shift = own.place[:2], own.place[2:]
+        return jax.image.scale_and_translate(importance, shape, (0, 1), 1 / scale, -shift / scale, "linear")
+
+    maps = [even] if plan.humans else []
+    return maps + ([density, jax.lax.map(prior, there)] if plan.observers else [])
 
 
 def _half(looks: Looks, half: int) -> Bool[Array, " n"]:

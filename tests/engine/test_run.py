@@ -195,7 +195,7 @@ def test_bad_images_are_named(images, message):
     ("options", "message"),
     [
         ({"method": "gradcam"}, "method: expected one of fem, max, add"),
-        ({"method": "fem", "alpha": 0.5}, "method 'fem': expected options among layers, k, sign, got alpha"),
+        ({"method": "fem", "alpha": 0.5}, "method 'fem': expected options among layers, k, sign, raw, got alpha"),
         ({"layers": "finest"}, "layers: expected some of the 2 layers fine, coarse, got 'finest'"),
         ({"layers": [2]}, "layers: expected some of .*, got 2"),
         ({"layers": slice(5, 9)}, "layers: .* chooses none of fine, coarse"),

@@ -134,11 +134,10 @@ def test_a_smoothed_map_is_a_column_of_the_same_run(tmp_path, network):
     traces = []
     counting = brightness_network(traces=traces)
     smooth = ("none", "gaze", "4")
-    rows = scored_rows(tmp_path, counting, metrics=("pcc", "nss", "drop"), smooth=smooth)
+    rows = scored_rows(tmp_path / "a", counting, metrics=("pcc", "nss", "drop"), smooth=smooth)
     columns = ["pcc", "pcc@gaze", "pcc@4", "nss", "nss@gaze", "nss@4", "drop"]
     assert [name for name in rows[0] if name.split("@")[0] in ("pcc", "nss", "drop")] == columns
-    # One forward for all smoothings: the others are of the layers' shapes, and of `drop`, which sees a pair.
-    assert [shape[0] for shape in traces].count(3) == [shape[0] for shape in _traces_of(tmp_path / "b", ())].count(3)
+    assert traces == _traces_of(tmp_path / "b")  # no forward more than for the raw maps alone
     example_format = ExampleFormat((8, 8), 4, classes=3)
     batch = next(iter(read_batches(tiny_source(), example_format, batch_size=12, process_index=0, process_count=1)))
     maps = np.asarray(explain(network, batch.images, method="add", alpha=0.25), float)
@@ -158,9 +157,9 @@ def test_a_smoothed_map_is_a_column_of_the_same_run(tmp_path, network):
         assert humans["pcc@gaze"] == humans["pcc"] or np.isnan(humans["pcc"])
 
 
-def _traces_of(out, smooth):
+def _traces_of(out):
     traces = []
-    scored_rows(out, brightness_network(traces=traces), metrics=("pcc", "nss", "drop"), smooth=smooth or ("none",))
+    scored_rows(out, brightness_network(traces=traces), metrics=("pcc", "nss", "drop"))
     return traces
 
 
@@ -201,7 +200,7 @@ def test_the_photographs_own_frame(tmp_path, network):
                     moved = (2 * stretched + 1) * np.array([height, width]) / (2 * np.array([12, 20]))
                     others += np.floor(moved).tolist()
             expected = slow_auc_shuffled(own, points, np.array(others))
-            assert row["auc_shuffled"] == pytest.approx(expected, abs=0.02)
+            assert row["auc_shuffled"] == pytest.approx(expected, abs=0.03)
 
 
 def test_the_gold_standard_is_the_mean_over_observers(tmp_path, network):
@@ -487,7 +486,7 @@ def test_a_matrix_has_a_column_for_each_method(whole):
     ("options", "message"),
     [
         ({"methods": ("fme",)}, "method: expected one of"),
-        ({"methods": ("fem:q=1",)}, "method 'fem': expected options among layers, k, sign, got q"),
+        ({"methods": ("fem:q=1",)}, "method 'fem': expected options among layers, k, sign, raw, got q"),
         ({"methods": ("fem:k",)}, "expected option=value"),
         ({"methods": ()}, "methods: expected at least one, got none"),
         ({"metrics": ("pc",)}, "metrics: expected some of pcc"),
