@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlfem_jax.backbones.base import Output
-from mlfem_jax.backbones.files.limits import naming, printable, read_json
+from mlfem_jax.backbones.files.limits import naming, read_json, shown
 from mlfem_jax.backbones.files.read import LABELS, weights_folder
 
 _CONFIG = "config.json"  # of Hugging Face
@@ -76,7 +76,7 @@ def _of_run(content: Mapping[str, Any]) -> About:
         raise ValueError(f'expected "loss": softmax or sigmoid, got {_shown(output)}')
     if not isinstance(backbone, str | None):
         raise ValueError(f'expected "backbone": a name, got {_shown(backbone)}')
-    return About(backbone, tuple(printable(label) for label in labels), output)
+    return About(backbone, tuple(shown(label) for label in labels), output)
 
 
 def _of_hugging_face(content: Mapping[str, Any]) -> About:
@@ -90,7 +90,7 @@ def _of_hugging_face(content: Mapping[str, Any]) -> About:
         raise ValueError('expected "id2label" with a name for each number from 0')
     if all(name == f"LABEL_{index}" for index, name in enumerate(names)):
         names = []  # what transformers writes where nobody named the classes
-    return About(None, tuple(printable(str(name)) for name in names), output, imagenet)
+    return About(None, tuple(shown(name) for name in names), output, imagenet)
 
 
 def _is_published(path: Path) -> bool:
@@ -105,4 +105,4 @@ def _is_published(path: Path) -> bool:
 
 
 def _shown(value: object) -> str:
-    return printable(json.dumps(value))
+    return shown(json.dumps(value))

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mlfem_jax.backbones.files.limits import is_floating, printable
+from mlfem_jax.backbones.files.limits import is_floating, shown
+from mlfem_jax.files import printable
 
 _LISTED = 10
 _SUGGESTED = 3
@@ -117,7 +118,7 @@ def without_prefix(arrays: Mapping[str, Any], expected: Collection[str]) -> dict
         return dict(arrays)
     (prefix, most), *others = counts.most_common()
     if most == len(wanted) and others and others[0][1] == most:
-        both = f"{printable(prefix)!r} and {printable(others[0][0])!r}"
+        both = f"{shown(prefix)!r} and {shown(others[0][0])!r}"
         raise ValueError(f"it holds two networks that fit, under {both}; expected one")
     plain = {name: array for name, array in arrays.items() if name in wanted}
     part = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mlfem_jax.backbones.files.limits import DEPTH, ENTRIES, allowance, check_sizes, printable
+from mlfem_jax.backbones.files.limits import DEPTH, ENTRIES, allowance, check_sizes, shown
 
 _SHUFFLE, _DEFLATE = 2, 1  # numbers of HDF5's filters
 
@@ -40,7 +40,7 @@ def open_hdf5(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         while waiting:
             place, group = waiting.pop()
             if group in seen or place.count("/") > DEPTH:
-                raise ValueError(f"the group {printable(place)} is in two places, or deeper than {DEPTH}")
+                raise ValueError(f"the group {shown(place)} is in two places, or deeper than {DEPTH}")
             seen.add(group)  # h5py tells groups apart by their place in the file
             groups[place] = group
             for name in group:
@@ -48,7 +48,7 @@ def open_hdf5(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
                     raise ValueError(f"more than {ENTRIES} groups and datasets")
                 inner = f"{place}/{name}" if place else name
                 if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                    raise ValueError(f"{printable(inner)} is a link to elsewhere; refused")
+                    raise ValueError(f"{shown(inner)} is a link to elsewhere; refused")
                 found = group[name]
                 if isinstance(found, h5py.Group):
                     waiting.append((inner, found))
@@ -69,13 +69,13 @@ def read_datasets(datasets: Mapping[str, Any], present: int) -> dict[str, np.nda
     """
     for name, dataset in datasets.items():
         if dataset.is_virtual or dataset.external:
-            raise ValueError(f"{printable(name)} lies in another file or dataset; refused")
+            raise ValueError(f"{shown(name)} lies in another file or dataset; refused")
         if dataset.shape is None:
-            raise ValueError(f"{printable(name)} holds no values")
+            raise ValueError(f"{shown(name)} holds no values")
     packed = any(dataset.chunks for dataset in datasets.values())
     check_sizes(((name, dataset.shape, dataset.dtype) for name, dataset in datasets.items()), present, packed=packed)
     for name, dataset in datasets.items():
-        _check_stored(printable(name), dataset, allowance(present, packed=True))
+        _check_stored(shown(name), dataset, allowance(present, packed=True))
     return {name: dataset[()] for name, dataset in datasets.items()}
 
 

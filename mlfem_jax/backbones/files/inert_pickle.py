@@ -5,7 +5,7 @@ import io
 import pickletools
 from collections.abc import Callable, Mapping
 
-from mlfem_jax.backbones.files.limits import OPCODES, printable
+from mlfem_jax.backbones.files.limits import OPCODES, shown
 
 _MARK = object()
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
@@ -63,7 +63,7 @@ def read_pickle(
             machine.step(opcode.name, argument)
         return machine.pop()
     except (LookupError, TypeError, OverflowError, AttributeError, RecursionError) as error:
-        raise ValueError(f"the pickle in it is damaged ({type(error).__name__}: {printable(str(error))})") from error
+        raise ValueError(f"the pickle in it is damaged ({type(error).__name__}: {shown(error)})") from error
 
 
 class _Machine:
@@ -145,8 +145,7 @@ class _Machine:
     def find(self, name: str) -> object:
         """What a global stands for."""
         if name not in self.names:
-            shown = printable(name)
-            raise RefusedError(f"it names the Python object {shown!r}; refused, and nothing in it was run")
+            raise RefusedError(f"it names the Python object {shown(name)!r}; refused, and nothing in it was run")
         return self.names[name]
 
     def spend(self, steps: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlfem_jax.backbones.files.hdf5_file import open_hdf5, read_datasets, read_names
-from mlfem_jax.backbones.files.limits import printable
+from mlfem_jax.backbones.files.limits import shown
 
 _TORCH_LEAVES = {
     "kernel": "weight",
@@ -113,13 +113,13 @@ def _listed(groups: Mapping[str, Any], datasets: Mapping[str, Any], root: str, p
     for layer in read_names(groups[root], "layer_names", present):
         place = f"{root}/{layer}".strip("/")
         if place not in groups:
-            raise ValueError(f"lacks the layer {printable(layer)}")
+            raise ValueError(f"lacks the layer {shown(layer)}")
         weights = read_names(groups[place], "weight_names", present)
         # A weight's name repeats its scopes, and ends in ":0" where TensorFlow wrote it.
         leaves = [weight.split("/")[-1].removesuffix(":0") for weight in weights]
         for weight, leaf in zip(weights, leaves, strict=True):
             if f"{place}/{weight}" not in datasets:
-                raise ValueError(f"lacks {printable(weight)} of the layer {printable(layer)}")
+                raise ValueError(f"lacks {shown(weight)} of the layer {shown(layer)}")
             pairs.append((f"{layer}/{leaf}", datasets[f"{place}/{weight}"]))
     return pairs
 

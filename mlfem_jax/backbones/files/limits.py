@@ -14,6 +14,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from mlfem_jax.files import printable
+
 PACKED_BYTES = 640 * 2**20
 """What the arrays of a compressed file may unfold to; a large file, to `PACKED_RATIO` times its own size."""
 PACKED_RATIO = 4
@@ -67,15 +69,14 @@ def naming(path: str | Path) -> Iterator[None]:
         raise ValueError(f"{path}: {printable(' '.join(text.split()), _MESSAGE)}") from error
 
 
-def printable(text: str, length: int = _SHOWN) -> str:
-    """The text, cut, with signs that would move a terminal's cursor as escapes; line breaks stay.
+def shown(name: object) -> str:
+    """A name out of a file, short enough for a message.
 
     Example:
-        >>> printable("a" * 100, 5), len(printable(chr(27)))
-        ('aaaaa...', 4)
+        >>> len(shown("a" * 100))
+        83
     """
-    cut = text[:length] + ("..." if len(text) > length else "")
-    return "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in cut)
+    return printable(name, _SHOWN)
 
 
 def is_number(dtype: np.dtype) -> bool:
@@ -130,12 +131,12 @@ def check_sizes(
     for name, shape, dtype in declared:
         count += 1
         if not is_number(dtype):
-            raise ValueError(f"{printable(name)} holds {printable(str(dtype))}, expected numbers")
+            raise ValueError(f"{shown(name)} holds {shown(dtype)}, expected numbers")
         if min(shape, default=0) < 0 or len(shape) > DEPTH:
-            raise ValueError(f"{printable(name)} has the shape {printable(str(shape))}")
+            raise ValueError(f"{shown(name)} has the shape {shown(shape)}")
         total += math.prod(shape) * dtype.itemsize
         if total > room:
-            raise ValueError(f"{printable(name)} declares {total} bytes in all, at most {room} can be there")
+            raise ValueError(f"{shown(name)} declares {total} bytes in all, at most {room} can be there")
         if count > ENTRIES:
             raise ValueError(f"more than {ENTRIES} arrays")
     if not count:

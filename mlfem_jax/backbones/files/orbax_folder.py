@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mlfem_jax.backbones.files.limits import DEPTH, ENTRIES, check_sizes, printable, read_json
+from mlfem_jax.backbones.files.limits import DEPTH, ENTRIES, check_sizes, read_json, shown
 
 METADATA = "_METADATA"
 _SMALL_CHUNK = 2**20
@@ -64,7 +64,7 @@ def _files(folder: Path) -> dict[str, Path]:
             elif entry.is_file(follow_symlinks=False):
                 files[name] = Path(entry.path)
             else:
-                raise ValueError(f"{printable(name)} is no file and no folder; links, pipes and devices are refused")
+                raise ValueError(f"{shown(name)} is no file and no folder; links, pipes and devices are refused")
             if len(files) + len(folders) > ENTRIES or name.count("/") > DEPTH:
                 raise ValueError(f"more than {ENTRIES} files, or folders deeper than {DEPTH}")
     return files
@@ -78,7 +78,7 @@ def _names(tree: Mapping[str, Any]) -> list[str]:
         if value.get("skip_deserialize"):
             continue  # an empty dict or list, or None
         if value["value_type"] not in _ARRAYS:
-            raise ValueError(f"entry {printable(name)!r} is a {printable(str(value['value_type']))}, not an array")
+            raise ValueError(f"entry {shown(name)!r} is a {shown(value['value_type'])}, not an array")
         names.append(name)
     if len(set(names)) < len(names):
         raise ValueError("two of its arrays have one name")
@@ -101,4 +101,4 @@ def _check_chunks(name: str, store: Any) -> None:
     for chunk in (layout.read_chunk.shape, layout.write_chunk.shape):
         size = math.prod(chunk or ()) * itemsize
         if size > max(2 * math.prod(store.shape) * itemsize, _SMALL_CHUNK):
-            raise ValueError(f"{printable(name)} of shape {tuple(store.shape)} is cut into chunks of {size} bytes")
+            raise ValueError(f"{shown(name)} of shape {tuple(store.shape)} is cut into chunks of {size} bytes")

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from mlfem_jax.backbones.files.hdf5_process import read_apart
-from mlfem_jax.backbones.files.limits import naming, printable
+from mlfem_jax.backbones.files.limits import naming, shown
 from mlfem_jax.backbones.files.npz_file import read_npz_file
 from mlfem_jax.backbones.files.onnx_file import read_onnx_file
 from mlfem_jax.backbones.files.orbax_folder import METADATA, read_orbax_folder
@@ -131,5 +131,5 @@ def _unwrapped(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if all(name.startswith(prefix) for name in arrays):
             arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
     if any(len(name) > 1000 for name in arrays):
-        raise ValueError(f"an array is called {printable(max(arrays, key=len))!r}")
+        raise ValueError(f"an array is called {shown(max(arrays, key=len))!r}")
     return arrays

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from mlfem_jax.backbones.files.limits import HEADER_BYTES, check_sizes, naming, printable, read_json
+from mlfem_jax.backbones.files.limits import HEADER_BYTES, check_sizes, naming, read_json, shown
 
 INDEX = ".index.json"
 """How the name of a file ends that says which shard holds which array."""
@@ -52,7 +52,7 @@ def read_safetensors_file(path: Path) -> dict[str, np.ndarray]:
         kinds = {name: piece.get_dtype() for name, piece in slices.items()}
         for name, kind in kinds.items():
             if kind not in _DTYPES:
-                raise ValueError(f"{printable(name)} holds {kind}, which is not read; expected {', '.join(_DTYPES)}")
+                raise ValueError(f"{shown(name)} holds {kind}, which is not read; expected {', '.join(_DTYPES)}")
         check_sizes(((name, tuple(slices[name].get_shape()), _DTYPES[kinds[name]]) for name in kinds), size)
         if not any(kind.startswith("F8") for kind in kinds.values()):
             return {name: file.get_tensor(name) for name in kinds}
@@ -82,14 +82,14 @@ def read_shards(index: Path, read: Callable[[Path], Mapping[str, np.ndarray]]) -
     arrays: dict[str, np.ndarray] = {}
     for place in sorted(set(places.values())):
         if Path(place).name != place or place in (".", ".."):
-            raise ValueError(f"the shard {printable(place)!r} is no file beside it; refused")
+            raise ValueError(f"the shard {shown(place)!r} is no file beside it; refused")
         shard = index.parent / place
         if not shard.is_file():
-            raise ValueError(f"lacks the shard {printable(place)}")
-        with naming(printable(place)):
+            raise ValueError(f"lacks the shard {shown(place)}")
+        with naming(shown(place)):
             held = read(shard)
         for name in (name for name, other in places.items() if other == place):
             if name not in held:
-                raise ValueError(f"the shard {place} lacks {printable(name)}")
+                raise ValueError(f"the shard {place} lacks {shown(name)}")
             arrays[name] = held[name]
     return arrays

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlfem_jax.backbones.files.inert_pickle import Inert, RefusedError, ordered_dict, read_pickle
-from mlfem_jax.backbones.files.limits import DEPTH, ENTRIES, printable
+from mlfem_jax.backbones.files.limits import DEPTH, ENTRIES, shown
 from mlfem_jax.backbones.files.zip_file import open_zip
 
 # The pickle of the number that opens a legacy file, behind its protocol byte.
@@ -96,7 +96,7 @@ def _read_zip(path: Path) -> dict[str, np.ndarray]:
         def buffer(key: str) -> memoryview:
             name = f"{root}data/{key}"
             if name not in members:
-                raise ValueError(f"it lacks the member {printable(name)!r} that a tensor names")
+                raise ValueError(f"it lacks the member {shown(name)!r} that a tensor names")
             return memoryview(archive.read(name))
 
         content = read_pickle(io.BytesIO(archive.read(f"{root}data.pkl")), _NAMES, _persistent)
@@ -123,7 +123,7 @@ def _read_legacy(path: Path) -> dict[str, np.ndarray]:
 
     def buffer(key: str) -> memoryview:
         if key not in views:
-            raise ValueError(f"it lacks the storage {printable(key)!r} that a tensor names")
+            raise ValueError(f"it lacks the storage {shown(key)!r} that a tensor names")
         return views[key]
 
     return _arrays(content, buffer)
@@ -221,7 +221,7 @@ def _arrays(content: object, buffer: Callable[[str], memoryview]) -> dict[str, n
     arrays = {name: _array(name, value, buffer) for name, value in entries.items() if _is_array(value)}
     if not any(isinstance(entry, _Tensor) for entry in entries.values()):
         kinds = ", ".join(sorted({getattr(value, "name", type(value).__name__) for value in entries.values()}))
-        raise ValueError(f"expected tensors by name, found {printable(kinds) or 'none'}")
+        raise ValueError(f"expected tensors by name, found {shown(kinds) or 'none'}")
     return arrays
 
 
@@ -266,14 +266,14 @@ def _is_array(value: object) -> bool:
 def _array(name: str, value: object, buffer: Callable[[str], memoryview]) -> np.ndarray:
     if not isinstance(value, _Tensor):
         return np.asarray(value)
-    storage, shown = value.storage, repr(printable(name))
+    storage, called = value.storage, repr(shown(name))
     data = buffer(storage.key)
     if len(data) != storage.length * storage.dtype.itemsize:
-        raise ValueError(f"{shown}: {len(data)} bytes are there, expected {storage.length} {storage.dtype}")
+        raise ValueError(f"{called}: {len(data)} bytes are there, expected {storage.length} {storage.dtype}")
     elements = math.prod(value.size)
     last = value.offset + sum((n - 1) * step for n, step in zip(value.size, value.stride, strict=True))
     if elements > storage.length or (elements and last >= storage.length):
-        raise ValueError(f"{shown} reaches outside of its storage of {storage.length} elements")
+        raise ValueError(f"{called} reaches outside of its storage of {storage.length} elements")
     if not elements:
         return np.zeros(value.size, storage.dtype)
     strides = [step * storage.dtype.itemsize for step in value.stride]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from mlfem_jax.backbones.files.limits import ENTRIES, HEADER_BYTES, printable
+from mlfem_jax.backbones.files.limits import ENTRIES, HEADER_BYTES, shown
 
 _END = struct.Struct("<4s4H2LH")  # of the directory
 _LOCATOR = struct.Struct("<4sLQL")  # of the 64-bit end
@@ -44,9 +44,9 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
             raise ValueError("two of its members have one name")
         for member in members:
             if member.flag_bits & 1:
-                raise ValueError(f"{printable(member.filename)} is encrypted")
+                raise ValueError(f"{shown(member.filename)} is encrypted")
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise ValueError(f"{printable(member.filename)} is compressed by method {member.compress_type}")
+                raise ValueError(f"{shown(member.filename)} is compressed by method {member.compress_type}")
         with path.open("rb") as file:
             _check_places(archive, file)
         yield archive
@@ -84,7 +84,7 @@ def _check_places(archive: zipfile.ZipFile, file: BinaryIO) -> None:
     end = 0
     for member in sorted(archive.infolist(), key=lambda member: member.header_offset):
         if not 0 <= member.header_offset - end <= (_DESCRIPTOR_BYTES if end else 0):
-            raise ValueError(f"its directory does not account for the bytes before {printable(member.filename)}")
+            raise ValueError(f"its directory does not account for the bytes before {shown(member.filename)}")
         file.seek(member.header_offset)
         *_, name_length, extra_length = _LOCAL.unpack(file.read(_LOCAL.size))
         end = member.header_offset + _LOCAL.size + name_length + extra_length + member.compress_size
