@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.campaigns.trial import cost, used
+from tests.campaigns.trial import BLOCKED_S, cost, used
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -212,7 +212,7 @@ def results(folder: Path, kind: str, first: int, last: int) -> Iterator[tuple[in
         with selectors.DefaultSelector() as selector, worker:
             selector.register(worker.stdout, selectors.EVENT_READ)
             while True:
-                line = worker.stdout.readline() if selector.select(6 * SECONDS if begun is not None else 120) else None
+                line = worker.stdout.readline() if selector.select(BLOCKED_S) else None
                 if not line:
                     break
                 number, said, *cost_of_it = json.loads(line)
@@ -269,9 +269,8 @@ def main() -> int:
     counts, failures, costs = campaign(arguments.mutants, jobs=arguments.jobs, formats=tuple(arguments.formats))
     print(f"{'weight files':<14}{'tried':>8}{'read':>8}{'refused':>9}{'failed':>8}")
     for kind, found in [*counts.items(), ("all", sum(counts.values(), Counter()))]:
-        print(
-            f"{kind:<14}{found.total():>8}{found['read']:>8}{found['refused']:>9}{found['failed']:>8}  {costs.get(kind, '')}"
-        )
+        numbers = f"{found.total():>8}{found['read']:>8}{found['refused']:>9}{found['failed']:>8}"
+        print(f"{kind:<14}{numbers}  {costs.get(kind, '')}".rstrip())
     print(*failures, sep="\n")
     return 1 if failures else 0
 
