@@ -1,5 +1,6 @@
 """The command line, from arguments to files: a tiny network everywhere, the real one once."""
 
+import os
 import re
 
 import jax
@@ -131,6 +132,37 @@ def test_a_bad_photo_is_one_line_and_the_others_are_done(tmp_path, tiny, capsys)
     assert (tmp_path / "out" / "index.html").read_text().count("not an image") == 2
 
 
+def test_photographs_that_are_left_out_of_a_folder_are_counted_and_told_by_the_status(tmp_path, tiny, capsys):
+    save(tmp_path / "in" / "a.png", square_at(20, 40))
+    (tmp_path / "in" / "notes.txt").touch()
+    assert run(tmp_path / "in", out=tmp_path / "out") == 0
+    assert "1 .txt files (left out), first notes.txt" in capsys.readouterr().err
+    for name in ("b.HEIC", "c.heic"):
+        (tmp_path / "in" / name).touch()
+    (tmp_path / "in" / "lost.jpg").symlink_to("nowhere.jpg")
+    assert run(tmp_path / "in", out=tmp_path / "out") == 1
+    page, lines = (tmp_path / "out" / "index.html").read_text(), capsys.readouterr().err
+    for line in ("2 .heic files (left out), first b.HEIC", "1 links that lead nowhere (left out), first lost.jpg"):
+        assert line in lines and line in page
+    assert "notes.txt" not in page
+
+
+def test_subfolders_that_cannot_be_read_are_told_by_the_status(tmp_path, tiny, monkeypatch, capsys):
+    save(tmp_path / "in" / "a.png", square_at(20, 40))
+    save(tmp_path / "in" / "shut" / "b.png", square_at(20, 40))
+    scandir = os.scandir
+
+    def closed(path):
+        if os.fspath(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    for argument in (tmp_path / "in", tmp_path / "in" / "**" / "*.png"):
+        assert run(argument, out=tmp_path / "out") == 1
+        assert "1 folders that cannot be read (left out), first shut" in capsys.readouterr().err
+
+
 def test_photos_of_one_stem_keep_their_files(tmp_path, tiny, capsys):
     names = ["x/a.png", "y/a.png", "x/a-2.png", "y/A.gif"]
     photos = [save(tmp_path / name, square_at(20, 40)) for name in names]
@@ -189,6 +221,7 @@ def test_large_photos_have_pictures_of_limited_size(tmp_path, tiny):
         (["--method", "nope"], "method: expected one of"),
         (["--layers", "nope"], "layers: expected some of .*, got 'nope'"),
         (["--batch-size", "0"], "batch_size: expected at least 1"),
+        (["--k", "nan"], "k: expected a finite number, got nan"),
     ],
 )
 def test_wrong_options_are_one_line(tmp_path, tiny, capsys, arguments, message):

@@ -1,7 +1,9 @@
 """Photographs of every odd mode, written here by Pillow, with the pixels they must give worked by hand."""
 
 import io
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -182,6 +184,15 @@ def test_a_decompression_bomb_is_refused(monkeypatch, tmp_path, limit):
     with warnings.catch_warnings(), pytest.raises(ValueError, match=r"bomb\.png: expected .*, got too many pixels"):
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         read_photo(path)
+
+
+def test_more_pixels_than_a_camera_has_are_refused_before_they_are_decoded():
+    side = 9400  # Pillow's own limit lets them pass
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 6, 0, 0, 0)), (b"IDAT", zlib.compress(b"")))
+    packed = (struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+              for kind, body in chunks)  # fmt: skip
+    with pytest.raises(ValueError, match=rf"bomb\.png: too many pixels .* limit is {2**26} \(9400 x 9400 pixels\)"):
+        read_photo(b"\x89PNG\r\n\x1a\n" + b"".join(packed), name="bomb.png")
 
 
 def test_photos_are_found_in_natural_order_and_once(tmp_path):

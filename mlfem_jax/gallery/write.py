@@ -57,9 +57,10 @@ def explain(
     """Explains photographs: shows where in each of them the network found what it says it sees.
 
     Writes for each photograph an overlay, a sheet of all layers and fusions, and the importance map as a
-    NumPy file, and one index.html for all. A photograph that cannot be read is named on the standard error;
-    the others are still done, and the exit status is 1. Nothing is written over that an earlier run did not make: where
-    a name is taken, a photograph's files get another.
+    NumPy file, and one index.html for all. A photograph that cannot be read, and what is left out of a folder, is named
+    on the standard error; the others are still done. The exit status is then 1, if only other files than photographs
+    were left out 0. Nothing is written over that an earlier run did not make: where a name is taken, a photograph's
+    files get another.
 
     Args:
         photos: files, folders (with their subfolders) and patterns.
@@ -80,7 +81,7 @@ def explain(
         cache: folder for compiled programs; auto is the user's cache folder or MLFEM_CACHE, none is none.
 
     Returns:
-        The exit status: 0, or 1 if any photograph could not be read.
+        The exit status: 0, or 1 if any photograph or subfolder could not be read.
 
     Raises:
         ValueError: a name or option that is not known, no photograph given, or another process writes to `out`.
@@ -88,7 +89,13 @@ def explain(
         MemoryError: a batch does not fit the device; it says which size would.
     """
     tell = functools.partial(Console(stderr=True).print, markup=False, highlight=False, soft_wrap=True)
-    paths = find_photos(photos, on_left_out=lambda line: tell(f"mlfem: {line}"))
+    lost = []
+
+    def on_left_out(line: str, may_be_photos: bool) -> None:
+        tell(f"mlfem: {line}")
+        lost.extend([line] if may_be_photos else [])
+
+    paths = find_photos(photos, on_left_out=on_left_out)
     if not paths:
         raise ValueError("photos: expected files, folders or patterns, got none")
     keep_compiled(cache)
@@ -121,6 +128,7 @@ def explain(
     with writing(out):
         refuse_foreign(out, [_PAGE])
         explained, failures = _explain_all(paths, photo_names(paths, out), lambda images: look(images=images), draw)
+        failures = [*lost, *failures]
         write_page(out / _PAGE, explained, settings=settings, failures=failures)
     for photo in explained:
         print(printable(f"{photo.name}: " + ", ".join(f"{label} {100 * p:.1f} %" for label, p in photo.top)))

@@ -40,6 +40,24 @@ def map_of(tmp_path, pixels, name="a.png", **options):
     return read_folder(tmp_path, problems), problems, path
 
 
+@pytest.mark.parametrize(
+    ("points", "advice"),
+    [
+        ([(0.5, 0.2), (0.1, 0.9), (1, 0)], r"lie in \[0, 1\]: .* x \* width - 0.5"),
+        ([(-0.5, 0.2), (0.1, -0.9), (1, 0)], r"lie in \[-1, 1\]: .* \(x \+ 1\) \* width / 2"),
+    ],
+)
+def test_fractions_of_the_frame_are_refused(tmp_path, points, advice):
+    write_image(tmp_path / "images/a.jpg")
+    rows = [f"a,1,{x},{y}" for x, y in [*points, *points, ("", "")]]
+    (tmp_path / "fixations.csv").write_text("\n".join(["image,observer,x,y", *rows]))
+    with pytest.raises(ValueError, match=rf"fixations\.csv: expected fixations in pixels, .* {advice}"):
+        read_folder(tmp_path, Problems())
+    with (tmp_path / "fixations.csv").open("a") as file:
+        file.write("\na,1,9,3\n")
+    assert len(read_folder(tmp_path, Problems()).read("a").fixations) == 7
+
+
 @pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
 def test_a_map_of_impossible_values_is_refused_by_name(tmp_path, value):
     pixels = RAMP.astype(np.float32)

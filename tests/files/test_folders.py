@@ -75,16 +75,24 @@ def test_a_folder_that_is_linked_from_itself_is_found_where_it_lies(tmp_path):
 
 def test_photographs_behind_links_are_found_and_what_is_left_out_is_told(tree):
     told = []
-    found = find_photos([tree], on_left_out=told.append)
+    found = find_photos([tree], on_left_out=lambda *line: told.append(line))
     assert names(tree, found) == ["a.jpg", "e.jpg", "sub/b.PNG"]  # e.jpg and day1/deep/d.avif are one file
-    assert f"{tree}: 1 .heic files (left out), first c.heic" in told
-    assert f"{tree}: 2 {folders.SPECIAL}, first pipe.jpg" in told
+    assert (f"{tree}: 1 .heic files (left out), first c.heic", True) in told
+    assert (f"{tree}: 2 {folders.NOWHERE}, first again", True) in told
+    assert (f"{tree}: 2 {folders.SPECIAL}, first pipe.jpg", False) in told
 
 
 def test_a_pattern_across_folders_ends_in_a_circle_of_links(tree):
     for name in "bcdefgh":  # 2 to the power of 40 paths for Python's own patterns
         (tree / f"loop_{name}").symlink_to(tree)
     assert names(tree, find_photos([tree / "**/*.PNG"])) == ["sub/b.PNG"]
+
+
+def test_a_link_to_nowhere_is_named_whether_given_or_matched(tree):
+    for argument in (tree / "gone.jpg", tree / "gon*.jpg"):
+        assert names(tree, find_photos([argument])) == ["gone.jpg"]
+    with pytest.raises(ValueError, match=r"gone\.jpg: no such file"):
+        read_photo(tree / "gone.jpg")
 
 
 def test_a_pipe_is_refused_and_not_read(tree):

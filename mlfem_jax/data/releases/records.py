@@ -22,6 +22,10 @@ from mlfem_jax.data.releases.files import find_root, named
 from mlfem_jax.files import printable
 from mlfem_jax.photos import stored_size
 
+_CONVERTED = {
+    0: "Give x * width - 0.5 and y * height - 0.5",
+    -1: "Give (x + 1) * width / 2 - 0.5 and (y + 1) * height / 2 - 0.5, if they count from the center",
+}
 ALL = "full"  # the split of a release that has none of its own; TFDS reserves the name "all"
 
 
@@ -230,7 +234,7 @@ def read_example(
 
 
 def check_pixels(points: Float[np.ndarray, "n 2"], where: str) -> None:
-    """Refuses fixations that are fractions of the frame, not pixels: nine tenths of them or more lie in [0, 1].
+    """Refuses fixations that are fractions of the frame, not pixels: nine tenths of them or more lie in [-1, 1].
 
     Args:
         points: (n, 2) of a whole data set, or of as much of it as has one source.
@@ -240,10 +244,11 @@ def check_pixels(points: Float[np.ndarray, "n 2"], where: str) -> None:
         ValueError: it says how to convert them.
     """
     points = points[np.isfinite(points).all(axis=1)]
-    if len(points) and ((points >= 0) & (points <= 1)).all(axis=1).mean() >= 0.9:
+    if len(points) and (np.abs(points) <= 1).all(axis=1).mean() >= 0.9:
+        lowest = 0 if points.min() >= 0 else -1  # from the frame's corner, or from its center
         raise ValueError(
-            f"{where}: expected fixations in pixels, got {len(points)} of which nearly all lie in [0, 1]; are they "
-            "fractions of the frame? Give x * width - 0.5 and y * height - 0.5"
+            f"{where}: expected fixations in pixels, got {len(points)} of which nearly all lie in [{lowest}, 1]; are "
+            "they fractions of the frame? " + _CONVERTED[lowest]
         )
 
 
