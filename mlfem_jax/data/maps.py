@@ -84,7 +84,7 @@ def find_maps(path: str) -> dict[str, MapFile]:
         raise FileNotFoundError(f"{top}: expected a folder of maps, or an .npz or HDF5 file, got nothing")
     found = _of_archive(top) if top.is_file() else _of_folder(top)
     if not found:
-        raise ValueError(f"{top}: expected maps ({', '.join(_SUFFIXES)}), found none")
+        raise ValueError(f"{top}: expected maps ({', '.join(_SUFFIXES)}), got none")
     short: dict[str, list[MapFile]] = {}
     for name, file in found:
         short.setdefault(PurePosixPath(name).name, []).append(file)
@@ -202,7 +202,7 @@ def _map_file(path: Path) -> MapFile:
     if path.suffix.lower() == ".mat":
         name, shape = _mat_variable(path)
         return MapFile(str(path), shape, lambda: load_mat(path, name))
-    with open_image(path.read_bytes(), name=f"{path} does not decode") as image:
+    with open_image(path.read_bytes(), name=str(path)) as image:
         shape = image.size[1], image.size[0]
     return MapFile(str(path), shape, lambda: read_density(path.read_bytes(), str(path)))
 
@@ -214,15 +214,15 @@ def _mat_variable(path: Path) -> tuple[str, tuple[int, ...]]:
     try:
         matrices = [(name, shape) for name, shape, _ in whosmat(path) if len(shape) == 2]
     except Exception as error:  # scipy's reader raises whatever it trips over
-        raise ValueError(f"{path}: not a readable MATLAB file ({error})") from error
+        raise ValueError(f"{path}: expected a whole MATLAB file, got another ({error})") from error
     if len(matrices) != 1:
-        raise ValueError(f"{path}: expected one matrix, the map, found {', '.join(n for n, _ in matrices) or 'none'}")
+        raise ValueError(f"{path}: expected one matrix, the map, got {', '.join(n for n, _ in matrices) or 'none'}")
     return matrices[0]
 
 
 def _of_archive(path: Path) -> list[tuple[str, MapFile]]:
     if path.suffix.lower() not in _ARCHIVES:
-        raise ValueError(f"{path}: expected a folder of maps, or a file {', '.join(_ARCHIVES)}")
+        raise ValueError(f"{path}: expected a folder of maps, or a file {', '.join(_ARCHIVES)}, got another file")
     try:
         names = _npz_shapes(path) if path.suffix.lower() == ".npz" else _hdf5_shapes(path)
     except (ValueError, OSError, KeyError) as error:

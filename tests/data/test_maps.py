@@ -74,7 +74,7 @@ def test_bad_maps_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="expected a folder of maps"):
         find_maps(str(tmp_path / "none"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"expected maps .* found none"):
+    with pytest.raises(ValueError, match=r"expected maps .* got none"):
         find_maps(str(tmp_path / "empty"))
     (tmp_path / "list.txt").write_text("a")
     with pytest.raises(ValueError, match=r"expected a folder of maps, or a file \.npz"):
