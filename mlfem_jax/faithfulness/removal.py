@@ -165,4 +165,4 @@ def _neighbors(values: Float32[Array, "H W c"]) -> Float32[Array, "H W c"]:
     def at(down, along):
         return padded[1 + down : 1 + down + height, 1 + along : 1 + along + width]
 
-    return sum(weight * (at(y, x) + at(-y, -x)) for (y, x), weight in _NEIGHBORS.items())
+    return sum((weight * (at(y, x) + at(-y, -x)) for (y, x), weight in _NEIGHBORS.items()), jnp.zeros_like(values))
