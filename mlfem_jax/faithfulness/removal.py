@@ -152,7 +152,7 @@ def fill_in(
         return jnp.where(gone[..., None], degree * values - _neighbors(values * (1 - there)), values)
 
     known = jnp.where(gone[..., None], _neighbors(image * there), 0.0)
-    filled, _ = jax.scipy.sparse.linalg.cg(system, known, tol=1e-5, maxiter=500)
+    filled, _ = jax.scipy.sparse.linalg.cg(system, known, tol=1e-6, maxiter=500)
     noisy = filled + noise * jax.random.normal(key, image.shape, jnp.float32)
     return jnp.where(gone[..., None], noisy, image)
 
