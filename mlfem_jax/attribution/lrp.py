@@ -65,9 +65,10 @@ def relevance(
         forward, backbone=forward.backbone.astype(jnp.float32), inputs=forward.inputs.astype(jnp.float32)
     )
     rules = _rules(forward, rule, first, epsilon, gamma)
-    logits, pull_back = jax.vjp(lambda inputs: forward.run(inputs, rules=rules), forward.inputs)
-    chosen = jax.nn.one_hot(forward.classes, logits.shape[1], dtype=logits.dtype).sum(axis=1)
-    return pull_back(logits * chosen)[0]
+    with jax.default_matmul_precision("highest"):  # else an accelerator loses relevance in the third digit
+        logits, pull_back = jax.vjp(lambda inputs: forward.run(inputs, rules=rules), forward.inputs)
+        chosen = jax.nn.one_hot(forward.classes, logits.shape[1], dtype=logits.dtype).sum(axis=1)
+        return pull_back(logits * chosen)[0]
 
 
 def lrp_maps(
