@@ -1,4 +1,4 @@
-from .batch import score_batches as score_batches
+from .batch import score_batches as score_batches, score_part as score_part
 from .columns import METRICS as METRICS, metric_names as metric_names
 from .plan import HUMANS as HUMANS, Plan as Plan, parse_method as parse_method
 from .read import (
