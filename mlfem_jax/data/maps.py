@@ -118,7 +118,7 @@ def fits(shape: tuple[int, ...], photo: tuple[int, int]) -> bool:
     """Whether a map has the photograph's proportions, to within a pixel of the map.
 
     Example:
-        >>> fits((300, 400), (600, 800)), fits((300, 300), (600, 800)), fits((5, 6), (600, 800))
+        >>> fits((300, 400), (600, 800)), fits((300, 300), (600, 800)), fits((5, 9), (600, 800))
         (True, False, False)
     """
     if len(shape) != 2:

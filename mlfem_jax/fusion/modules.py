@@ -9,6 +9,9 @@ from jaxtyping import Array, Float
 
 Features = Float[Array, "N _h _w _c"]
 
+# The default precision of accelerators (TF32, bfloat16) is wrong in the third digit.
+_EXACT = jax.lax.Precision.HIGHEST
+
 
 class Conv(nnx.Module):
     """A convolution with bias; edges are repeated, so that a border looks like what is next to it."""
@@ -24,7 +27,7 @@ class Conv(nnx.Module):
         kernel, margin = self.kernel[...], self.kernel.shape[0] // 2
         padded = jnp.pad(inputs, ((0, 0), (margin, margin), (margin, margin), (0, 0)), mode="edge")
         outputs = jax.lax.conv_general_dilated(
-            padded, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            padded, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=_EXACT
         )
         return outputs + self.bias[...][None, None, None]
 
@@ -139,5 +142,5 @@ def _blur(density: Float[Array, "N _h _w"], sigma: float) -> Float[Array, "N _h 
         return weights / weights.sum(axis=1, keepdims=True)
 
     rows, columns = averages(density.shape[1]), averages(density.shape[2])
-    blurred = jnp.einsum("ij,njk,lk->nil", rows, density, columns)
+    blurred = jnp.einsum("ij,njk,lk->nil", rows, density, columns, precision=_EXACT)
     return blurred / blurred.sum(axis=(1, 2), keepdims=True)

@@ -1,5 +1,5 @@
-from .batch import score_batches as score_batches
-from .changes import Change as Change, changes as changes
+from .batch import score_batches as score_batches, score_part as score_part
+from .change import Change as Change, changes as changes
 from .columns import METRICS as METRICS, column as column, metric_names as metric_names, metric_of as metric_of
 from .pairs import (
     Effect as Effect,

@@ -510,4 +510,4 @@ def test_bad_settings_are_named(options, message, tmp_path, network):
 
 def test_a_missing_data_set_is_one_line(tmp_path, capsys):
     assert main(["score", str(tmp_path), str(tmp_path / "out"), "--batch-size", "auto"]) == 2
-    assert "mlfem score: no prepared data set in" in capsys.readouterr().err
+    assert "expected a prepared data set, with a dataset_info.json" in capsys.readouterr().err
