@@ -25,13 +25,13 @@ def interrupted(script, after=0.0):
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
     command = [sys.executable, "-c", f"{START}\n{script}"]
     with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, **options) as process:
-        process.stdout.readline()
-        time.sleep(after)
-        process.send_signal(signal.SIGINT)
         try:
+            process.stdout.readline()
+            time.sleep(after)
+            process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=60)
         finally:
-            process.kill()
+            process.kill()  # else one that goes on is waited for for ever
     return process.returncode, errors
 
 

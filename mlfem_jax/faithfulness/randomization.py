@@ -92,7 +92,7 @@ def randomization_check(backbone: Backbone, key: Array, image: Image, *, method:
 
 
 def _redrawn(key: Array, leaf: Shaped[Array, "*S"]) -> Shaped[Array, "*S"]:
-    return jax.random.choice(key, leaf.ravel(), leaf.shape)
+    return leaf.ravel()[jax.random.randint(key, leaf.shape, 0, leaf.size, jnp.int32)]
 
 
 def _ranks(importance: Float32[Array, "H W"]) -> Float32[Array, "H W"]:

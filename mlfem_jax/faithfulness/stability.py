@@ -116,9 +116,11 @@ def _near(
     image = unit_pixels(image)
     importance = method(forward_pass(backbone, image[None]))[0].astype(jnp.float32)
 
+    def noise(key):
+        return jax.random.uniform(key, image.shape, jnp.float32, minval=-radius, maxval=radius)
+
     def distances(keys):
-        noise = jax.vmap(lambda key: jax.random.uniform(key, image.shape, minval=-radius, maxval=radius))(keys)
-        near = jnp.clip(image[None] + noise, 0.0, 1.0)
+        near = jnp.clip(image[None] + jax.vmap(noise)(keys), 0.0, 1.0)
         changes = method(forward_pass(backbone, near)).astype(jnp.float32) - importance[None]
         moved = jnp.sqrt(jnp.square(near - image[None]).sum(axis=(1, 2, 3)))
         return jnp.sqrt(jnp.square(changes).sum(axis=(1, 2))), moved

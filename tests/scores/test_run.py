@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -441,6 +442,18 @@ def test_a_killed_process_ends_the_others_and_a_new_start_goes_on(whole, tmp_pat
     assert [process.returncode for process in joined(tmp_path, -1)] == [0, 0]
     assert all(path.stat().st_mtime_ns == time for path, time in parts.items())
     same_rows(whole[1], read_scores(tmp_path).to_pylist())
+
+
+@pytest.mark.parametrize("name", ["scores-00000.parquet", "pictures-00000.parquet"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "zeros"])
+def test_a_damaged_part_is_named(whole, tmp_path, name, damage):
+    shutil.copytree(whole[0], tmp_path / "scores")
+    path = tmp_path / "scores" / name
+    data = path.read_bytes()
+    path.write_bytes({"empty": b"", "cut": data[:-40], "zeros": data[:8] + bytes(200) + data[208:]}[damage])
+    with pytest.raises(ValueError, match=rf"^{path}: expected a part of a table of scores, got something else .*\)$"):
+        read_scores(tmp_path / "scores")
+        list(read_pictures(tmp_path / "scores"))
 
 
 def test_other_settings_in_the_same_folder_are_refused(whole, network):

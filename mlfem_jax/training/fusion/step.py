@@ -96,7 +96,7 @@ def make_step(
         for_flips, for_dropout = jax.random.split(key)
         maps, truth = inputs(batch), gfdms(batch, shape)
         if recipe.flips:
-            flipped = jax.random.bernoulli(for_flips, 0.5, (len(maps),))
+            flipped = jax.random.bernoulli(for_flips, jnp.float32(0.5), (len(maps),))
             maps = jnp.where(flipped[:, None, None, None], maps[..., ::-1], maps)
             truth = jnp.where(flipped[:, None, None], truth[..., ::-1], truth)
 
