@@ -68,7 +68,10 @@ html_theme_options = {
     "use_fullscreen_button": False,
     "show_toc_level": 2,
     "home_page_in_toc": True,
-    "extra_footer": "",
+    "navbar_start": [],
+    "navbar_center": [],
+    "navbar_end": [],
+    "navbar_persistent": [],
 }
 html_static_path = ["_static", "../out/docs_vendor"]
 html_css_files = ["mlfem.css"]

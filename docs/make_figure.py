@@ -9,6 +9,7 @@ Stéfan van der Walt, CC0, from scikit-image.
 import functools
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -36,7 +37,7 @@ def make_figure(out: Path = Path(__file__).parent / "images" / "maps.jpg") -> No
         Image.fromarray(sheet[28:]).save(file, "JPEG", quality=88)
 
 
-def _options(name: str) -> dict[str, str]:
+def _options(name: str) -> dict[str, Any]:
     return {"architecture": "net"} if name == "net" else {}
 
 

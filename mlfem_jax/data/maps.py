@@ -246,7 +246,7 @@ def _npz_shapes(path: Path) -> list[tuple[str, tuple[int, ...]]]:
 
 def _read_npz(path: Path, name: str) -> Float32[np.ndarray, "..."]:
     with np.load(path, allow_pickle=False) as arrays:
-        return np.float32(arrays[name])
+        return np.asarray(arrays[name], np.float32)
 
 
 def _hdf5_shapes(path: Path) -> list[tuple[str, tuple[int, ...]]]:
@@ -267,4 +267,4 @@ def _read_hdf5(path: Path, name: str) -> Float32[np.ndarray, "..."]:
     import h5py
 
     with h5py.File(path, "r") as file:
-        return np.float32(file[name][()])
+        return np.asarray(file[name][()], np.float32)

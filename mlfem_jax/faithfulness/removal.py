@@ -152,7 +152,7 @@ def fill_in(
         return jnp.where(gone[..., None], degree * values - _neighbors(values * (1 - there)), values)
 
     known = jnp.where(gone[..., None], _neighbors(image * there), 0.0)
-    filled, _ = jax.scipy.sparse.linalg.cg(system, known, tol=1e-5, maxiter=500)
+    filled, _ = jax.scipy.sparse.linalg.cg(system, known, tol=1e-6, maxiter=500)
     noisy = filled + noise * jax.random.normal(key, image.shape, jnp.float32)
     return jnp.where(gone[..., None], noisy, image)
 
@@ -165,4 +165,4 @@ def _neighbors(values: Float32[Array, "H W c"]) -> Float32[Array, "H W c"]:
     def at(down, along):
         return padded[1 + down : 1 + down + height, 1 + along : 1 + along + width]
 
-    return sum(weight * (at(y, x) + at(-y, -x)) for (y, x), weight in _NEIGHBORS.items())
+    return sum((weight * (at(y, x) + at(-y, -x)) for (y, x), weight in _NEIGHBORS.items()), jnp.zeros_like(values))

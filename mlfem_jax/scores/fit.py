@@ -63,8 +63,8 @@ def fit(
     if len(usable) == 0:
         raise ValueError(f"{directory}: expected images with fixations to fit on, got none")
     chosen = usable[np.unique(np.linspace(0, len(usable) - 1, min(images, len(usable))).round().astype(int))]
-    parsed = tuple(parse_method(name) for name in methods)
-    if not all(isinstance(method, Method) for method in parsed):
+    parsed = tuple(own for name in methods if isinstance(own := parse_method(name), Method))
+    if len(parsed) < len(methods):
         raise ValueError(f"methods: expected methods of ours, got {methods}")
     example_format = ExampleFormat(network.input_size, index.max_fixations)
     batches = list(read_batches(source, example_format, batch_size=16, positions=chosen))
