@@ -125,7 +125,9 @@ def _check_image(image: Image, name: str, *, ndim: int) -> None:
     """Refuses what is no RGB image in uint8 or in [0, 1]."""
     if image.ndim != ndim or image.shape[-1] != 3 or 0 in image.shape:
         expected = "(N, H, W, 3)" if ndim == 4 else "(H, W, 3)"
-        raise ValueError(f"{name}: expected RGB of shape {expected}, none of them 0, got shape {image.shape}{_mend(image)}")
+        raise ValueError(
+            f"{name}: expected RGB of shape {expected}, none of them 0, got shape {image.shape}{_mend(image)}"
+        )
     if jnp.issubdtype(image.dtype, jnp.floating):
         low, high = float(image.min()), float(image.max())
         if not (low >= 0 and high <= 1):
