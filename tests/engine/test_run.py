@@ -183,7 +183,7 @@ def test_maps_of_a_network_that_overflows_are_blank():
         (np.full((2, 8, 8, 3), np.nan, np.float32), "images: expected floats"),
         ([np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)], r"images\[1\]: expected RGB"),
         (np.zeros((8, 9, 3), np.uint8), r"got shape \(9, 3\); one photograph goes in as \[photo\]"),
-        (["cat.png"], r"got shape \(\); read the file first: read_photo\('cat.png'\)"),
+        ([np.array("cat.png")], r"got shape \(\); read the file first: read_photo\('cat.png'\)"),
         ([np.zeros((8, 9), np.uint8)], r"got shape \(8, 9\); of gray ones: np.stack\(\[photo\] \* 3, axis=-1\)"),
         ([np.zeros((3, 8, 9), np.uint8)], r"with the channels first: photo.transpose\(1, 2, 0\)"),
         ([np.zeros((8, 9, 4), np.uint8)], r"with transparency: photo\[..., :3\]"),
