@@ -95,7 +95,8 @@ def test_what_is_written_comes_back(tmp_path):
     write_map(tmp_path, "b", values(1))
     np.testing.assert_array_equal(read_map(str(tmp_path), "Action/001", (6, 8), (6, 8)), values(0))
     np.testing.assert_allclose(read_map(str(tmp_path), "b", (6, 8), (6, 8)) / 255, values(1), atol=0.5 / 255)
-    assert Image.open(tmp_path / "b.png").size == (8, 6)
+    with Image.open(tmp_path / "b.png") as picture:
+        assert picture.size == (8, 6)
     for id in ("../b", "/b"):
         with pytest.raises(ValueError, match="id: expected a name in the folder"):
             write_map(tmp_path, id, values(0))
