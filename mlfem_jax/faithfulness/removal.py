@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float32
 
 from mlfem_jax.backbones import Backbone, forward_pass, unit_pixels
 from mlfem_jax.faithfulness.baseline import BaselineName
-from mlfem_jax.faithfulness.common import Image, Map, Output, Target, confidences, defined, same_size
+from mlfem_jax.faithfulness.common import Arrays, Image, Map, Output, Target, confidences, defined, same_size
 from mlfem_jax.faithfulness.perturbation import deletion_auc, pixel_ranks
 from mlfem_jax.parallel import images_at_once, over_chunks
 
@@ -125,7 +125,7 @@ def road(
 
 
 def fill_in(
-    key: Array, image: Float32[Array, "H W 3"], gone: Bool[Array, "H W"], *, noise: float = 0.0
+    key: Array, image: Float32[Arrays, "H W 3"], gone: Bool[Arrays, "H W"], *, noise: float = 0.0
 ) -> Float32[Array, "H W 3"]:
     """The image with the pixels that are gone filled in: each the weighted mean of its neighbors, plus noise.
 
@@ -145,6 +145,7 @@ def fill_in(
         >>> print(fill_in(jax.random.key(0), jnp.array([[[0.0] * 3, [9.0] * 3, [1.0] * 3]]), hole)[0, 1].round(3))
         [0.5 0.5 0.5]
     """
+    image, gone = jnp.asarray(image), jnp.asarray(gone)
     there = (~gone)[..., None].astype(jnp.float32)
     degree = _neighbors(jnp.ones_like(there))
 

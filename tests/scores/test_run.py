@@ -290,7 +290,8 @@ def test_maps_of_a_data_set_are_written_and_read_back(tmp_path, network, monkeyp
     export.export(export.Config(tmp_path, tmp_path / "png", method="edge"))
     from PIL import Image
 
-    assert Image.open(tmp_path / "png" / "image3.png").size == (16, 12)
+    with Image.open(tmp_path / "png" / "image3.png") as picture:
+        assert picture.size == (16, 12)
 
 
 def test_other_peoples_maps_are_a_method(tmp_path, network, capsys):
