@@ -109,7 +109,7 @@ def max_sensitivity(
 
 def _near(
     backbone: Backbone, key: Array, image: Image, method: Method, draws: int, radius: float, batch_size: int
-) -> tuple[Float32[Array, "H W"], Float32[Array, " draws"], Float32[Array, " draws"]]:
+) -> tuple[Float32[Array, "h w"], Float32[Array, " draws"], Float32[Array, " draws"]]:
     """The map; and for each neighbor, how far its map and how far the neighbor itself is away."""
     if draws < 1 or not radius > 0:
         raise ValueError(f"draws and radius: expected numbers above 0, got {draws} and {radius}")

@@ -205,7 +205,7 @@ def test_a_damaged_data_set_is_named_and_neither_read_nor_replaced(release, tmp_
     (folder / name).write_text(content)
     with pytest.raises(ValueError, match=rf"^{folder}: expected a prepared data set, got a damaged one \([^\n]*\)$"):
         open_dataset(tmp_path / "osie")
-    with pytest.raises(FileExistsError, match=rf"{name} would be written over, .* or they were changed since"):
+    with pytest.raises(FileExistsError, match=rf"got {name}, which would be written over; .* or were changed since"):
         prepare("osie", release, tmp_path)
     (folder / name).unlink()
     assert len(records(prepare("osie", release, tmp_path))) == 2
