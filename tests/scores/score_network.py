@@ -16,7 +16,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT)]
 
 from mlfem_jax.parallel.processes import Processes, start  # noqa: E402
-from mlfem_jax.scores.run import Config, score_records  # noqa: E402
+from mlfem_jax.scores.config import Config  # noqa: E402
+from mlfem_jax.scores.run import score_records  # noqa: E402
 from tests.data.gaze_records import encode, make_record  # noqa: E402
 from tests.networks import brightness_network  # noqa: E402
 
