@@ -3,6 +3,7 @@
 Every function takes ONE example (no batch axis); batch them with `jax.vmap`. Activations have their channels last.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -156,11 +157,15 @@ def _interpolate(importance: Float[Array, "*S"], axis: int, size: int) -> Float[
     matrix = np.zeros((size, length))
     np.add.at(matrix, (np.arange(size), below), 1 - weight)
     np.add.at(matrix, (np.arange(size), np.minimum(below + 1, length - 1)), weight)
-    # The default precision of accelerators (TF32, bfloat16) is wrong in the third digit.
-    product = jnp.tensordot(
-        jnp.asarray(matrix, importance.dtype), importance, axes=(1, axis), precision=jax.lax.Precision.HIGHEST
-    )
-    return jnp.moveaxis(product, 0, axis)
+
+    def product(importance, precision=None):
+        factor = jnp.asarray(matrix, importance.dtype)
+        return jnp.moveaxis(jnp.tensordot(factor, importance, axes=(1, axis), precision=precision), 0, axis)
+
+    # The default precision of accelerators (TF32, bfloat16) is wrong in the third digit. On a CPU the choice itself
+    # keeps XLA from fusing the product into what follows: `add` on EfficientNet-Lite0 is 1.4 times as fast with it.
+    exact = functools.partial(product, precision=jax.lax.Precision.HIGHEST)
+    return jax.lax.platform_dependent(importance, cpu=product, default=exact)
 
 
 def normalize(importance: Float[Array, "*S"]) -> Float[Array, "*S"]:
