@@ -8,7 +8,17 @@ from jaxtyping import Array, Bool, Float32
 
 from mlfem_jax.backbones import Backbone, forward_pass, unit_pixels
 from mlfem_jax.faithfulness.baseline import BaselineName
-from mlfem_jax.faithfulness.common import Arrays, Image, Map, Output, Target, confidences, defined, same_size
+from mlfem_jax.faithfulness.common import (
+    Arrays,
+    Image,
+    Map,
+    Output,
+    Target,
+    confidences,
+    defined,
+    or_predicted,
+    same_size,
+)
 from mlfem_jax.faithfulness.perturbation import deletion_auc, pixel_ranks
 from mlfem_jax.parallel import images_at_once, over_chunks
 
@@ -107,8 +117,7 @@ def road(
     if not percents or not all(0 < percent < 100 for percent in percents):
         raise ValueError(f"percents: expected numbers between 0 and 100, got {percents}")
     image = unit_pixels(image)
-    if target is None:
-        target = forward_pass(backbone, image[None]).logits[0].argmax()
+    target = or_predicted(target, backbone, image)
     counts = jnp.array([round(importance.size * percent / 100) for percent in percents])
     ranks = pixel_ranks(importance, seed)
     counts = counts[:, None, None]

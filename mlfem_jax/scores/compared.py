@@ -118,7 +118,9 @@ def _image_scores(
 def _map_scores(
     plan: Plan, columns: list[Column], maps: Float[Array, "methods H W"], gaze: Gaze, looks: Looks
 ) -> Float[Array, "methods columns"]:
-    smoothed = {smoothing: _smoothed(plan, maps, looks, smoothing) for smoothing in {c.smoothing for c in columns}}
+    smoothed = {
+        smoothing: _smoothed(plan, maps, looks, smoothing) for smoothing in dict.fromkeys(c.smoothing for c in columns)
+    }
     scores = (jax.vmap(METRICS[metric].function, (0, None))(smoothed[smoothing], gaze) for metric, smoothing in columns)
     return jnp.stack([jnp.asarray(score) for score in scores], axis=1)
 
@@ -152,7 +154,9 @@ def _fitted(plan: Plan, maps: Float[Array, "methods H W"], looks: Looks) -> Floa
 
 def _unsmoothed(columns: list[Column], importance: Float[Array, "H W"], gaze: Gaze) -> Float[Array, " columns"]:
     """The scores of a density, which is as smooth as the GFDM already, in the columns of every smoothing."""
-    of_metric = {metric: METRICS[metric].function(importance, gaze) for metric in {c.metric for c in columns}}
+    of_metric = {
+        metric: METRICS[metric].function(importance, gaze) for metric in dict.fromkeys(c.metric for c in columns)
+    }
     return jnp.stack([jnp.asarray(of_metric[metric]) for metric, _ in columns])
 
 
