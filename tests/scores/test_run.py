@@ -271,9 +271,14 @@ def test_fits_are_made_on_other_images(tmp_path, network, monkeypatch, capsys):
     assert "2 methods fitted on" in capsys.readouterr().out
     edge, add = fit.read_fits(tmp_path / "fits.json", ("edge", "add:alpha=0.3"))
     assert edge != add and all(np.diff(add.curve) >= 0)
+    (tmp_path / "bad.json").write_text("[]")
     with pytest.raises(ValueError, match="expected what `mlfem fit` wrote"):
-        (tmp_path / "bad.json").write_text("[]")
         fit.read_fits(tmp_path / "bad.json", ("edge",))
+    with pytest.raises(FileExistsError, match=r"got bad\.json, which would be written over"):
+        fit.fit(tmp_path, tmp_path / "bad.json", methods=("edge",), images=5)
+    assert (tmp_path / "bad.json").read_text() == "[]"
+    fit.fit(tmp_path, tmp_path / "fits.json", methods=("edge",), images=5)  # our own, made anew
+    assert fit.read_fits(tmp_path / "fits.json", ("edge",)) != (edge,)
 
 
 def test_maps_of_a_data_set_are_written_and_read_back(tmp_path, network, monkeypatch, capsys):
