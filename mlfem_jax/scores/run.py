@@ -137,7 +137,7 @@ def _check_stored(plan: Plan, source: Source, positions: Int[np.ndarray, " image
         if isinstance(method, StoredMaps):
             records = (source[int(i)] for i in positions)
             images = [(record_id(r), (int(r["size"][0]), int(r["size"][1]))) for r in records]
-            check = check_maps(method.path, images)
+            check = check_maps(method.files, images)
             if not check.found:
                 raise ValueError(f"methods: expected maps of the {len(images)} images in {name}, got {check}")
             print(printable(f"{name}: {check}"), file=sys.stderr)
