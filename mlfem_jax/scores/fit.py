@@ -12,7 +12,7 @@ from mlfem_jax.attribution import Method
 from mlfem_jax.backbones import Forward, load_backbone
 from mlfem_jax.data import ExampleFormat, fold_positions, open_dataset, read_batches, scan
 from mlfem_jax.engine import map_batches
-from mlfem_jax.files import keep_record, printable, refuse_foreign, replacing
+from mlfem_jax.files import keep_record, naming, printable, read_json, refuse_foreign, replacing
 from mlfem_jax.gaze import DensityFit, fit_density
 from mlfem_jax.scores.plan import parse_method
 
@@ -96,11 +96,13 @@ def read_fits(path: Path, methods: tuple[str, ...]) -> tuple[DensityFit, ...]:
         OSError: there is no such file.
         ValueError: it is no such file, or lacks a method.
     """
-    try:
-        stored = json.loads(path.read_text())["fits"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: expected what `mlfem fit` wrote, got something else ({error})") from error
-    missing = [name for name in methods if name not in stored]
-    if missing:
-        raise ValueError(f"{path}: expected fits of {', '.join(methods)}, got none of {', '.join(missing)}")
-    return tuple(DensityFit.of(stored[name]) for name in methods)
+    path.stat()  # FileNotFoundError
+    with naming(path):
+        try:
+            stored = dict(read_json(path)["fits"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"expected what `mlfem fit` wrote, got something else ({error})") from error
+        missing = [name for name in methods if name not in stored]
+        if missing:
+            raise ValueError(f"expected fits of {', '.join(methods)}, got none of {', '.join(missing)}")
+        return tuple(DensityFit.of(stored[name]) for name in methods)

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from mlfem_jax.backbones.files.limits import HEADER_BYTES, check_sizes, naming, read_json, shown
+from mlfem_jax.files import HEADER_BYTES, check_sizes, naming, read_json, shown
 
 INDEX = ".index.json"
 """How the name of a file ends that says which shard holds which array."""

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from mlfem_jax.backbones.files.inert_pickle import read_pickle
-from mlfem_jax.backbones.files.limits import DEPTH, ENTRIES, shown
 from mlfem_jax.backbones.files.torch_pickle import NAMES, Storage, Tensor, persistent_storage
-from mlfem_jax.backbones.files.zip_file import open_zip
+from mlfem_jax.files import DEPTH, ENTRIES, open_zip, shown
 
 # The pickle of the number that opens a legacy file, behind its protocol byte.
 LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mlfem_jax.backbones.files.limits import DEPTH, ENTRIES, allowance, check_sizes, shown
+from mlfem_jax.files.limits import DEPTH, ENTRIES, allowance, check_sizes, shown
 
 _SHUFFLE, _DEFLATE = 2, 1  # numbers of HDF5's filters
 
