@@ -124,7 +124,8 @@ def _state_dict(content: object) -> dict[str, object]:
     """The entries of the network's dict; those of dicts in it by their names joined with "."."""
     for _ in range(DEPTH):
         if not isinstance(content, dict):
-            raise ValueError(f"expected a state dict (tensors by name), got a {type(content).__name__}")
+            kind = getattr(content, "name", type(content).__name__)  # of an object that is left out
+            raise ValueError(f"expected a state dict (tensors by name), got a {shown(kind)}")
         inner = next((content[key] for key in _WRAPPERS if _holds_tensors(content.get(key))), None)
         if inner is None:
             return _flat(content)
