@@ -56,6 +56,8 @@ def fit(
         ValueError: an unknown method or network, or images without a fixation.
         FileExistsError: `out` is there, and no earlier fit wrote it.
     """
+    if images < 1:
+        raise ValueError(f"images: expected at least 1, got {images}")
     refuse_foreign(out.parent, [out.name])
     source, network = open_dataset(directory, split), load_backbone(backbone, weights)
     index = scan(source)

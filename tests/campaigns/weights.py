@@ -1,6 +1,6 @@
 """Weight files of every kind, mutated: each is read, or refused by one line that names it.
 
-`python -m tests.campaigns.weights [--mutants 1700] [--jobs 2]` prints a table of tried and failed; `make campaigns`
+`python -m tests.campaigns.weights [--mutants 1700] [--first 0] [--jobs 2]` prints a table of tried and failed; `make campaigns`
 runs it. A mutant is made from its format and number alone. Workers read them under limits of memory and time; one that
 dies or hangs is a failure of the mutant that it was reading, and is replaced.
 """
@@ -244,7 +244,7 @@ def results(folder: Path, kind: str, first: int, last: int) -> Iterator[tuple[in
 
 
 def campaign(
-    mutants: int, *, jobs: int = 1, formats: tuple[str, ...] = FORMATS
+    mutants: int, *, first: int = 0, jobs: int = 1, formats: tuple[str, ...] = FORMATS
 ) -> tuple[dict[str, Counter], list[str], dict[str, str]]:
     """Outcomes of each kind, a line for each failure, and what each kind cost."""
     counts, failures, costs = {kind: Counter() for kind in formats}, [], {}
@@ -254,7 +254,7 @@ def campaign(
         (folder / "seeds").write_text(json.dumps({name: list(map(str, paths)) for name, paths in made.items()}))
 
         def of(kind: str) -> list[tuple[int, str, float, int]]:
-            return list(results(folder, kind, 0, mutants))
+            return list(results(folder, kind, first, first + mutants))
 
         with ThreadPoolExecutor(jobs) as pool:
             for kind, found in zip(formats, pool.map(of, formats), strict=True):
@@ -272,6 +272,7 @@ def main() -> int:
     """Runs it, prints the table, and ends with 1 where anything failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mutants", type=int, default=1700, help="of each format")
+    parser.add_argument("--first", type=int, default=0, help="number of the first mutant")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--formats", nargs="+", default=FORMATS, choices=FORMATS)
     parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
@@ -280,7 +281,9 @@ def main() -> int:
         folder, kind, first, last = arguments.worker
         work(Path(folder), kind, int(first), int(last))
         return 0
-    counts, failures, costs = campaign(arguments.mutants, jobs=arguments.jobs, formats=tuple(arguments.formats))
+    counts, failures, costs = campaign(
+        arguments.mutants, first=arguments.first, jobs=arguments.jobs, formats=tuple(arguments.formats)
+    )
     print(f"{'weight files':<14}{'tried':>8}{'read':>8}{'refused':>9}{'failed':>8}")
     for kind, found in [*counts.items(), ("all", sum(counts.values(), Counter()))]:
         numbers = f"{found.total():>8}{found['read']:>8}{found['refused']:>9}{found['failed']:>8}"
