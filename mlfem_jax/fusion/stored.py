@@ -91,6 +91,8 @@ def load_fusion(path: str | Path) -> TrainedFusion:
         backbone, provenance = described["backbone"], described["provenance"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{about}: expected a description of a fusion network, got another ({error!r})") from error
+    if not np.isfinite(ks).all():
+        raise ValueError(f"{about}: expected finite numbers as ks, got {ks}")
     if net.channels != len(layers) * len(ks):
         raise ValueError(f"{about}: expected {len(layers)} layers times {len(ks)} k channels, got {net.channels}")
     arrays = read_weights(path)

@@ -58,9 +58,9 @@ def explain(
 
     Writes for each photograph an overlay, a sheet of all layers and fusions, and the importance map as a
     NumPy file, and one index.html for all. A photograph that cannot be read, and what is left out of a folder (what an
-    earlier run wrote there, too), is named on the standard error; the others are still done. The exit status is then 1, if only other files than photographs
-    were left out 0. Nothing is written over that an earlier run did not make: where a name is taken, a photograph's
-    files get another.
+    earlier run wrote there, too), is named on the standard error; the others are still done. The exit status is then 1,
+    if only other files than photographs were left out 0. Nothing is written over that an earlier run did not make:
+    where a name is taken, a photograph's files get another.
 
     Args:
         photos: files, folders (with their subfolders) and patterns.

@@ -99,12 +99,12 @@ def read_fits(path: Path, methods: tuple[str, ...]) -> tuple[DensityFit, ...]:
         ValueError: it is no such file, or lacks a method.
     """
     path.stat()  # FileNotFoundError
+    try:
+        stored = dict(read_json(path)["fits"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: expected what `mlfem fit` wrote, got something else ({error})") from error
+    missing = [name for name in methods if name not in stored]
+    if missing:
+        raise ValueError(f"{path}: expected fits of {', '.join(methods)}, got none of {', '.join(missing)}")
     with naming(path):
-        try:
-            stored = dict(read_json(path)["fits"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"expected what `mlfem fit` wrote, got something else ({error})") from error
-        missing = [name for name in methods if name not in stored]
-        if missing:
-            raise ValueError(f"expected fits of {', '.join(methods)}, got none of {', '.join(missing)}")
         return tuple(DensityFit.of(stored[name]) for name in methods)

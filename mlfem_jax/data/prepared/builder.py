@@ -153,10 +153,7 @@ class GazeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _found(self) -> str:
         """What was left out, on a line."""
-        problems = self._problems
-        return "; ".join(
-            f"{kind}: {count}, first in {problems.first[kind][0]}" for kind, count in problems.counts.items()
-        )
+        return "; ".join(f"{kind}: {count}" for kind, count in self._problems.counts.items())
 
     def _check_published(self, split: str) -> None:
         """Counts a complete split with other fixations than published: perhaps another year's release."""
