@@ -127,6 +127,12 @@ def test_damaged_weights_are_named(trained):
     path.with_suffix(".json").write_text(json.dumps(about | {"ks": [1.0]}))
     with pytest.raises(ValueError, match=r"fusion\.json: expected 2 layers times 1 k"):
         load_fusion(path)
+    path.with_suffix(".json").write_text(json.dumps(about | {"ks": [float("nan")] * len(about["ks"])}))
+    with pytest.raises(ValueError, match=r"fusion\.json: expected finite numbers as ks, got"):
+        load_fusion(path)
+    path.with_suffix(".json").write_text("[" * 10**5)
+    with pytest.raises(ValueError, match=r"fusion\.json: expected a description of a fusion network, got another"):
+        load_fusion(path)
     path.with_suffix(".json").write_text("{}")
     with pytest.raises(ValueError, match=r"fusion\.json: expected a description of a fusion network, got another"):
         load_fusion(path)

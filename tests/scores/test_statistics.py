@@ -151,3 +151,9 @@ def test_relative_loss_is_from_the_first_to_the_last_defined_group():
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_one_method_has_no_pairs():
+    assert effects(np.zeros((3, 0)), np.zeros((3, 0))) == []
+    with pytest.raises(ValueError, match="resamples: expected at least 1, got 0"):
+        effects(np.zeros((3, 1)), np.zeros((3, 1)), resamples=0)

@@ -127,6 +127,21 @@ def test_a_member_that_the_directory_lost(tmp_path):
     refused(tmp_path / "disks.npz", "several disks")
 
 
+def test_a_name_that_is_twice_in_a_header_is_refused(tmp_path):
+    header = (
+        b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
+    )
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"1")
+    refused(tmp_path / "a.safetensors", "expected arrays of distinct names, got two called 'a'")
+
+
+@pytest.mark.parametrize("places", [{"a": "b.index.json"}, {"a": "model.safetensors.index.json"}, {}, {"a": ["x"]}, 3])
+def test_shards_that_lead_in_a_circle_or_nowhere(tmp_path, places):
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    (tmp_path / "b.index.json").write_text(json.dumps({"weight_map": {"a": "model.safetensors.index.json"}}))
+    refused(tmp_path, "weight_map: expected ")
+
+
 def test_safetensors(tmp_path):
     def write(**pieces):
         header = json.dumps(pieces).encode()
