@@ -16,7 +16,11 @@ SIGNS = ("as_is", "relu", "two_sided")
 
 
 def fem(
-    activation: Num[Array, "*S C"], *, k: float | Float[Array, ""] = 2.0, sign: str = "as_is"
+    activation: Num[Array, "*S C"],
+    *,
+    k: float | Float[Array, ""] = 2.0,
+    sign: str = "as_is",
+    weights: Float[Array, " _C"] | None = None,
 ) -> Float[Array, "*S"]:
     """The raw FEM map: how much the strongest activations of all channels coincide at each position.
 
@@ -34,6 +38,8 @@ def fem(
             of every published FEM.
         sign: "as_is", the formula above; "relu", the formula on max(f_i, 0); "two_sided", strong is
             |f_i - mu_i| >= k sigma_i, and counts |mu_i|.
+        weights: (C,) what each channel counts where it is strong, in place of mu_i (or |mu_i|), such as weights learned
+            from gaze (`mlfem_jax.fusion.channel_maps`).
 
     Returns:
         (*S) float32, not normalized, of the scale of the activation; non-negative after a ReLU, and for every `sign`
@@ -43,8 +49,8 @@ def fem(
         adds nothing.
 
     Raises:
-        ValueError: the activation has not one to three spatial axes, or has an empty axis; an unknown sign; or `k` is
-            NaN or infinite.
+        ValueError: the activation has not one to three spatial axes, or has an empty axis; an unknown sign; another
+            number of weights than of channels; or `k` is NaN or infinite.
 
     Source:
         Bourroux et al., Multi-Layered Feature Explanation Method, section 2.1. The standard deviation is the
@@ -63,15 +69,19 @@ def fem(
         raise ValueError(f"k: expected a finite number, got {k}")
     if sign not in SIGNS:
         raise ValueError(f"sign: expected one of {', '.join(SIGNS)}, got {sign!r}")
+    if weights is not None and weights.shape != activation.shape[-1:]:
+        raise ValueError(f"weights: expected one for each of {activation.shape[-1]} channels, got {weights.shape}")
     activation = activation.astype(jnp.float64 if activation.dtype == jnp.float64 else jnp.float32)
     zero = jnp.zeros((), activation.dtype)
     if sign == "relu":  # minus infinity stays: a channel that is not finite adds nothing
         activation = jnp.where(jnp.isfinite(activation) & (activation < 0), zero, activation)
     mean, deviation = _statistics(activation)
     span = jnp.asarray(k, activation.dtype) * deviation
-    if sign == "two_sided":
-        return jnp.where(jnp.abs(activation - mean) >= span, jnp.abs(mean), zero).sum(axis=-1)
-    return jnp.where(activation >= mean + span, mean, zero).sum(axis=-1)
+    strong = jnp.abs(activation - mean) >= span if sign == "two_sided" else activation >= mean + span
+    counted = jnp.abs(mean) if sign == "two_sided" else mean
+    if weights is not None:
+        counted = weights.astype(activation.dtype).reshape(mean.shape)
+    return jnp.where(strong, counted, zero).sum(axis=-1)
 
 
 def _statistics(activation: Float[Array, "*S C"]) -> tuple[Float[Array, "*one C"], Float[Array, "*one C"]]:

@@ -111,6 +111,32 @@ def open_image(file: ImageFile, *, name: str | None = None) -> Iterator[Image.Im
         raise ValueError(f"{name}: {_reason(error)}") from error
 
 
+def own_frame(shape: tuple[int, int], frame: tuple[int, int], *, step: int = 32) -> tuple[int, int]:
+    """The size at which a photograph has about as many pixels as `frame`, and its own proportions.
+
+    Args:
+        shape: (height, width) of the photograph.
+        frame: (height, width) whose number of pixels is wanted; that it is landscape or portrait says nothing.
+        step: both sides are multiples of it, so that photographs of nearly the same proportions share one compiled
+            program, and the layers of a network halve evenly.
+
+    Returns:
+        (height, width), each at least `step`.
+
+    Raises:
+        ValueError: a side of the frame is below 1.
+
+    Example:
+        >>> own_frame((600, 800), (384, 512)), own_frame((1024, 768), (384, 512)), own_frame((500, 500), (384, 512))
+        ((384, 512), (512, 384), (448, 448))
+    """
+    if min(frame) < 1:
+        raise ValueError(f"frame: expected a height and a width of at least 1, got {frame}")
+    scale = (frame[0] * frame[1] / (shape[0] * shape[1])) ** 0.5
+    height, width = (max(step, round(side * scale / step) * step) for side in shape)
+    return height, width
+
+
 def resize_photo(
     image: Shaped[np.ndarray, "H W 3"], size: tuple[int, int], *, rule: str = "stretch"
 ) -> Shaped[np.ndarray, "h w 3"]:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mlfem_jax.gallery.find import find_photos
-from mlfem_jax.photos import place_map, read_photo, resize_photo
+from mlfem_jax.photos import own_frame, place_map, read_photo, resize_photo
 
 
 def encode(image, format="PNG", **options):
@@ -258,3 +258,17 @@ def test_a_map_lies_on_the_thing(rule, shape):
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     centre = [(placed * axis).sum() / placed.sum() for axis in (rows, columns)]
     np.testing.assert_allclose(centre, (y, x), atol=0.3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "frame", "expected"),
+    [((600, 800), (384, 512), (384, 512)), ((800, 600), (384, 512), (512, 384)), ((300, 900), (384, 512), (256, 768)),
+     ((10, 4000), (64, 64), (32, 1280)), ((333, 444), (512, 384), (384, 512))],
+)  # fmt: skip
+def test_a_photograph_keeps_its_proportions_in_a_frame(shape, frame, expected):
+    assert own_frame(shape, frame) == expected
+
+
+def test_a_frame_without_pixels_is_refused():
+    with pytest.raises(ValueError, match=r"frame: expected a height and a width of at least 1, got \(0, 5\)"):
+        own_frame((3, 4), (0, 5))

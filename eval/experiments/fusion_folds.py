@@ -213,7 +213,7 @@ def trained(
         def compute(fold: np.ndarray = fold, mark: str = mark) -> Scores:
             started = time.perf_counter()
             training = others(folds, fold)
-            reading = home.read(stacks[0], training, batch_size=recipe.batch_size, seed=seed, epochs=recipe.epochs)
+            reading = home.read(stacks[0], training, batch_size=recipe.batch_size, seed=seed, epochs=recipe.passes(net))
             state = fit(net, recipe, reading, examples=len(training), shape=home.example_format.shape)
             seconds = time.perf_counter() - started
             score = make_scores(net, home.example_format.shape, cached_inputs)

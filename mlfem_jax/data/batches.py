@@ -13,7 +13,7 @@ the workers. They are spawned, so a script that uses them needs the `if __name__
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -216,6 +216,7 @@ def read_examples(
     epochs: int | None = 1,
     process_index: int = 0,
     process_count: int = 1,
+    kinds: Sequence[Hashable] | None = None,
 ) -> grain.IterDataset[dict[str, np.ndarray]]:
     """Batches of examples, each exactly once in an epoch; the last batch is filled up, with `mask` False there.
 
@@ -227,6 +228,8 @@ def read_examples(
         epochs: how often to read everything; None is for ever.
         process_index: which share of every batch to read, of `process_count`. Default: all of it.
         process_count: number of shares, `batch_size` examples each.
+        kinds: of each of `positions`: examples of one kind have arrays of one shape, and a batch is of one kind.
+            Default: all are.
 
     Returns:
         An iterable of dicts of arrays whose iterators have `get_state` and `set_state`.
@@ -241,13 +244,23 @@ def read_examples(
     """
     if len(positions) == 0:
         raise ValueError("positions: expected at least one, got none: nothing to read")
-    order = grain.MapDataset.source([(int(position), True) for position in positions])
-    if seed is not None:
-        order = order.shuffle(seed)
-    together = batch_size * process_count
-    padding = batches_per_epoch(len(positions), batch_size, process_count) * together - len(positions)
-    if padding:
-        order = grain.MapDataset.concatenate([order, grain.MapDataset.source([(int(positions[0]), False)] * padding)])
-    examples = order.map(lambda item: example(item[0]) | {"mask": np.array(item[1])})
-    batches = examples.batch(batch_size).slice(slice(process_index, None, process_count)).repeat(epochs)
-    return batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
+    groups: dict[Hashable, list[int]] = {}
+    for position, kind in zip(positions.tolist(), kinds or [None] * len(positions), strict=True):
+        groups.setdefault(kind, []).append(position)
+
+    def batches_of(group: list[int]) -> grain.MapDataset[dict[str, np.ndarray]]:
+        order = grain.MapDataset.source([(position, True) for position in group])
+        if seed is not None:
+            order = order.shuffle(seed)
+        together = batch_size * process_count
+        padding = batches_per_epoch(len(group), batch_size, process_count) * together - len(group)
+        if padding:
+            order = grain.MapDataset.concatenate([order, grain.MapDataset.source([(group[0], False)] * padding)])
+        examples = order.map(lambda item: example(item[0]) | {"mask": np.array(item[1])})
+        return examples.batch(batch_size).slice(slice(process_index, None, process_count))
+
+    batches = [batches_of(group) for group in groups.values()]
+    whole = batches[0] if len(batches) == 1 else grain.MapDataset.concatenate(batches)
+    if seed is not None and len(batches) > 1:
+        whole = whole.shuffle(seed)
+    return whole.repeat(epochs).to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))

@@ -21,14 +21,15 @@ from rich.console import Console
 from rich.text import Text
 
 from mlfem_jax import __version__, attribution
-from mlfem_jax.attribution import Method, accepted_options, layer_stacks
+from mlfem_jax.attribution import Method, accepted_options, layer_stacks, net_reasons
 from mlfem_jax.backbones import Forward, load_backbone, select_layers
 from mlfem_jax.compilation import keep_compiled
 from mlfem_jax.engine import BatchSize, map_batches
 from mlfem_jax.files import foreign, printable, refuse_foreign, replacing, writing
-from mlfem_jax.fusion import ALPHA, OPERATORS, fuse
+from mlfem_jax.fusion import ALPHA, ARCHITECTURES, OPERATORS, fuse
 from mlfem_jax.gallery.find import find_photos
 from mlfem_jax.gallery.page import ExplainedPhoto, write_page
+from mlfem_jax.gallery.why import write_why
 from mlfem_jax.importance import fem, normalize
 from mlfem_jax.photos import ResizeRule, place_map, read_photo, resize_photo
 from mlfem_jax.plot import contact_sheet, overlay, write_png
@@ -52,6 +53,9 @@ def explain(
     batch_size: BatchSize = 16,
     dtype: Literal["float32", "bfloat16"] = "float32",
     resize: ResizeRule = "stretch",
+    frame: tuple[int, int] | None = None,
+    fusion: Annotated[str | None, tyro.conf.arg(metavar="NAME|FILE")] = None,
+    why: bool = False,
     map_size: Literal["photo", "input"] = "photo",
     picture_px: int = 1600,
     cache: str = "auto",
@@ -75,6 +79,10 @@ def explain(
         batch_size: photographs that go through the network together; auto is as many as fit the device.
         dtype: number type of the forward pass.
         resize: how a photograph gets the network's input size; native keeps its own.
+        frame: height and width whose number of pixels each photograph gets, in its own proportions (384 512); by
+            default the network's input size, whatever the photograph's proportions.
+        fusion: of the method net: a packaged one (net, unet, channels, linear), or a file of mlfem train fusion.
+        why: also shows which layers and channels the map of net came from, a picture and a JSON file each.
         map_size: size of the written map: the photograph's own, or that of the network's input.
         picture_px: longest side in pixels of the photograph and overlay pictures.
         cache: folder for compiled programs; auto is the user's cache folder or MLFEM_CACHE, none is none.
@@ -95,14 +103,19 @@ def explain(
     network = load_backbone(backbone, weights)
     chosen = select_layers(network.layers, _parse_layers(layers))
     options = {"layers": chosen, "k": k, "alpha": alpha}
-    bound = attribution.method(method, **{name: options[name] for name in accepted_options(method) if name in options})
+    net = _net_options(method, fusion, why)
+    options = {name: options[name] for name in accepted_options(method) if name in options} | net
+    if method == "net" and layers == "all":
+        del options["layers"]  # its own
+    bound = attribution.method(method, **options)
     look = functools.partial(
         map_batches,
         network,
-        function=_Look(bound, chosen, k, alpha),
+        function=_Look(bound, chosen, k, alpha, tuple(net.items()) if why else None),
         batch_size=batch_size,
         dtype=jnp.dtype(dtype),
         resize=resize,
+        frame=frame,
     )
     draw = functools.partial(
         _draw,
@@ -115,6 +128,7 @@ def explain(
         settings=f"{backbone}, {method}, k {k:g}, alpha {alpha:g}",
     )
     settings = {"backbone": backbone, "method": method, "k": k, "alpha": alpha, "layers": layers}
+    settings |= {"frame": "the network's" if frame is None else f"{frame[0]} x {frame[1]}"} | net
     settings |= {"resize": resize, "dtype": dtype, "mlfem_jax": __version__}
     with writing(out):
         refuse_foreign(out, [_PAGE])
@@ -191,6 +205,7 @@ class _Look:
     layers: tuple[str, ...]
     k: float
     alpha: float
+    reasons: tuple[tuple[str, str], ...] | None
 
     def __call__(self, forward: Forward) -> dict[str, Any]:
         to_probabilities = jax.nn.softmax if forward.backbone.output == "softmax" else jax.nn.sigmoid
@@ -216,6 +231,7 @@ class _Look:
             "top": jax.lax.top_k(probabilities, shown),
             "maps": maps,
             "layers": OrderedDict((name, layer_map(name)) for name in self.layers),
+            "why": None if self.reasons is None else net_reasons(forward, **dict(self.reasons)),
         }
 
 
@@ -241,7 +257,7 @@ def _draw(
     )
     if not all(np.isfinite(probability) for _, probability in top):
         top = (("no prediction: the network's output is not a number,", 0.0),)
-    files = ExplainedPhoto(shown, *_files(stem), top)
+    files = ExplainedPhoto(shown, *_files(stem)[:4], top, _files(stem)[4] if result["why"] else "")
     size = _fit(photo.shape[:2], (picture_px, picture_px))
     picture = resize_photo(photo, size)
     write_png(out / files.photo, picture)
@@ -249,6 +265,9 @@ def _draw(
     best = "".join(f"{label} {100 * probability:.1f} %   ·   " for label, probability in top[:1])
     title = f"{shown}\n{best}{settings}"
     write_png(out / files.sheet, _sheet(photo, result, rule, title))
+    if result["why"]:
+        panel = _fit(photo.shape[:2], PANEL)
+        write_why(out / files.why, photo, result["why"], panel=panel, rule=rule, title=title)
     with replacing(out / files.map) as file:
         np.save(file, map if map_size == "input" else place_map(map, photo.shape[:2], rule=rule))
     return files
@@ -288,9 +307,18 @@ def _names(paths: Sequence[Path], out: Path) -> list[tuple[str, str]]:
     return list(zip(shown, stems, strict=True))
 
 
-def _files(stem: str) -> tuple[str, str, str, str]:
-    """Names of a photograph's picture, overlay, sheet and map."""
-    return f"{stem}.png", f"{stem}.overlay.png", f"{stem}.sheet.png", f"{stem}.npy"
+def _files(stem: str) -> tuple[str, ...]:
+    """Names of a photograph's picture, overlay, sheet and map, and of what says why."""
+    return tuple(f"{stem}{end}" for end in (".png", ".overlay.png", ".sheet.png", ".npy", ".why.png", ".why.json"))
+
+
+def _net_options(method: str, fusion: str | None, why: bool) -> dict[str, str]:
+    """The options of the method net that its fusion means: the name of a packaged one, or a file."""
+    if method != "net" and (why or fusion is not None):
+        raise ValueError(f"{'why' if why else 'fusion'}: expected with the method 'net' alone, got {method!r}")
+    if fusion is None:
+        return {}
+    return {"architecture": fusion} if fusion in ARCHITECTURES else {"weights": fusion}
 
 
 def _readable(name: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 grain = pytest.importorskip("grain", reason="needs Grain")
 
-from mlfem_jax.data.batches import batches_per_epoch, open_dataset, read_batches  # noqa: E402
+from mlfem_jax.data.batches import batches_per_epoch, open_dataset, read_batches, read_examples  # noqa: E402
 from mlfem_jax.data.example import ExampleFormat  # noqa: E402
 from mlfem_jax.data.split import scan  # noqa: E402
 from mlfem_jax.gaze.density import gaze_densities, gaze_density  # noqa: E402
@@ -219,3 +219,23 @@ def test_a_missing_data_set_is_named(tmp_path):
     pytest.importorskip("tensorflow_datasets", reason="needs tensorflow-datasets")
     with pytest.raises(FileNotFoundError, match=f"no prepared data set in or below {tmp_path}"):
         open_dataset(tmp_path)
+
+
+def test_examples_of_another_kind_never_share_a_batch():
+    kinds = [number % 3 == 0 for number in range(10)]
+    shapes = {True: (2, 3), False: (3, 2)}
+
+    def example(position):
+        return {"x": np.full(shapes[kinds[position]], position)}
+
+    options = {"batch_size": 2, "kinds": kinds, "seed": 0, "epochs": 2}
+    orders, epochs = [], []
+    for process in range(2):
+        reading = read_examples(example, np.arange(10), process_index=process, process_count=2, **options)
+        batches = list(reading)
+        assert len(batches) == 2 * (1 + 2)  # 4 of one kind and 6 of the other, in batches of 4 of both processes
+        orders.append([batch["x"].shape for batch in batches])
+        epochs.append([batch["x"][batch["mask"], 0, 0].tolist() for batch in batches])
+    assert orders[0] == orders[1]
+    first_epoch = [number for mine in epochs for batch in mine[:3] for number in batch]
+    assert sorted(first_epoch) == list(range(10))

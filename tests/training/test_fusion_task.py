@@ -40,6 +40,20 @@ def gaze(tmp_path_factory):
     return prepare("folder", root, root / "built", sigma_px=3.0)
 
 
+@pytest.fixture(scope="module")
+def turned(tmp_path_factory):
+    """The same with every third photograph portrait."""
+    root = tmp_path_factory.mktemp("turned")
+    (root / "images").mkdir()
+    rng, rows = np.random.default_rng(0), ["image,x,y,observer"]
+    for number in range(15):
+        shape = (32, 24, 3) if number % 3 == 0 else (24, 32, 3)
+        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(root / "images" / f"photo{number}.png")
+        rows += [f"photo{number}.png,{rng.integers(4, 20)},{rng.integers(4, 20)},{observer}" for observer in range(2)]
+    (root / "fixations.csv").write_text("\n".join([*rows, ""]))
+    return prepare("folder", root, root / "built", sigma_px=3.0)
+
+
 @pytest.fixture
 def backbone(monkeypatch):
     params = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
@@ -69,6 +83,33 @@ def test_from_gaze_to_weights_that_explain(gaze, backbone, tmp_path):
     fusion.train_fusion(dataclasses.replace(config, out=tmp_path / "b", maps="computed"))
     for cached, computed in zip(rows, read_metrics(tmp_path / "b"), strict=True):
         assert cached["loss"] == pytest.approx(computed["loss"], rel=1e-2)  # kept as float16
+
+
+@pytest.mark.parametrize("architecture", ["channels", "linear"])
+def test_channels_are_weighed_in_frames_of_the_photographs_own_proportions(turned, backbone, tmp_path, architecture):
+    recipe = Recipe(epochs=2, batch_size=4, learning_rate=1e-2)
+    options = {"layers": ("first", "second"), "shrink": 16, "frame": (96, 128), "cache": tmp_path / "maps"}
+    config = Config(turned, tmp_path / "a", architecture=architecture, validation=0.3, recipe=recipe, **options)
+    fusion.train_fusion(config)
+    about = json.loads((tmp_path / "a" / "fusion.json").read_text())
+    assert about["net"]["depths"] == [4, 4] and about["ks"] == [1.0, 2.0]
+    assert len(list((tmp_path / "maps").glob("maps_*.npy"))) == 2  # landscape and portrait
+    weights = str(tmp_path / "a" / "fusion.safetensors")
+    photos = [np.random.default_rng(2).integers(0, 256, size, dtype=np.uint8) for size in ((48, 36, 3), (36, 48, 3))]
+    maps = explain(backbone, photos, method="net", weights=weights, frame=(96, 128))
+    assert [importance.shape for importance in maps] == [(128, 96), (96, 128)]
+    placed = explain(backbone, photos, method="net", weights=weights, frame=(96, 128), output="photo")
+    assert [importance.shape for importance in placed] == [(48, 36), (36, 48)]
+
+    fusion.train_fusion(dataclasses.replace(config, out=tmp_path / "b", maps="computed"))
+    for cached, computed in zip(read_metrics(tmp_path / "a"), read_metrics(tmp_path / "b"), strict=True):
+        assert cached["loss"] == pytest.approx(computed["loss"], rel=1e-3)
+
+
+def test_the_frame_of_an_image_is_its_own(turned):
+    frames = fusion.image_frames(fusion.open_dataset(turned), (96, 128), (32, 32))
+    assert sorted(set(frames)) == [(96, 128), (128, 96)] and frames.count((128, 96)) == 5
+    assert set(fusion.image_frames([{}] * 3, None, (32, 32))) == {(32, 32)}
 
 
 def test_a_split_that_leaves_nothing_is_named(gaze, backbone, tmp_path):

@@ -2,6 +2,7 @@
 
     mlfem train fusion DIR --out out/unet
     mlfem train fusion DIR --out out/net --architecture net
+    mlfem train fusion DIR --out out/channels --architecture channels --frame 384 512
 
 DIR is what `mlfem prepare` wrote. The folder `--out` gets checkpoints, metrics.jsonl, curves.png, and the best network
 as fusion.safetensors with fusion.json, which `explain(method="net", weights=...)` takes. Called again, it goes on where
@@ -11,7 +12,8 @@ it stopped. How to start it on several hosts is written in `mlfem_jax/parallel/p
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -20,11 +22,21 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from mlfem_jax.backbones import Backbone, load_backbone, select_layers
-from mlfem_jax.data import ExampleFormat, batches_per_epoch, looked_at, open_dataset, read_examples, scan
-from mlfem_jax.fusion import FusionNet, MapRecipe, TrainedFusion, default_maps, image_maps, make_net, save_fusion
+from mlfem_jax.backbones import Backbone, forward_pass, load_backbone, select_layers
+from mlfem_jax.data import ExampleFormat, Source, batches_per_epoch, looked_at, open_dataset, read_examples, scan
+from mlfem_jax.fusion import (
+    FusionNet,
+    MapRecipe,
+    TrainedFusion,
+    default_layers,
+    default_maps,
+    make_net,
+    reads_channels,
+    save_fusion,
+)
 from mlfem_jax.gaze import check_sigma
 from mlfem_jax.parallel import batch_sharding, put_batch, start
+from mlfem_jax.photos import own_frame
 from mlfem_jax.training import task as common
 from mlfem_jax.training.fusion.reading import cached_maps, map_example
 from mlfem_jax.training.fusion.step import Recipe, cached_inputs, initial_state, make_scores, make_step
@@ -40,11 +52,17 @@ class Config(RunConfig):
 
     Attributes:
         weights: a file of the backbone's weights. Default: the packaged ones.
-        architecture: "unet", or "net", the paper's.
-        ks: values of k; default those of the architecture, nine for "unet", 2 for "net".
-        layers: names of the layers. Default: all.
-        shrink: the maps are made at 1 / `shrink` of the resolution; default 8 for "unet", 1 for "net", as the paper.
+        architecture: "unet"; "net", the paper's; "channels", FEM with learned channel weights and a U-Net; or "linear",
+            the same summed, without a network behind the weights.
+        ks: values of k; default those of the architecture, nine for "unet", 2 for "net", 1 and 2 for the others.
+        layers: names of the layers. Default: all; for "channels" and "linear" some of the later ones.
+        shrink: the maps are made at 1 / `shrink` of the resolution; default 8 for "unet", 1 for "net", as the paper, 16
+            for the others.
+        vectors: weight vectors of each layer and k of "channels"; default 4.
+        signed: weights of "channels" and "linear" may be negative.
         position: "unet" also reads the distance from the center.
+        frame: height and width whose number of pixels each photograph gets, in its own proportions, so that none is
+            squeezed. Default: the backbone's input size, whatever the photograph's proportions.
         maps: "cached", computed once into a file; or "computed" at every step (no disk, a forward pass for each image).
         cache: the folder of that file. Default: `maps` in `directory`.
         sigma_px: of the GFDMs, in pixels of the photographs. Default: the data set's own.
@@ -54,11 +72,14 @@ class Config(RunConfig):
     free: ClassVar[tuple[str, ...]] = (*RunConfig.free, "cache")
 
     weights: Path | None = None
-    architecture: Literal["unet", "net"] = "unet"
+    architecture: Literal["unet", "net", "channels", "linear"] = "unet"
     ks: tuple[float, ...] | None = None
     layers: tuple[str, ...] | None = None
     shrink: int | None = None
+    vectors: int | None = None
+    signed: bool = False
     position: bool = False
+    frame: tuple[int, int] | None = None
     maps: Literal["cached", "computed"] = "cached"
     cache: Path | None = None
     sigma_px: float | None = None
@@ -75,6 +96,8 @@ class Config(RunConfig):
             check_sigma(self.sigma_px)
         if self.shrink is not None and self.shrink < 1:
             raise ValueError(f"shrink: expected at least 1, got {self.shrink}")
+        if self.frame is not None and min(self.frame) < 1:
+            raise ValueError(f"frame: expected a height and a width of at least 1, got {self.frame}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,20 +106,22 @@ class Data:
 
     Attributes:
         name: and version of the data set.
+        ids: of the images.
         net: the network to train.
         maps: which maps it reads.
-        shape: (height, width) of the backbone's input.
+        frames: (height, width) of the frame of each image.
         example: from a position to an example.
-        inputs: from a batch to its maps.
+        inputs: from a batch to what `FusionNet.stack` takes of each example.
         parts: positions of "train" and "validation".
     """
 
     name: str
+    ids: tuple[str, ...]
     net: FusionNet
     maps: MapRecipe
-    shape: tuple[int, int]
+    frames: tuple[tuple[int, int], ...]
     example: Callable[[int], dict[str, np.ndarray]]
-    inputs: Callable[[Mapping[str, Any]], jax.Array]
+    inputs: Callable[[Mapping[str, Any]], Any]
     parts: Mapping[str, np.ndarray]
 
 
@@ -120,11 +145,32 @@ def train_fusion(config: Annotated[Config, tyro.conf.arg(name="")]) -> None:
             write(config, data, backbone, *best)
 
 
-def fusion_shape(config: Config, layers: tuple[str, ...]) -> tuple[FusionNet, MapRecipe]:
-    """The network and the maps that it reads, with the architecture's defaults filled in."""
-    maps = default_maps(config.architecture, select_layers(layers, config.layers), config.ks, config.shrink)
-    fields = {"position": True} if config.position else {}  # which "net" does not have
+def fusion_shape(config: Config, backbone: Backbone) -> tuple[FusionNet, MapRecipe]:
+    """The network and what it reads, with the architecture's defaults filled in."""
+    chosen = default_layers(config.architecture, backbone.layers)
+    layers = chosen if config.layers is None else select_layers(backbone.layers, config.layers)
+    maps = default_maps(config.architecture, layers, config.ks, config.shrink)
+    fields: dict[str, Any] = {"position": True} if config.position else {}  # which other architectures refuse
+    fields |= {"signed": True} if config.signed else {}
+    fields |= {} if config.vectors is None else {"vectors": config.vectors}
+    if reads_channels(config.architecture):
+        fields["depths"] = layer_depths(backbone, layers)
     return make_net(config.architecture, channels=maps.channels, shrink=maps.shrink, **fields), maps
+
+
+def layer_depths(backbone: Backbone, layers: Sequence[str]) -> tuple[int, ...]:
+    """The number of channels of each layer."""
+    image = jax.ShapeDtypeStruct((1, *backbone.input_size, 3), np.uint8)
+    shapes = jax.eval_shape(lambda backbone, image: forward_pass(backbone, image).activations, backbone, image)
+    return tuple(shapes[name].shape[-1] for name in layers)
+
+
+def image_frames(source: Source, frame: tuple[int, int] | None, size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """The frame of each image: its own, of about as many pixels as `frame`; without one, `size`."""
+    if frame is None:
+        return (size,) * len(source)
+    sizes = (source[position]["size"] for position in range(len(source)))
+    return tuple(own_frame((int(height), int(width)), frame) for height, width in sizes)
 
 
 def open_data(config: Config, backbone: Backbone) -> Data:
@@ -133,47 +179,70 @@ def open_data(config: Config, backbone: Backbone) -> Data:
     source = open_dataset(config.directory, config.split)
     index = scan(source)
     sigma_px = config.sigma_px or source.dataset_info.metadata["sigma_px"]
-    example_format = ExampleFormat(backbone.input_size, max_fixations=index.max_fixations)
-    net, maps = fusion_shape(config, backbone.layers)
+    frames = image_frames(source, config.frame, backbone.input_size)
+    formats = {frame: ExampleFormat(frame, max_fixations=index.max_fixations) for frame in dict.fromkeys(frames)}
+    net, maps = fusion_shape(config, backbone)
     looked = looked_at(index, np.arange(len(source)))
     if len(looked) < len(source):
         print(f"{len(source) - len(looked)} images without fixations are left out", file=sys.stderr)
     parts = training_parts(config, index.ids, index.fixation_counts > 0)
-    stacks, inputs = None, functools.partial(computed_inputs, backbone, maps)
+    kept, inputs = {}, functools.partial(computed_inputs, backbone, maps)
     if config.maps == "cached":
         folder, inputs = config.cache or config.directory / "maps", cached_inputs
-        with training_progress() as bar:
-            row = bar.add_task("importance maps", total=len(source), shown="")
-            on_batch = functools.partial(bar.advance, row)
-            stacks = cached_maps(backbone, source, example_format, maps, folder, on_batch=on_batch)
-            bar.update(row, completed=len(source))
+        kept = kept_of_all(backbone, source, frames, formats, maps, folder)
 
     def example(position: int) -> dict[str, np.ndarray]:
-        return map_example(source[position], None if stacks is None else stacks[position], example_format, sigma_px)
+        given = kept[position]() if kept else None
+        return map_example(source[position], given, formats[frames[position]], sigma_px)
 
-    return Data(source.dataset_info.full_name, net, maps, example_format.shape, example, inputs, parts)
+    return Data(source.dataset_info.full_name, index.ids, net, maps, frames, example, inputs, parts)
+
+
+def kept_of_all(
+    backbone: Backbone,
+    source: Source,
+    frames: Sequence[tuple[int, int]],
+    formats: Mapping[tuple[int, int], ExampleFormat],
+    maps: MapRecipe,
+    folder: Path,
+) -> dict[int, Callable[[], Any]]:
+    """For each position what reads what is kept of it; there is a file for each frame."""
+    kept: dict[int, Callable[[], Any]] = {}
+    with training_progress() as bar:
+        row = bar.add_task("importance maps", total=len(source), shown="")
+        for frame, example_format in formats.items():
+            positions = np.flatnonzero([other == frame for other in frames])
+            options = {"positions": positions, "on_batch": functools.partial(bar.advance, row)}
+            file = cached_maps(backbone, source, example_format, maps, folder, **options)
+            kept |= {int(p): functools.partial(file.__getitem__, place) for place, p in enumerate(positions)}
+        bar.update(row, completed=len(source))
+    return kept
 
 
 def prepare(config: Config, data: Data) -> Task:
     """The training, ready to run: first parameters, batches and evaluation."""
     recipe = config.recipe
     over_batch, on_each = batch_sharding(recipe.batch_size)
-    per_epoch = batches_per_epoch(len(data.parts["train"]), recipe.batch_size)
-    steps = per_epoch * recipe.epochs
+    of_frame = Counter(data.frames[position] for position in data.parts["train"])
+    per_epoch = sum(batches_per_epoch(count, recipe.batch_size) for count in of_frame.values())
+    steps = per_epoch * recipe.passes(data.net)
     share, count = recipe.batch_size // jax.process_count(), jax.process_count()
     own = {"batch_size": share, "process_index": jax.process_index(), "process_count": count}
-    read = functools.partial(read_examples, data.example, **own)
-    scores = make_scores(data.net, data.shape, data.inputs, on_each)
+    scores = make_scores(data.net, inputs=data.inputs, on_each=on_each)
+
+    def read(part: str, **order: Any) -> Any:
+        positions = data.parts[part]
+        return read_examples(data.example, positions, kinds=[data.frames[p] for p in positions], **own, **order)
 
     def validate(state: TrainState) -> Mapping[str, float]:
         if not config.validation:
             return {}
-        batches = (put_batch(batch, over_batch) for batch in read(data.parts["validation"]))
+        batches = (put_batch(batch, over_batch) for batch in read("validation"))
         found = real_examples(scores(state.beside, batch) for batch in batches)
         return {name: float(np.nanmean(values)) for name, values in found.items()}
 
-    batches = read(data.parts["train"], seed=recipe.seed, epochs=recipe.epochs)
-    step = make_step(data.net, recipe, steps, data.shape, data.inputs)
+    batches = read("train", seed=recipe.seed, epochs=recipe.passes(data.net))
+    step = make_step(data.net, recipe, steps, inputs=data.inputs)
     state = initial_state(data.net, recipe, steps)
     score = "pcc" if config.validation else "step"
     return Task(state, step, batches, steps, per_epoch, recipe.batch_size, validate, score)
@@ -188,6 +257,6 @@ def write(config: Config, data: Data, backbone: Backbone, state: TrainState, bes
     Console().print(f"{config.out}: best at step {best['step']}, {shown_scores(best)}")
 
 
-def computed_inputs(backbone: Backbone, maps: MapRecipe, batch: Mapping[str, Any]) -> jax.Array:
-    """Shrunk maps from the photographs of a batch."""
-    return image_maps(backbone, batch["images"], maps)
+def computed_inputs(backbone: Backbone, maps: MapRecipe, batch: Mapping[str, Any]) -> Any:
+    """What the recipe reads of the photographs of a batch."""
+    return maps.read(backbone, batch["images"])
