@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test campaigns lint format clean
+.PHONY: demo test campaigns lint format docs wheel clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py --out out/demo
@@ -25,6 +25,29 @@ lint: $(VENV)/.lint
 format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Executed pages are kept in out/docs_executed: the first build takes minutes, the next seconds.
+MATHJAX := mathjax@3.2.2
+
+docs: $(VENV)/.docs out/docs_vendor/mathjax
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs out/docs
+	$(BIN)/python -m pytest -n 0 -q tests/site
+	@echo "open out/docs/index.html"
+
+# The built site fetches nothing from other hosts: MathJax is a part of it, from its npm package.
+out/docs_vendor/mathjax:
+	mkdir -p out/docs_vendor && cd out/docs_vendor && npm pack --silent $(MATHJAX)
+	cd out/docs_vendor && tar -xzf mathjax-*.tgz package/LICENSE package/es5/tex-chtml.js package/es5/output/chtml/fonts
+	cd out/docs_vendor && mv package/LICENSE package/es5 && mv package/es5 mathjax && rm -r package mathjax-*.tgz
+
+# What goes out: it passes an index's checks, and in a fresh environment the first map and the commands' help run.
+wheel: $(VENV)/.release
+	rm -rf dist out/wheel
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+	$(PYTHON) -m venv out/wheel
+	out/wheel/bin/python -m pip install --quiet "$$(ls dist/*.whl)[demo]"
+	cd out/wheel && bin/mlfem --help && bin/mlfem score --help >help.txt && bin/python ../../examples/quickstart.py --out .
 
 clean:
 	rm -rf $(VENV) out build dist

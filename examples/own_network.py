@@ -48,11 +48,11 @@ def train(net: nnx.Module, optimizer: nnx.Optimizer, images: jax.Array, colors: 
 
 
 def draw(random: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Noisy grey pictures (N, 64, 64, 3), where in each the disc is (N, 64, 64), and its color (N,)."""
+    """Noisy gray pictures (N, 64, 64, 3), where in each the disc is (N, 64, 64), and its color (N,)."""
     centers, colors = random.uniform(10, 54, (count, 1, 1, 2)), random.integers(0, 3, count)
     discs = np.square(np.indices((64, 64)).transpose(1, 2, 0) - centers).sum(-1) < 9**2
-    grey = random.integers(60, 200, (count, 64, 64, 1))
-    return np.where(discs[..., None], 220 * np.eye(3)[colors][:, None, None], grey).astype(np.uint8), discs, colors
+    gray = random.integers(60, 200, (count, 64, 64, 1))
+    return np.where(discs[..., None], 220 * np.eye(3)[colors][:, None, None], gray).astype(np.uint8), discs, colors
 
 
 if __name__ == "__main__":

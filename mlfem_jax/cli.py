@@ -4,20 +4,22 @@ To add a command, write a function whose signature and docstring are its options
 `COMMANDS`. An int that it returns is the exit status (0 otherwise). Whatever goes wrong is one line of error.
 """
 
-import contextlib
 import importlib
 import os
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from types import FrameType
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
+
+from mlfem_jax.interrupts import INTERRUPTED, noting_interrupts
 
 COMMANDS = {
     "explain": ("mlfem_jax.gallery.write:explain", "show what the network looked at in photographs"),
     "score": ("mlfem_jax.scores.run:score", "score methods against gaze and the network, over a data set"),
     "report": ("mlfem_jax.report.write:write_report", "draw the figures, tables and page of a table of scores"),
+    "fit": ("mlfem_jax.scores.fit:fit", "fit densities of fixations to the maps of methods"),
+    "export": ("mlfem_jax.gallery.export:export", "write maps of a data set as files, as benchmarks take them"),
+    "compare": ("mlfem_jax.report.compare:compare", "compare two tables of scores, image by image"),
     "train fusion": ("mlfem_jax.training.fusion.task:train_fusion", "train a learned fusion on human gaze"),
     "train classifier": ("mlfem_jax.training.classifier.task:train_classifier", "train a classifier to explain"),
     "prepare": ("mlfem_jax.data.prepared.write:prepare", "build a gaze data set from its release"),
@@ -26,7 +28,9 @@ COMMANDS = {
     "backbones": ("mlfem_jax.cli:backbones", "list the networks"),
 }
 
-_INTERRUPTED = 130
+# What brings a module that only some commands need.
+_EXTRAS = {"tensorflow_datasets": "data", "importlib_resources": "data", "grain": "data", "array_record": "data"}
+_EXTRAS |= {"absl": "data", "scipy": "data", "pyarrow": "eval", "h5py": "keras", "skimage": "lime"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"mlfem {__version__}")
         return 0
     if name not in COMMANDS:
-        print(f"mlfem: no command {name!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
+        print(f"mlfem: expected one of {', '.join(COMMANDS)}, got {name!r}", file=sys.stderr)
         return 2
     return run_command(f"mlfem {name}", lambda: _run(name, rest))
 
@@ -60,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def program(arguments: Sequence[str] | None = None) -> NoReturn:
     """`main`, and then the end of the process: at once where it was interrupted, without waiting for other threads."""
     status = main(arguments)
-    if status == _INTERRUPTED:
+    if status == INTERRUPTED:
         sys.stdout.flush()
         os._exit(status)
     sys.exit(status)
@@ -101,7 +105,7 @@ def run_command(prog: str, command: Callable[[], Any]) -> int:
     Returns:
         What `command` returned, 0 if that is no int, 2 for an error, 130 if interrupted.
     """
-    with _interrupts(prog) as interrupts:
+    with noting_interrupts(prog) as interrupts:
         try:
             status = command()
             sys.stdout.flush()  # here, where a full disk is still one line
@@ -113,57 +117,17 @@ def run_command(prog: str, command: Callable[[], Any]) -> int:
                 print(f"{prog}: {_described(error)}", file=sys.stderr)
                 return 2
         print(f"{prog}: interrupted", file=sys.stderr)
-        return _INTERRUPTED
-
-
-@contextlib.contextmanager
-def _interrupts(prog: str) -> Iterator[list[int]]:
-    """Ctrl-C as KeyboardInterrupt, and in the list that this gives; or the end, where nobody would catch it."""
-    noted: list[int] = []
-
-    def end() -> NoReturn:
-        if not noted:
-            os.write(2, f"{prog}: interrupted\n".encode())
-        os._exit(_INTERRUPTED)
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        if noted or _importing(frame):  # the second time; or in the middle of loading a library, which would lose it
-            end()
-        noted.append(number)
-        raise KeyboardInterrupt
-
-    def on_lost(unraisable: Any) -> None:
-        if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            noted.clear()
-            end()
-        hook(unraisable)
-
-    mine = threading.current_thread() is threading.main_thread()
-    if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield noted
-        return
-    hook, sys.unraisablehook = sys.unraisablehook, on_lost
-    signal.signal(signal.SIGINT, on_signal)
-    try:
-        yield noted
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        sys.unraisablehook = hook
-
-
-def _importing(frame: FrameType | None) -> bool:
-    while frame is not None:
-        if "importlib._bootstrap" in frame.f_code.co_filename:
-            return True
-        frame = frame.f_back
-    return False
+        return INTERRUPTED
 
 
 def _described(error: Exception) -> str:
     """What went wrong, for the terminal."""
     from mlfem_jax.files import printable
 
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+    module = (getattr(error, "name", None) or "").split(".")[0]
+    if str(error).startswith("No module named") and module in _EXTRAS:
+        text = f"needs the module {module}: pip install 'mlfem-jax[{_EXTRAS[module]}]'"
+    elif isinstance(error, OSError) and error.filename is not None and error.strerror:
         text = f"{os.fsdecode(error.filename)}: {error.strerror}"
     elif isinstance(error, ValueError | OSError | MemoryError | ImportError):
         text = str(error) or type(error).__name__

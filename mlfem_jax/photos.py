@@ -15,17 +15,19 @@ ImageFile: TypeAlias = str | os.PathLike[str] | bytes | io.BufferedIOBase
 ResizeRule = Literal["stretch", "crop", "native"]
 RESIZE_RULES: tuple[str, ...] = get_args(ResizeRule)
 _BAND = 256  # rows that are converted at a time
+MAX_PIXELS = 2**26
+"""Of an image file, 67 million: the 64 of a telephone and the 61 of a full-frame camera, and under 10 s to decode."""
 PHOTO_SUFFIXES = frozenset(".avif .bmp .gif .jfif .jp2 .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split())
 
 
 def read_photo(file: ImageFile, *, upright: bool = True, name: str | None = None) -> UInt8[np.ndarray, "H W 3"]:
     r"""The photograph in a file, upright, as 8-bit RGB.
 
-    The EXIF orientation is applied. Transparent pixels are composited on white. 16-bit grey is scaled from
-    its whole range, 0 to 65535 (Pillow alone would clip it at 255); 16-bit colour keeps its high byte.
+    The EXIF orientation is applied. Transparent pixels are composited on white. 16-bit gray is scaled from
+    its whole range, 0 to 65535 (Pillow alone would clip it at 255); 16-bit color keeps its high byte.
     32-bit integers are taken as 0 to 65535 and 32-bit floats as 0 to 1 where all values lie there, and are
     stretched from their own minimum and maximum otherwise. CMYK becomes RGB by the plain formula, and a
-    CMYK JPEG is taken as inverted, as Adobe writes them. Colour profiles are not applied. Of several frames
+    CMYK JPEG is taken as inverted, as Adobe writes them. Color profiles are not applied. Of several frames
     or pages, the first is read.
 
     Args:
@@ -38,7 +40,7 @@ def read_photo(file: ImageFile, *, upright: bool = True, name: str | None = None
 
     Raises:
         ValueError: one line that names the file, if it is missing, empty, truncated, corrupt, not an image, a pipe or
-            a device, or has more pixels than `PIL.Image.MAX_IMAGE_PIXELS` (a decompression bomb).
+            a device, or has more pixels than `MAX_PIXELS` or `PIL.Image.MAX_IMAGE_PIXELS` (a decompression bomb).
 
     Example:
         >>> read_photo(b"P5 2 1 255\n" + bytes([0, 200])).tolist()
@@ -102,13 +104,14 @@ def open_image(file: ImageFile, *, name: str | None = None) -> Iterator[Image.Im
     try:
         mode = stat.S_IFREG if isinstance(file, io.IOBase) else os.stat(file).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise ValueError("a pipe, a socket or a device, not a file")
+            raise ValueError("expected a file, got a pipe, a socket or a device")
         with Image.open(source) as image:
-            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or np.inf):
+            if image.width * image.height > _most_pixels():
                 raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
             yield image
     except Exception as error:  # what Pillow raises for a corrupt file depends on the format
-        raise ValueError(f"{name}: {_reason(error)}") from error
+        message = f"{name}: {_reason(error)}"
+        raise ValueError(message) from error
 
 
 def own_frame(shape: tuple[int, int], frame: tuple[int, int], *, step: int = 32) -> tuple[int, int]:
@@ -148,7 +151,7 @@ def resize_photo(
     Args:
         image: (H, W, 3) photograph, uint8 or float.
         size: (height, width) in pixels of the network's input.
-        rule: "stretch" the whole photograph to `size`, whatever its proportions; "crop" the largest centred
+        rule: "stretch" the whole photograph to `size`, whatever its proportions; "crop" the largest centered
             part that has the proportions of `size`, then resize that; or "native", the photograph as it is.
 
     Returns:
@@ -173,17 +176,17 @@ def resize_photo(
 
 
 def place_map(
-    map: Float32[np.ndarray, "h w"], shape: tuple[int, int], *, rule: str = "stretch"
+    importance: Float32[np.ndarray, "h w"], shape: tuple[int, int], *, rule: str = "stretch"
 ) -> Float32[np.ndarray, "H W"]:
     """A map of the resized photograph laid back onto the photograph: the inverse of `resize_photo`.
 
     Args:
-        map: (h, w), computed on the network's input.
+        importance: (h, w), computed on the network's input.
         shape: (height, width) in pixels of the photograph.
         rule: the rule by which the photograph was resized.
 
     Returns:
-        (H, W) of `shape`, linearly interpolated with half-pixel centres; zeros where "crop" cut the
+        (H, W) of `shape`, linearly interpolated with half-pixel centers; zeros where "crop" cut the
         photograph.
 
     Raises:
@@ -193,8 +196,8 @@ def place_map(
         >>> place_map(np.ones((1, 1), np.float32), (1, 3), rule="crop").tolist()
         [[0.0, 1.0, 0.0]]
     """
-    top, left, height, width = _box(shape, map.shape, rule)
-    inside = Image.fromarray(map).resize((width, height), Image.Resampling.BILINEAR)
+    top, left, height, width = _box(shape, importance.shape, rule)
+    inside = Image.fromarray(importance).resize((width, height), Image.Resampling.BILINEAR)
     placed = np.zeros(shape, np.float32)
     placed[top : top + height, left : left + width] = np.asarray(inside)
     return placed
@@ -202,7 +205,7 @@ def place_map(
 
 def _decode(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
     if image.mode.startswith(("I", "F")):
-        return _deep_grey(image)
+        return _deep_gray(image)
     if not image.has_transparency_data:
         return np.array(image.convert("RGB"))
     pixels = np.empty((image.height, image.width, 3), np.uint8)
@@ -213,39 +216,44 @@ def _decode(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
     return pixels
 
 
-def _deep_grey(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
-    """A grey image of more than 8 bits (modes I;16, I, F) as 8-bit RGB."""
+def _deep_gray(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
+    """A gray image of more than 8 bits (modes I;16, I, F) as 8-bit RGB."""
     values = np.asarray(image)
     if not np.isfinite(values).all():
-        raise ValueError("it holds values that are not finite")
+        raise ValueError("expected finite numbers, got some that are not finite")
     low, high = 0.0, 1.0 if image.mode == "F" else 65535.0
     if values.min() < low or values.max() > high:
         low, high = float(values.min()), float(values.max())
-    grey = np.empty(values.shape, np.uint8)
-    for row, line in zip(grey, values, strict=True):  # row by row: float64 of the whole would be 8 bytes a pixel
+    gray = np.empty(values.shape, np.uint8)
+    for row, line in zip(gray, values, strict=True):  # row by row: float64 of the whole would be 8 bytes a pixel
         row[:] = np.rint((line.astype(np.float64) - low) / (high - low or 1.0) * 255)
-    if "transparency" in image.info:  # the one grey value that stands for "transparent"
-        grey[values == image.info["transparency"]] = 255
-    return np.repeat(grey[..., None], 3, axis=-1)
+    if "transparency" in image.info:  # the one gray value that stands for "transparent"
+        gray[values == image.info["transparency"]] = 255
+    return np.repeat(gray[..., None], 3, axis=-1)
+
+
+def _most_pixels() -> int:
+    return min(MAX_PIXELS, Image.MAX_IMAGE_PIXELS or MAX_PIXELS)
 
 
 def _reason(error: Exception) -> str:
     """What is wrong with the file, on one line."""
     if isinstance(error, FileNotFoundError):
-        return "no such file, and no file matches it"
+        return "expected an image file, got none: no such file, and no file matches it"
     if isinstance(error, IsADirectoryError):
-        return "no images in this folder, or it cannot be read"
+        return "expected an image file, got a folder: no images in this folder, or it cannot be read"
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
-        return f"too many pixels for a photograph, the limit is {Image.MAX_IMAGE_PIXELS} ({error})"
+        return f"expected a photograph of at most {_most_pixels()} pixels, got too many pixels ({error})"
     if isinstance(error, Image.UnidentifiedImageError):
-        return "empty, damaged, or not an image of a kind that can be read"
-    return "cannot be read as an image: " + " ".join(str(error).split() or [type(error).__name__])
+        return "expected an image of a kind that can be read, got one that is empty, damaged, or not an image"
+    text = " ".join(str(error).split() or [type(error).__name__])
+    return text if text.startswith("expected ") else f"expected an image, got what cannot be read as one: {text}"
 
 
 def _box(shape: tuple[int, int], size: tuple[int, int], rule: str) -> tuple[int, int, int, int]:
     """Top, left, height, width in whole pixels of the part of a photograph of `shape` that `size` shows."""
     if rule not in RESIZE_RULES:
-        raise ValueError(f"rule: expected one of {', '.join(RESIZE_RULES)}, found {rule!r}")
+        raise ValueError(f"rule: expected one of {', '.join(RESIZE_RULES)}, got {rule!r}")
     if rule != "crop":
         return 0, 0, *shape
     scale = max(size[0] / shape[0], size[1] / shape[1])

@@ -1,4 +1,12 @@
-"""Strict settings for every test: shapes checked, ranks and dtypes never promoted in silence."""
+"""Strict settings for every test: shapes checked, ranks and dtypes never promoted in silence.
+
+Most of a test's time is XLA's, which compiles some thousand small programs: it does so without its costly passes, and
+what it compiled is kept for the processes that tests start and for the next run.
+"""
+
+import os
+
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
 
 import jax
 import pytest
@@ -8,6 +16,18 @@ install_import_hook("mlfem_jax", "beartype.beartype")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+COMPILING = {
+    "jax_disable_most_optimizations": True,
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+
+
+def pytest_configure(config):
+    for name, value in COMPILING.items() | {("jax_compilation_cache_dir", str(config.cache.mkdir("xla")))}:
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The command line, from arguments to files: a tiny network everywhere, the real one once."""
 
+import os
 import re
 
 import jax
@@ -10,7 +11,7 @@ from PIL import Image
 
 import mlfem_jax as mlfem
 from mlfem_jax import compilation
-from mlfem_jax.cli import COMMANDS, main
+from mlfem_jax.cli import COMMANDS, main, run_command
 from mlfem_jax.gallery import write as gallery
 from mlfem_jax.photos import place_map, read_photo, resize_photo
 
@@ -75,9 +76,9 @@ def test_the_files_of_each_photo_and_one_page(tmp_path, tiny, capsys):
     endings = (".png", ".overlay.png", ".sheet.png", ".npy")
     wanted = {f"{stem}{ending}" for stem in ("a b'<i>", "é") for ending in endings} | {"index.html", ".mlfem.jsonl"}
     assert {path.name for path in out.iterdir()} == wanted
-    map = np.load(out / "é.npy")
-    assert map.dtype == np.float32 and map.shape == (48, 64)
-    assert np.hypot(*(np.unravel_index(map.argmax(), map.shape) - np.array([30, 12]))) < 6
+    importance = np.load(out / "é.npy")
+    assert importance.dtype == np.float32 and importance.shape == (48, 64)
+    assert np.hypot(*(np.unravel_index(importance.argmax(), importance.shape) - np.array([30, 12]))) < 6
     np.testing.assert_array_equal(read_photo(out / "é.png"), square_at(30, 12))
     output = capsys.readouterr()
     assert "é.png: cat 70.0 %, bee 20.0 %, ant 10.0 %" in output.out
@@ -131,6 +132,37 @@ def test_a_bad_photo_is_one_line_and_the_others_are_done(tmp_path, tiny, capsys)
     assert (tmp_path / "out" / "index.html").read_text().count("not an image") == 2
 
 
+def test_photographs_that_are_left_out_of_a_folder_are_counted_and_told_by_the_status(tmp_path, tiny, capsys):
+    save(tmp_path / "in" / "a.png", square_at(20, 40))
+    (tmp_path / "in" / "notes.txt").touch()
+    assert run(tmp_path / "in", out=tmp_path / "out") == 0
+    assert "1 .txt files (left out), first notes.txt" in capsys.readouterr().err
+    for name in ("b.HEIC", "c.heic"):
+        (tmp_path / "in" / name).touch()
+    (tmp_path / "in" / "lost.jpg").symlink_to("nowhere.jpg")
+    assert run(tmp_path / "in", out=tmp_path / "out") == 1
+    page, lines = (tmp_path / "out" / "index.html").read_text(), capsys.readouterr().err
+    for line in ("2 .heic files (left out), first b.HEIC", "1 links that lead nowhere (left out), first lost.jpg"):
+        assert line in lines and line in page
+    assert "notes.txt" not in page
+
+
+def test_subfolders_that_cannot_be_read_are_told_by_the_status(tmp_path, tiny, monkeypatch, capsys):
+    save(tmp_path / "in" / "a.png", square_at(20, 40))
+    save(tmp_path / "in" / "shut" / "b.png", square_at(20, 40))
+    scandir = os.scandir
+
+    def closed(path):
+        if os.fspath(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    for argument in (tmp_path / "in", tmp_path / "in" / "**" / "*.png"):
+        assert run(argument, out=tmp_path / "out") == 1
+        assert "1 folders that cannot be read (left out), first shut" in capsys.readouterr().err
+
+
 def test_photos_of_one_stem_keep_their_files(tmp_path, tiny, capsys):
     names = ["x/a.png", "y/a.png", "x/a-2.png", "y/A.gif"]
     photos = [save(tmp_path / name, square_at(20, 40)) for name in names]
@@ -159,7 +191,9 @@ def test_files_of_others_are_never_written_over(tmp_path, tiny, capsys, monkeypa
     (tmp_path / "index.html").write_text("mine")
     capsys.readouterr()
     assert run(*names, out=".") == 2
-    assert re.fullmatch(r"mlfem explain: \.: index\.html would be written over, .*\n", capsys.readouterr().err)
+    assert re.fullmatch(
+        r"mlfem explain: \.: expected .*, got index\.html, which would be .*\n", capsys.readouterr().err
+    )
     assert (tmp_path / "index.html").read_text() == "mine"
 
 
@@ -183,10 +217,11 @@ def test_large_photos_have_pictures_of_limited_size(tmp_path, tiny):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no photographs given"),
+        ([], "photos: expected .*, got none"),
         (["--method", "nope"], "method: expected one of"),
-        (["--layers", "nope"], "there is no layer 'nope'"),
+        (["--layers", "nope"], "layers: expected some of .*, got 'nope'"),
         (["--batch-size", "0"], "batch_size: expected at least 1"),
+        (["--k", "nan"], "k: expected a finite number, got nan"),
     ],
 )
 def test_wrong_options_are_one_line(tmp_path, tiny, capsys, arguments, message):
@@ -196,10 +231,20 @@ def test_wrong_options_are_one_line(tmp_path, tiny, capsys, arguments, message):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("module, extra", [("pyarrow.parquet", "eval"), ("grain", "data"), ("h5py", "keras")])
+def test_a_missing_extra_is_named_with_the_command_that_brings_it(capsys, module, extra):
+    def command():
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)  # as Python says it
+
+    assert run_command("mlfem score", command) == 2
+    name = module.split(".")[0]
+    assert capsys.readouterr().err == f"mlfem score: needs the module {name}: pip install 'mlfem-jax[{extra}]'\n"
+
+
 def test_an_interrupted_run_leaves_no_half_written_file(tmp_path, tiny, monkeypatch, capsys):
     photo = save(tmp_path / "a.png", square_at(20, 40))
 
-    def interrupt(file, map):
+    def interrupt(file, importance):
         file.write(b"half")
         raise KeyboardInterrupt
 
@@ -226,7 +271,8 @@ def test_the_lists_and_the_help(capsys):
         output = capsys.readouterr().out
         assert all(name in output for name in COMMANDS)
     assert main(["explian"]) == 2
-    assert "no command 'explian'; there are: explain" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "mlfem: expected one of explain, score," in told and "got 'explian'" in told
 
 
 @pytest.mark.parametrize("command", COMMANDS)

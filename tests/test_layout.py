@@ -12,7 +12,7 @@ import mlfem_jax
 from tests.layout import ROOT, floors, imports, modules, room_imports, room_of
 
 FLOORS = {
-    1: {"compilation", "files", "gaze", "importance", "metrics", "parallel", "photos"},
+    1: {"compilation", "files", "gaze", "importance", "interrupts", "metrics", "parallel", "photos"},
     2: {"backbones", "data", "plot", "runs"},
     3: {"faithfulness", "fusion"},
     4: {"attribution"},

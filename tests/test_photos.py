@@ -1,7 +1,9 @@
 """Photographs of every odd mode, written here by Pillow, with the pixels they must give worked by hand."""
 
 import io
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -9,11 +11,12 @@ from PIL import Image
 
 from mlfem_jax.gallery.find import find_photos
 from mlfem_jax.photos import own_frame, place_map, read_photo, resize_photo
+from tests.test_messages import in_form
 
 
-def encode(image, format="PNG", **options):
+def encode(image, file_format="PNG", **options):
     file = io.BytesIO()
-    image.save(file, format, **options)
+    image.save(file, file_format, **options)
     return file.getvalue()
 
 
@@ -28,10 +31,10 @@ deep = np.array([[0, 65535, 32896, 257]], np.uint16)  # 257 n is n in 8 bits
 
 CASES = {
     "rgb": (encode(Image.new("RGB", (1, 1), (1, 2, 3))), [(1, 2, 3)]),
-    "grey": (encode(Image.new("L", (1, 1), 7)), [(7, 7, 7)]),
+    "gray": (encode(Image.new("L", (1, 1), 7)), [(7, 7, 7)]),
     "one bit": (encode(Image.fromarray(np.array([[False, True]]))), [(0,) * 3, (255,) * 3]),
     # alpha 51 is 0.2: 0.2 x 10 + 0.8 x 255 = 206
-    "grey + alpha": (encode(Image.new("LA", (1, 1), (10, 51))), [(206,) * 3]),
+    "gray + alpha": (encode(Image.new("LA", (1, 1), (10, 51))), [(206,) * 3]),
     # 0.2 x (10, 100, 0) + 0.8 x 255
     "rgb + alpha": (encode(Image.new("RGBA", (1, 1), (10, 100, 0, 51))), [(206, 224, 204)]),
     "palette": (encode(palette_image()), [(255, 0, 0), (0, 0, 255)]),
@@ -41,9 +44,9 @@ CASES = {
         encode(palette_image(), transparency=bytes([51, 255])),
         [(255, 204, 204), (0, 0, 255)],
     ),
-    "transparent colour": (encode(Image.new("RGB", (1, 1), (1, 2, 3)), transparency=(1, 2, 3)), [(255,) * 3]),
-    "16-bit grey": (encode(Image.fromarray(deep)), [(0,) * 3, (255,) * 3, (128,) * 3, (1,) * 3]),
-    "16-bit grey, transparent black": (
+    "transparent color": (encode(Image.new("RGB", (1, 1), (1, 2, 3)), transparency=(1, 2, 3)), [(255,) * 3]),
+    "16-bit gray": (encode(Image.fromarray(deep)), [(0,) * 3, (255,) * 3, (128,) * 3, (1,) * 3]),
+    "16-bit gray, transparent black": (
         encode(Image.fromarray(deep), transparency=0),
         [(255,) * 3, (255,) * 3, (128,) * 3, (1,) * 3],
     ),
@@ -119,14 +122,14 @@ def test_a_cmyk_jpeg_is_inverted_as_adobe_writes_it():
         (8, [["B"], ["G"], ["R"]]),
     ],
 )
-@pytest.mark.parametrize("format", ["PNG", "TIFF"])
-def test_exif_orientation_is_applied(orientation, shown, format):
-    colours = {"R": (255, 0, 0), "G": (0, 255, 0), "B": (0, 0, 255)}
-    image = Image.fromarray(np.array([[colours[c] for c in "RGB"]], np.uint8))
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
+def test_exif_orientation_is_applied(orientation, shown, file_format):
+    colors = {"R": (255, 0, 0), "G": (0, 255, 0), "B": (0, 0, 255)}
+    image = Image.fromarray(np.array([[colors[c] for c in "RGB"]], np.uint8))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    photo = read_photo(encode(image, format, exif=exif))
-    np.testing.assert_array_equal(photo, [[colours[c] for c in row] for row in shown])
+    photo = read_photo(encode(image, file_format, exif=exif))
+    np.testing.assert_array_equal(photo, [[colors[c] for c in row] for row in shown])
 
 
 def test_a_photo_is_read_from_a_path_its_bytes_and_a_file(tmp_path):
@@ -157,17 +160,17 @@ def test_a_broken_file_is_one_line_that_names_it(tmp_path, name):
     path.write_bytes(data)
     with pytest.raises(ValueError, match=reason) as error:
         read_photo(path)
-    assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+    assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value) and in_form(str(error.value))
 
 
 def test_missing_files_and_folders_without_images_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"no\.png: no such file"):
+    with pytest.raises(ValueError, match=r"no\.png: expected an image file, got none: no such file"):
         read_photo(tmp_path / "no.png")
     (argument,) = find_photos([tmp_path])
-    with pytest.raises(ValueError, match="no images in this folder"):
+    with pytest.raises(ValueError, match="expected an image file, got a folder: no images in this folder"):
         read_photo(argument)
     (argument,) = find_photos([tmp_path / "*.jpg"])
-    with pytest.raises(ValueError, match=r"\*\.jpg: no such file, and no file matches"):
+    with pytest.raises(ValueError, match=r"\*\.jpg: expected .*, got none: no such file, and no file matches"):
         read_photo(argument)
 
 
@@ -178,9 +181,18 @@ def test_a_decompression_bomb_is_refused(monkeypatch, tmp_path, limit):
     path.write_bytes(encode(Image.new("L", (4, 3))))
     assert read_photo(path).shape == (3, 4, 3)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    with warnings.catch_warnings(), pytest.raises(ValueError, match=r"bomb\.png: too many pixels"):
+    with warnings.catch_warnings(), pytest.raises(ValueError, match=r"bomb\.png: expected .*, got too many pixels"):
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         read_photo(path)
+
+
+def test_more_pixels_than_a_camera_has_are_refused_before_they_are_decoded():
+    side = 9400  # Pillow's own limit lets them pass
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 6, 0, 0, 0)), (b"IDAT", zlib.compress(b"")))
+    packed = (struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+              for kind, body in chunks)  # fmt: skip
+    with pytest.raises(ValueError, match=rf"bomb\.png: too many pixels .* limit is {2**26} \(9400 x 9400 pixels\)"):
+        read_photo(b"\x89PNG\r\n\x1a\n" + b"".join(packed), name="bomb.png")
 
 
 def test_photos_are_found_in_natural_order_and_once(tmp_path):
@@ -217,7 +229,7 @@ def test_stretch_averages_blocks():
     np.testing.assert_array_equal(resize_photo(image, (1, 2))[0, :, 0], [round(200 / 7), round(1200 / 7)])
 
 
-def test_crop_takes_the_largest_centred_part():
+def test_crop_takes_the_largest_centered_part():
     image = np.zeros((2, 6, 3), np.uint8)
     image[:, 2:4] = 100
     np.testing.assert_array_equal(resize_photo(image, (2, 2), rule="crop"), np.full((2, 2, 3), 100))
@@ -229,13 +241,13 @@ def test_native_keeps_the_photo():
 
 
 def test_an_unknown_rule_is_refused():
-    with pytest.raises(ValueError, match="expected one of stretch, crop, native, found 'fit'"):
+    with pytest.raises(ValueError, match="expected one of stretch, crop, native, got 'fit'"):
         resize_photo(noise, (8, 8), rule="fit")
-    with pytest.raises(ValueError, match="found 'fit'"):
+    with pytest.raises(ValueError, match="got 'fit'"):
         place_map(np.ones((2, 2), np.float32), (8, 8), rule="fit")
 
 
-def test_a_stretched_map_is_interpolated_between_half_pixel_centres():
+def test_a_stretched_map_is_interpolated_between_half_pixel_centers():
     placed = place_map(np.array([[0.0, 1.0]], np.float32), (1, 4))
     np.testing.assert_allclose(placed, [[0, 0.25, 0.75, 1]], atol=1e-6)
 
@@ -248,7 +260,7 @@ def test_a_cropped_map_is_zero_outside_the_crop():
 @pytest.mark.parametrize("rule", ["stretch", "crop", "native"])
 @pytest.mark.parametrize("shape", [(90, 60), (60, 91), (41, 41)])
 def test_a_map_lies_on_the_thing(rule, shape):
-    """A bright square near the centre of the photo comes back where it was, whatever the rule."""
+    """A bright square near the center of the photo comes back where it was, whatever the rule."""
     y, x = shape[0] // 2 + 4, shape[1] // 2 - 6
     image = np.zeros((*shape, 3), np.uint8)
     image[y - 5 : y + 6, x - 5 : x + 6] = 255
@@ -256,8 +268,8 @@ def test_a_map_lies_on_the_thing(rule, shape):
     placed = place_map(seen, shape, rule=rule)
     assert placed.shape == shape
     rows, columns = np.mgrid[: shape[0], : shape[1]]
-    centre = [(placed * axis).sum() / placed.sum() for axis in (rows, columns)]
-    np.testing.assert_allclose(centre, (y, x), atol=0.3)
+    center = [(placed * axis).sum() / placed.sum() for axis in (rows, columns)]
+    np.testing.assert_allclose(center, (y, x), atol=0.3)
 
 
 @pytest.mark.parametrize(

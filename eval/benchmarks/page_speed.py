@@ -83,6 +83,7 @@ def write_page(path: Path, config: Config) -> None:
         title="noise",
         settings={},
         tables={},
+        tests={},
         figures={},
         images=[ScoredImage(f"image{i}", (), "nothing (0%)", None, None, own) for i, own in enumerate(scores)],
         pictures=[encode_pictures(file.getvalue(), maps)] * config.images,

@@ -1,12 +1,5 @@
-from .attention import (
-    attention_gradients as attention_gradients,
-    chefer as chefer,
-    layer_attentions as layer_attentions,
-    legrad as legrad,
-    rfem as rfem,
-    rollout as rollout,
-)
-from .base import Entry as Entry, take_sign as take_sign, to_maps as to_maps
+from .attention import attention_gradients as attention_gradients, layer_attentions as layer_attentions
+from .base import Entry as Entry, finish as finish, take_sign as take_sign, to_maps as to_maps
 from .cam import (
     eigen_cam as eigen_cam,
     grad_cam as grad_cam,
@@ -35,4 +28,10 @@ from .registry import (
     methods as methods,
     methods_on as methods_on,
 )
-from .target import Target as Target, class_score as class_score, class_targets as class_targets
+from .rows import chefer as chefer, legrad as legrad, rfem as rfem, rollout as rollout
+from .target import (
+    Target as Target,
+    class_score as class_score,
+    class_targets as class_targets,
+    parse_target as parse_target,
+)

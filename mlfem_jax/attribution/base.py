@@ -36,7 +36,7 @@ def take_sign(attribution: Float[Array, "*S"], sign: str) -> Float[Array, "*S"]:
 
     Args:
         attribution: any shape.
-        sign: "positive" max(a, 0), "negative" max(-a, 0), or "absolute" |a|.
+        sign: "positive" max(a, 0), "negative" max(-a, 0), "absolute" |a|, or "signed", a itself.
 
     Raises:
         ValueError: unknown sign.
@@ -52,13 +52,31 @@ def take_sign(attribution: Float[Array, "*S"], sign: str) -> Float[Array, "*S"]:
             return jnp.maximum(-attribution, 0.0)
         case "absolute":
             return jnp.abs(attribution)
-    raise ValueError(f"sign: expected 'positive', 'negative' or 'absolute', got {sign!r}")
+        case "signed":
+            return attribution
+    raise ValueError(f"sign: expected 'positive', 'negative', 'absolute' or 'signed', got {sign!r}")
 
 
 def to_maps(raw: Float[Array, "N h w"], size: tuple[int, int]) -> Float[Array, "N H W"]:
     """Raw maps upsampled to `size` and scaled to [0, 1], in float32; a constant or non-finite one becomes zeros."""
     maps = jax.vmap(lambda importance: min_max(upsample(importance, size)))(raw.astype(jnp.float32))
     return jnp.clip(maps, 0.0, 1.0)  # XLA may compute a map twice, for its minimum and for itself, an ulp apart
+
+
+def finish(values: Float[Array, "N h w"], size: tuple[int, int], *, sign: str, raw: bool) -> Float[Array, "N _H _W"]:
+    """The maps of a method: the part of `sign`, upsampled, in [0, 1]; or, raw, the values as they are, in float32."""
+    return values.astype(jnp.float32) if raw else to_maps(take_sign(values, sign), size)
+
+
+def only_layer(values: Sequence[Float[Array, "N _h _w"]]) -> Float[Array, "N _h _w"]:
+    """The raw map of the one layer that there is.
+
+    Raises:
+        ValueError: there are several, whose fusion has no raw form.
+    """
+    if len(values) != 1:
+        raise ValueError(f"raw: expected one layer, whose map is not fused, got {len(values)}")
+    return values[0].astype(jnp.float32)
 
 
 def fuse_layers(

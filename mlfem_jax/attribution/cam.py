@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mlfem_jax.attribution.base import Entry, fuse_layers, take_sign
+from mlfem_jax.attribution.base import Entry, fuse_layers, only_layer, take_sign
 from mlfem_jax.attribution.target import class_score
 from mlfem_jax.backbones import Forward
 from mlfem_jax.fusion import ALPHA
@@ -93,19 +93,27 @@ def xgrad_cam(activation: Activation, gradient: Activation) -> RawMap:
     return activation @ weight
 
 
-def eigen_cam(activation: Activation) -> RawMap:
+def eigen_cam(activation: Activation, *, center: bool = False) -> RawMap:
     """A projected on its first right singular vector, of the sign that makes the map's sum positive.
 
-    Source: Muhammad and Yeasin, Eigen-CAM (2020), equations 4 and 5; as there, A is not centered.
+    Args:
+        activation: (h, w, C).
+        center: take each channel's mean off first: the first principal component, as the package grad-cam has it. Its
+            sum is 0; the sign is that of its covariance with the sum over channels of A.
+
+    Source: Muhammad and Yeasin, Eigen-CAM (2020), equations 4 and 5; as there, A is not centered by default.
     """
     height, width, channels = activation.shape
     matrix = activation.reshape(height * width, channels)
+    total = matrix.sum(axis=1)
+    matrix = matrix - matrix.mean(axis=0, keepdims=True) if center else matrix
     if height * width <= channels:
         left = jnp.linalg.eigh(matrix @ matrix.T)[1][:, -1]
         importance = left * jnp.linalg.norm(matrix.T @ left)
     else:
         importance = matrix @ jnp.linalg.eigh(matrix.T @ matrix)[1][:, -1]
-    return (importance * jnp.where(importance.sum() < 0, -1.0, 1.0)).reshape(height, width)
+    side = (importance * total).sum() if center else importance.sum()
+    return (importance * jnp.where(side < 0, -1.0, 1.0)).reshape(height, width)
 
 
 def gradient_cam_maps(
@@ -118,7 +126,8 @@ def gradient_cam_maps(
     normalize: str = "end",
     score: str = "logit",
     sign: str = "positive",
-) -> Float[Array, "N H W"]:
+    raw: bool = False,
+) -> Float[Array, "N _H _W"]:
     """Maps by a formula of activation and gradient; the papers show the positive part.
 
     Args:
@@ -130,16 +139,19 @@ def gradient_cam_maps(
         normalize: see `fusion.fuse`.
         score: what is differentiated; the papers take the logit.
         sign: which part of the raw map is shown.
+        raw: the formula's values, signed, at the size of the one layer.
     """
     last = forward.backbone.gradient_layer
     layers = layers or ((last,) if last else tuple(forward.activations)[-1:])
     gradients = layer_gradients(forward, layers, score=score)
-    raw = [
+    values = [
         jax.vmap(formula)(forward.activations[layer].astype(jnp.float32), gradient.astype(jnp.float32))
         for layer, gradient in gradients.items()
     ]
+    if raw:
+        return only_layer(values)
     return fuse_layers(
-        [take_sign(importance, sign) for importance in raw],
+        [take_sign(importance, sign) for importance in values],
         forward.size,
         operator=fuse,
         alpha=alpha,
@@ -154,11 +166,16 @@ def eigen_cam_maps(
     fuse: str = "add",
     alpha: float = ALPHA,
     normalize: str = "end",
-) -> Float[Array, "N H W"]:
+    center: bool = False,
+    raw: bool = False,
+) -> Float[Array, "N _H _W"]:
     """`eigen_cam` of each image; it looks at no class. Arguments as for `gradient_cam_maps`."""
     layers = layers or tuple(forward.activations)[-1:]
-    raw = [jax.vmap(eigen_cam)(forward.activations[layer].astype(jnp.float32)) for layer in layers]
-    return fuse_layers(raw, forward.size, operator=fuse, alpha=alpha, normalize=normalize)
+    formula = functools.partial(eigen_cam, center=center)
+    values = [jax.vmap(formula)(forward.activations[layer].astype(jnp.float32)) for layer in layers]
+    if raw:
+        return only_layer(values)
+    return fuse_layers(values, forward.size, operator=fuse, alpha=alpha, normalize=normalize)
 
 
 def score_cam_maps(
@@ -170,7 +187,8 @@ def score_cam_maps(
     normalize: str = "end",
     score: str = "logit",
     internal_batch_size: int = 64,
-) -> Float[Array, "N H W"]:
+    raw: bool = False,
+) -> Float[Array, "N _H _W"]:
     """Channels weighted by the class score of the image seen through them: one forward for each channel.
 
     A channel, upsampled and min-maxed, multiplies the preprocessed image; the softmax over channels of the scores
@@ -185,13 +203,14 @@ def score_cam_maps(
         normalize: see there.
         score: the paper takes the logit.
         internal_batch_size: most images in one of the forward passes (at least the batch).
+        raw: the weighted sum of the channels, at the size of the one layer.
 
     Source:
         Wang et al., Score-CAM (2020), algorithm 1.
     """
     size, chunk = forward.size, chunk_size(len(forward.inputs), internal_batch_size)
 
-    def raw(activation):
+    def weighted(activation):
         def channel_score(channel):
             masks = jax.vmap(lambda importance: min_max(upsample(importance, size)))(channel.astype(jnp.float32))
             masked = forward.inputs * masks[..., None].astype(forward.inputs.dtype)
@@ -199,11 +218,14 @@ def score_cam_maps(
 
         scores = map_chunks(channel_score, jnp.moveaxis(activation, -1, 0), chunk)
         weights = jax.nn.softmax(scores, axis=0)
-        return jnp.maximum(jnp.einsum("nhwc,cn->nhw", activation.astype(jnp.float32), weights), 0.0)
+        return jnp.einsum("nhwc,cn->nhw", activation.astype(jnp.float32), weights)
 
     layers = layers or tuple(forward.activations)[-1:]
+    values = [weighted(forward.activations[layer]) for layer in layers]
+    if raw:
+        return only_layer(values)
     return fuse_layers(
-        [raw(forward.activations[layer]) for layer in layers],
+        [jnp.maximum(importance, 0.0) for importance in values],
         forward.size,
         operator=fuse,
         alpha=alpha,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mlfem_jax.attribution.base import Entry, baseline_inputs, check_count, take_sign, to_maps
+from mlfem_jax.attribution.base import Entry, baseline_inputs, check_count, finish, take_sign, to_maps
 from mlfem_jax.attribution.target import class_score
 from mlfem_jax.backbones import Forward, Rules
 from mlfem_jax.parallel import chunk_size, sum_chunks
@@ -36,21 +36,25 @@ def input_gradient(
     return jax.grad(total)(forward.inputs if inputs is None else inputs).astype(jnp.float32)
 
 
-def saliency_maps(forward: Forward, *, score: str = "logit", sign: str = "absolute") -> Float[Array, "N H W"]:
+def saliency_maps(
+    forward: Forward, *, score: str = "logit", sign: str = "absolute", raw: bool = False
+) -> Float[Array, "N H W"]:
     """The largest magnitude of the gradient over the colors. `sign`: the paper takes "absolute".
 
     Source: Simonyan et al., Deep Inside Convolutional Networks (2013), section 3.
     """
-    return _largest(forward, input_gradient(forward, score=score), sign)
+    return _largest(forward, input_gradient(forward, score=score), sign, raw)
 
 
-def gradient_x_input_maps(forward: Forward, *, score: str = "logit", sign: str = "absolute") -> Float[Array, "N H W"]:
+def gradient_x_input_maps(
+    forward: Forward, *, score: str = "logit", sign: str = "absolute", raw: bool = False
+) -> Float[Array, "N H W"]:
     """Gradient times preprocessed input, summed over the colors. The paper keeps the sign; "absolute" shows both.
 
     Source: Shrikumar et al., Not Just a Black Box (2016).
     """
     gradient = input_gradient(forward, score=score)
-    return _summed(forward, gradient * forward.inputs.astype(jnp.float32), sign)
+    return _summed(forward, gradient * forward.inputs.astype(jnp.float32), sign, raw)
 
 
 def noisy_gradients(
@@ -109,6 +113,7 @@ def smooth_grad_maps(
     noise: float = 0.15,
     seed: int = 0,
     internal_batch_size: int = 64,
+    raw: bool = False,
 ) -> Float[Array, "N H W"]:
     """Saliency of the mean gradient over noisy copies; options as for `noisy_gradients`. Without noise, saliency.
 
@@ -117,7 +122,7 @@ def smooth_grad_maps(
     mean, _ = noisy_gradients(
         forward, score=score, samples=samples, noise=noise, seed=seed, internal_batch_size=internal_batch_size
     )
-    return _largest(forward, mean, sign)
+    return _largest(forward, mean, sign, raw)
 
 
 def var_grad_maps(
@@ -128,6 +133,7 @@ def var_grad_maps(
     noise: float = 0.15,
     seed: int = 0,
     internal_batch_size: int = 64,
+    raw: bool = False,
 ) -> Float[Array, "N H W"]:
     """The largest variance of the gradient over the colors; options as for `noisy_gradients`. Blank without noise.
 
@@ -136,7 +142,7 @@ def var_grad_maps(
     _, variance = noisy_gradients(
         forward, score=score, samples=samples, noise=noise, seed=seed, internal_batch_size=internal_batch_size
     )
-    return _largest(forward, variance, "positive")
+    return _largest(forward, variance, "positive", raw)
 
 
 def integrated_gradients(
@@ -191,12 +197,13 @@ def integrated_gradients_maps(
     steps: int = 50,
     baseline: str = "black",
     internal_batch_size: int = 64,
+    raw: bool = False,
 ) -> Float[Array, "N H W"]:
     """`integrated_gradients` summed over the colors. The paper keeps the sign; "absolute" shows both."""
     attribution, _ = integrated_gradients(
         forward, score=score, steps=steps, baseline=baseline, internal_batch_size=internal_batch_size
     )
-    return _summed(forward, attribution, sign)
+    return _summed(forward, attribution, sign, raw)
 
 
 def modified_gradient(forward: Forward, *, rule: str, score: str = "logit") -> Attribution:
@@ -219,10 +226,10 @@ def modified_gradient(forward: Forward, *, rule: str, score: str = "logit") -> A
 
 
 def modified_gradient_maps(
-    forward: Forward, *, rule: str, score: str = "logit", sign: str = "absolute"
+    forward: Forward, *, rule: str, score: str = "logit", sign: str = "absolute", raw: bool = False
 ) -> Float[Array, "N H W"]:
     """`modified_gradient`, the largest over the colors. The papers show it as a signed picture in color."""
-    return _largest(forward, modified_gradient(forward, rule=rule, score=score), sign)
+    return _largest(forward, modified_gradient(forward, rule=rule, score=score), sign, raw)
 
 
 def _relu(top: float, *, guided: bool):
@@ -240,12 +247,16 @@ def _relu(top: float, *, guided: bool):
     return relu
 
 
-def _largest(forward: Forward, attribution: Attribution, sign: str) -> Float[Array, "N H W"]:
+def _largest(forward: Forward, attribution: Attribution, sign: str, raw: bool) -> Float[Array, "N H W"]:
+    """The color of the largest part; raw, that of the largest magnitude, with its sign."""
+    if raw:
+        strongest = jnp.abs(attribution).argmax(axis=-1, keepdims=True)
+        return jnp.take_along_axis(attribution, strongest, axis=-1)[..., 0]
     return to_maps(take_sign(attribution, sign).max(axis=-1), forward.size)
 
 
-def _summed(forward: Forward, attribution: Attribution, sign: str) -> Float[Array, "N H W"]:
-    return to_maps(take_sign(attribution.sum(axis=-1), sign), forward.size)
+def _summed(forward: Forward, attribution: Attribution, sign: str, raw: bool) -> Float[Array, "N H W"]:
+    return finish(attribution.sum(axis=-1), forward.size, sign=sign, raw=raw)
 
 
 METHODS = {

@@ -20,7 +20,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mlfem_jax.attribution.base import Entry, baseline_inputs, take_sign, to_maps
+from mlfem_jax.attribution.base import Entry, baseline_inputs, finish
+from mlfem_jax.attribution.target import class_score
 from mlfem_jax.backbones import Affine, Forward, Rules
 
 Linear = Callable[[Array, Array], Array]
@@ -66,7 +67,8 @@ def relevance(
     )
     rules = _rules(forward, rule, first, epsilon, gamma)
     logits, pull_back = jax.vjp(lambda inputs: forward.run(inputs, rules=rules), forward.inputs)
-    chosen = jax.nn.one_hot(forward.classes, logits.shape[1], dtype=logits.dtype).sum(axis=1)
+    # One for each class to explain; of a function of the logits, how much each of them counts.
+    chosen = jax.grad(lambda logits: class_score(logits, forward.classes).sum())(logits)
     return pull_back(logits * chosen)[0]
 
 
@@ -78,10 +80,11 @@ def lrp_maps(
     epsilon: float = 1e-6,
     gamma: float = 0.25,
     sign: str = "positive",
+    raw: bool = False,
 ) -> Float[Array, "N H W"]:
     """`relevance` summed over the colors. `sign`: the papers show both signs in two colors."""
     values = relevance(forward, rule=rule, first=first, epsilon=epsilon, gamma=gamma)
-    return to_maps(take_sign(values.sum(axis=-1), sign), forward.size)
+    return finish(values.sum(axis=-1), forward.size, sign=sign, raw=raw)
 
 
 def _rules(forward: Forward, rule: str, first: str, epsilon: float, gamma: float) -> Rules:

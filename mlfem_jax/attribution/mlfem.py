@@ -30,10 +30,18 @@ def layer_stacks(
 
 
 def fem_maps(
-    forward: Forward, *, layers: tuple[str, ...] | None = None, k: float = 2.0, sign: str | None = None
-) -> Float[Array, "N H W"]:
-    """FEM of the last layer, or of the last of `layers`. Source: the paper, section 2.1."""
+    forward: Forward,
+    *,
+    layers: tuple[str, ...] | None = None,
+    k: float = 2.0,
+    sign: str | None = None,
+    raw: bool = False,
+) -> Float[Array, "N _H _W"]:
+    """FEM of the last layer, or of the last of `layers`; `raw`, at its own size. Source: the paper, section 2.1."""
     last = (layers or tuple(forward.activations))[-1]
+    if raw:
+        chosen = forward.backbone.sign(last) if sign is None else sign
+        return jax.vmap(functools.partial(fem, k=k, sign=chosen))(forward.activations[last])
     return layer_stacks(forward, layers=(last,), k=k, sign=sign)[:, 0]
 
 

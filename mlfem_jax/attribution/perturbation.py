@@ -8,6 +8,7 @@ that is hidden changes the score by more than rounding, the map is blank (`targe
 """
 
 import functools
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from mlfem_jax.attribution.base import Entry, baseline_inputs, check_count, take_sign, to_maps
+from mlfem_jax.attribution.base import Entry, baseline_inputs, check_count, finish
 from mlfem_jax.attribution.target import class_score, moves
-from mlfem_jax.backbones import Forward
+from mlfem_jax.backbones import Forward, LogitFunction
 from mlfem_jax.parallel import chunk_size, map_chunks, sum_chunks
 
 
@@ -31,6 +32,7 @@ def occlusion_maps(
     score: str = "probability",
     sign: str = "positive",
     internal_batch_size: int = 64,
+    raw: bool = False,
 ) -> Float[Array, "N H W"]:
     """How much the score falls when a window hides a pixel, averaged over the windows that hide it.
 
@@ -42,6 +44,7 @@ def occlusion_maps(
         score: the paper takes the probability.
         sign: "positive" shows where the score falls, "negative" where it rises.
         internal_batch_size: most perturbations of an image in a forward pass.
+        raw: the values themselves, signed.
 
     Raises:
         ValueError: a window or stride of less than a pixel, or a stride that leaves gaps.
@@ -77,9 +80,9 @@ def occlusion_maps(
 
         scores = map_chunks(score_of, windows, chunk)
         total, count = sum_chunks(fall, (windows[1:], scores[1:] - scores[0]), chunk)
-        return take_sign(total / count, sign), scores[1:]
+        return total / count, scores[1:]
 
-    return _maps(forward, score, *_each(of_image, forward))
+    return _maps(forward, score, sign, raw, *_each(of_image, forward))
 
 
 def rise_maps(
@@ -91,6 +94,7 @@ def rise_maps(
     score: str = "probability",
     seed: int = 0,
     internal_batch_size: int = 64,
+    raw: bool = False,
 ) -> Float[Array, "N H W"]:
     """The mean of random masks, weighted by the score of the image seen through each.
 
@@ -102,6 +106,7 @@ def rise_maps(
         score: the paper takes the probability.
         seed: of the masks.
         internal_batch_size: most perturbations of an image in a forward pass.
+        raw: the values themselves, signed.
 
     Raises:
         ValueError: no samples or cells, or a probability outside (0, 1).
@@ -131,7 +136,7 @@ def rise_maps(
         # The sum of the masks, where the paper has its expectation: with few, no pixel gains by being shown often.
         return total / shown, scores
 
-    return _maps(forward, score, *_each(of_image, forward))
+    return _maps(forward, score, "signed", raw, *_each(of_image, forward))
 
 
 def rise_mask(key: Array, size: tuple[int, int], *, cells: int = 7, keep: float = 0.5) -> Float[Array, "H W"]:
@@ -156,6 +161,7 @@ def lime_maps(
     sign: str = "positive",
     seed: int = 0,
     internal_batch_size: int = 64,
+    raw: bool = False,
 ) -> Float[Array, "N H W"]:
     """The weights of a linear model of the score, whose features are the superpixels that are shown.
 
@@ -171,6 +177,7 @@ def lime_maps(
         sign: "positive" shows the superpixels that speak for the class.
         seed: of the samples.
         internal_batch_size: most perturbations of an image in a forward pass.
+        raw: the values themselves, signed.
 
     Raises:
         ValueError: no samples, or less than two segments.
@@ -200,10 +207,10 @@ def lime_maps(
 
         scores = map_chunks(score_of, shown, chunk)
         weights = weighted_ridge(shown, exists, scores, kernel_width=kernel_width, ridge=ridge)
-        return take_sign(weights[label], sign), scores
+        return weights[label], scores
 
     # The inputs in float32: a hidden superpixel's mean is not rounded before it is shown.
-    return _maps(forward, score, *_each(of_image, forward, labels, hidden, pixels > 0))
+    return _maps(forward, score, sign, raw, *_each(of_image, forward, labels, hidden, pixels > 0))
 
 
 def weighted_ridge(
@@ -237,6 +244,8 @@ def weighted_ridge(
 
 def superpixels(inputs: Num[Array, "N H W 3"], segments: int) -> Int[Array, "N H W"]:
     """SLIC labels from 0 of each image, fewer than twice `segments`; computed on the host, also under `jax.jit`."""
+    if importlib.util.find_spec("skimage") is None:
+        raise ModuleNotFoundError("lime needs scikit-image: pip install 'mlfem-jax[lime]'", name="skimage")
     shape = jax.ShapeDtypeStruct(inputs.shape[:3], jnp.int32)
     cut = functools.partial(_slic, segments=segments)
     return jax.pure_callback(cut, shape, inputs.astype(jnp.float32), vmap_method="sequential")
@@ -268,16 +277,18 @@ def _each(function: Callable[..., Any], forward: Forward, *more: Array) -> Any:
     return jax.lax.map(lambda image: function(*image), (forward.inputs, forward.classes, *more))
 
 
-def _score(forward: Forward, image: Float[Array, "H W 3"], classes: Int[Array, " K"], score: str) -> Float[Array, ""]:
-    return class_score(forward.run(image[None]), classes[None], score, forward.backbone.output)[0]
+def _score(forward: Forward, image: Float[Array, "H W 3"], classes: Any, score: str) -> Float[Array, ""]:
+    one = jax.tree.map(lambda leaf: leaf[None], classes)  # a function of the logits has no leaves
+    return class_score(forward.run(image[None]), one, score, forward.backbone.output)[0]
 
 
 def _maps(
-    forward: Forward, score: str, raw: Float[Array, "N H W"], scores: Float[Array, "N M"]
+    forward: Forward, score: str, sign: str, raw: bool, values: Float[Array, "N H W"], scores: Float[Array, "N M"]
 ) -> Float[Array, "N H W"]:
-    """Maps from raw ones, blank where the scores of the perturbed images do not move."""
+    """Maps from values, blank where the scores of the perturbed images do not move."""
+    score = "logit" if isinstance(forward.classes, LogitFunction) else score
     moving = moves(scores.T, forward.logits, score)
-    return to_maps(jnp.where(moving[:, None, None], raw, jnp.zeros_like(raw)), forward.size)
+    return finish(jnp.where(moving[:, None, None], values, jnp.zeros_like(values)), forward.size, sign=sign, raw=raw)
 
 
 METHODS = {

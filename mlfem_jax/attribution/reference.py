@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 
 from mlfem_jax.attribution.base import Entry, to_maps
 from mlfem_jax.backbones import Forward
+from mlfem_jax.gaze import smooth_map
 
 
 def center_maps(forward: Forward, *, sigma: float = 0.25) -> Float[Array, "N H W"]:
@@ -46,9 +47,30 @@ def random_maps(forward: Forward, *, seed: int = 0) -> Float[Array, "N H W"]:
 
 def edge_maps(forward: Forward) -> Float[Array, "N H W"]:
     """The magnitude of Sobel's gradient of the preprocessed image's mean over the colors; edges are repeated."""
+    return to_maps(_edges(forward), forward.size)
+
+
+def blurred_edge_maps(forward: Forward, *, sigma: float = 0.03) -> Float[Array, "N H W"]:
+    """The edges blurred as a density of fixations is: what a smooth map of any structure earns against gaze.
+
+    Args:
+        forward: the batch; only its images are used.
+        sigma: standard deviation as a fraction of the height, along y, and of the width, along x. A degree of vision is
+            0.03 of OSIE's photographs.
+
+    Raises:
+        ValueError: a sigma that is not positive.
+    """
+    if sigma <= 0:
+        raise ValueError(f"sigma: expected a positive fraction of the image's size, got {sigma}")
+    sigma_px = sigma * jnp.asarray(forward.size, jnp.float32)
+    return to_maps(jax.vmap(lambda edges: smooth_map(edges, sigma_px=sigma_px))(_edges(forward)), forward.size)
+
+
+def _edges(forward: Forward) -> Float[Array, "N H W"]:
     gray = forward.inputs.astype(jnp.float32).mean(axis=-1)
     padded = jnp.pad(gray, ((0, 0), (1, 1), (1, 1)), mode="edge")
-    return to_maps(jnp.hypot(_sobel(padded), _sobel(padded.swapaxes(1, 2)).swapaxes(1, 2)), forward.size)
+    return jnp.hypot(_sobel(padded), _sobel(padded.swapaxes(1, 2)).swapaxes(1, 2))
 
 
 def _sobel(padded: Float[Array, "N h w"]) -> Float[Array, "N H W"]:
@@ -62,4 +84,5 @@ METHODS = {
     "uniform": Entry(uniform_maps, "nothing", "reference: one everywhere"),
     "random": Entry(random_maps, "nothing", "reference: noise"),
     "edge": Entry(edge_maps, "nothing", "reference: the edges of the image"),
+    "blurred_edge": Entry(blurred_edge_maps, "nothing", "reference: the edges, as smooth as a density of fixations"),
 }

@@ -32,7 +32,9 @@ FAMILIES: dict[str, dict[str, Entry]] = {
     "Perturbations": perturbation.METHODS,
     "References": reference.METHODS,
 }
+"""Name of each family to its methods by name."""
 METHODS: dict[str, Entry] = {name: method for family in FAMILIES.values() for name, method in family.items()}
+"""Every method by name, family by family."""
 
 
 def methods() -> tuple[str, ...]:
@@ -76,7 +78,7 @@ def accepted_options(name: str) -> tuple[str, ...]:
 
     Example:
         >>> accepted_options("fem")
-        ('layers', 'k', 'sign')
+        ('layers', 'k', 'sign', 'raw')
     """
     if name not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {name!r}")

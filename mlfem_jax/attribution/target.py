@@ -1,6 +1,7 @@
 """Which class a map explains, and by which number."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -8,14 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from mlfem_jax.backbones import Backbone, Output
+from mlfem_jax.backbones import Backbone, Contrast, LogitFunction, Output
 
-Target = int | str | Sequence[Any] | np.ndarray | Array | None
+Target = int | str | Sequence[Any] | np.ndarray | Array | Callable[..., Any] | None
+"""What a method explains, as `mlfem_jax.explain` takes it."""
 
 
 def class_score(
     logits: Float[Array, "N classes"],
-    classes: Int[Array, "N K"] | Float[Array, "N classes"],
+    classes: Int[Array, "N K"] | Float[Array, "N classes"] | LogitFunction,
     score: str = "logit",
     output: Output = "softmax",
 ) -> Float[Array, " N"]:
@@ -26,7 +28,7 @@ def class_score(
 
     Args:
         logits: (N, classes), any floating dtype; computed with in float32.
-        classes: (N, K); or (N, D) directions of length 1.
+        classes: (N, K); (N, D) directions of length 1; or a function of the logits, which is the score itself.
         score: "logit", "log_probability" or "probability".
         output: how logits become probabilities: by the softmax over all classes, or by the sigmoid of each.
 
@@ -38,6 +40,8 @@ def class_score(
         Array([8.], dtype=float32)
     """
     logits = logits.astype(jnp.float32)
+    if isinstance(classes, LogitFunction):
+        return classes(logits)
     if jnp.issubdtype(classes.dtype, jnp.floating):
         if score != "logit":
             raise ValueError(f"score: expected 'logit' of a network that tells no classes, got {score!r}")
@@ -81,14 +85,17 @@ def moves(scores: Float[Array, "M N"], logits: Float[Array, "N classes"], score:
     return jnp.ptp(scores, axis=0) > slope * rounding
 
 
-def class_targets(backbone: Backbone, target: Target, images: int | None) -> Int[np.ndarray, "M K"] | None:
+def class_targets(
+    backbone: Backbone, target: Target, images: int | None
+) -> Int[np.ndarray, "M K"] | LogitFunction | None:
     """The classes to explain, one row for each image, or a single row for all of them.
 
     Args:
         backbone: the network, for the number of its classes.
         target: None, the predicted class; an integer, that class for all images; (N,) integers, one class for each
             image; (N, K) or (1, K), several classes for each image or for all of them, whose scores are summed. Of a
-            network that tells no classes: None or "self", the image's own embedding.
+            network that tells no classes: None or "self", the image's own embedding. A function of one example's
+            logits (classes,), such as `Contrast(3, 5)`, is the score that is explained.
         images: how many there are; None where that is not known (an iterator).
 
     Raises:
@@ -100,6 +107,8 @@ def class_targets(backbone: Backbone, target: Target, images: int | None) -> Int
     """
     if target is None or (backbone.embeds and isinstance(target, str) and target == "self"):
         return None
+    if callable(target):
+        return _function(backbone, target)
     if backbone.embeds:
         raise ValueError(f"target: {backbone.name!r} tells no classes; expected 'self', got {target!r:.80}")
     found = np.asarray(target)
@@ -114,6 +123,39 @@ def class_targets(backbone: Backbone, target: Target, images: int | None) -> Int
     if rows.min() < 0 or rows.max() >= classes:
         raise ValueError(f"target: expected classes from 0 to {classes - 1}, got {rows.min()} to {rows.max()}")
     return rows.astype(np.int32)
+
+
+def parse_target(text: str) -> int | list[list[int]] | Contrast | str:
+    """A target from the command line: "281", "281,282", several classes summed, or "281-282", a contrast of two.
+
+    Raises:
+        ValueError: the text is none of them.
+
+    Example:
+        >>> parse_target("281,282"), parse_target("281-282")
+        ([[281, 282]], Contrast(for_class=281, against=282))
+    """
+    if text == "self":
+        return text
+    if re.fullmatch(r"\d+", text):
+        return int(text)
+    if re.fullmatch(r"\d+(,\d+)+", text):
+        return [[int(number) for number in text.split(",")]]
+    if re.fullmatch(r"\d+-\d+", text):
+        return Contrast(*(int(number) for number in text.split("-")))
+    raise ValueError(
+        f"target: expected a class (281), several (281,282), a contrast of two (281-282) or self, got {text!r}"
+    )
+
+
+def _function(backbone: Backbone, target: Callable[..., Any]) -> LogitFunction:
+    """The function as a target, once it has been seen to take the network's logits."""
+    function = target if isinstance(target, LogitFunction) else LogitFunction(target)
+    count = _class_count(backbone)
+    if isinstance(function.function, Contrast) and max(function.function.for_class, function.function.against) >= count:
+        raise ValueError(f"target: expected classes from 0 to {count - 1}, got {function.function}")
+    jax.eval_shape(function, jax.ShapeDtypeStruct((1, count), jnp.float32))
+    return function
 
 
 def _class_count(backbone: Backbone) -> int:

@@ -1,7 +1,9 @@
-from .adapters import from_function as from_function, from_linen as from_linen, from_nnx as from_nnx
+from .adapters import from_function as from_function
+from .architectures import ARCHITECTURES as ARCHITECTURES
 from .base import Activations as Activations, Backbone as Backbone, Output as Output
 from .files.fit import check_weights as check_weights
 from .files.read import read_weights as read_weights, save_weights as save_weights
+from .flax_modules import from_linen as from_linen, from_nnx as from_nnx
 from .forward import (
     Forward as Forward,
     Layers as Layers,
@@ -17,7 +19,8 @@ from .preprocess import (
     keras_preprocess as keras_preprocess,
     unit_pixels as unit_pixels,
 )
-from .registry import ARCHITECTURES as ARCHITECTURES, backbone_names as backbone_names, load_backbone as load_backbone
+from .registry import backbone_names as backbone_names, load_backbone as load_backbone
+from .target import Contrast as Contrast, LogitFunction as LogitFunction
 from .towers import TOWERS as TOWERS
 from .trainable import (
     Classifier as Classifier,

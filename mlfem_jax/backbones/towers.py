@@ -108,6 +108,7 @@ TOWERS: dict[str, Tower] = {
     "clip_vit_l_14": _clip("CLIP ViT-L/14", _vit(14, "large")),
     "siglip_base_patch16": _classifier("SigLIP B/16, the image tower", _vit(16, "base", **_SIGLIP), half_preprocess),
 }
+"""The vision transformers of `load_backbone` by name; those without a class head give their embedding as logits."""
 
 
 def load_tower(name: str, weights: str | Path | None, imagenet_labels: tuple[str, ...]) -> Backbone:
@@ -166,8 +167,8 @@ def _apply(name: str, config: ViT, params: Any, inputs: jax.Array, *, rules: Any
     """`vit.forward`; it has no exchangeable backward rules."""
     if rules is not None:
         raise ValueError(
-            f"the transformer {name!r} has no exchangeable backward rules, which LRP, guided backpropagation and "
-            "DeconvNet need; every other method works"
+            "backbone: expected one with exchangeable backward rules, which LRP, guided backpropagation and DeconvNet "
+            f"need, got the transformer {name!r}, which has none; every other method works"
         )
     return vit.forward(config, params, inputs, **hooks)
 
@@ -186,12 +187,8 @@ def _read(tower: Tower, file: Path, *, packaged: bool) -> tuple[ViT, Any]:
 
 
 def _packaged(tower: Tower, name: str) -> Path:
-    if tower.package is None:
-        raise ValueError(
-            f"weights: no package holds weights for {name!r}; give a file with timm's, torchvision's, transformers' "
-            "or its authors' state dict, or 'random' for speed tests"
-        )
-    return packaged_file(tower.package, tower.package_file, name=name)
+    layouts = "timm's, torchvision's, transformers' or its authors'"
+    return packaged_file(tower.package, tower.package_file, name=name, layouts=layouts)
 
 
 def _random(config: ViT) -> tuple[ViT, Any]:

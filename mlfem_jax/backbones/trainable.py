@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -16,15 +16,21 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from mlfem_jax.backbones.architectures import Architecture
 from mlfem_jax.backbones.base import Preprocess
 from mlfem_jax.backbones.files.fit import check_values, check_weights
 from mlfem_jax.backbones.files.folding import expected_shapes, state_dict, unfold
 from mlfem_jax.backbones.files.read import LABELS, save_weights
-from mlfem_jax.backbones.registry import Architecture, find_architecture, network_arrays, weight_file
+from mlfem_jax.backbones.registry import find_architecture, network_arrays, weight_file
 from mlfem_jax.files import replace_folder, replacing
 
-Params = Any
-Statistics = Any
+if TYPE_CHECKING:
+    from chex import ArrayTree
+else:
+    ArrayTree = Any  # beartype, which reads annotations while the tests run, fails on this recursive alias
+
+Params: TypeAlias = ArrayTree
+Statistics: TypeAlias = ArrayTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Classifier:
         name: of the architecture.
         classes: number of logits.
         apply: pure; (params, statistics, inputs (N, H, W, 3), running=False) to (logits (N, classes), statistics). It
-            computes in the dtype of the inputs, batch norm in float32. With `running` it normalises by the statistics
+            computes in the dtype of the inputs, batch norm in float32. With `running` it normalizes by the statistics
             and gives them back unchanged, as the folded network does; else by those of the batch.
         preprocess: see `Backbone.preprocess`.
         input_size: (height, width) in pixels.
@@ -131,7 +137,7 @@ def save_classifier(
     labels: Sequence[str],
     notes: Mapping[str, Any],
 ) -> None:
-    """Nothing; writes the network to a folder that `load_backbone` takes, whole or not at all.
+    """Writes the network to a folder that `load_backbone` takes, whole or not at all.
 
     Args:
         folder: to write, or to replace: an orbax folder in it holds the state dict, and `classifier.json` the labels.

@@ -8,8 +8,17 @@ from .batches import (
 from .example import (
     ExampleFormat as ExampleFormat,
     blank_example as blank_example,
+    decode_photo as decode_photo,
     make_example as make_example,
     photo_record as photo_record,
+    record_id as record_id,
+)
+from .maps import (
+    MapCheck as MapCheck,
+    check_maps as check_maps,
+    find_maps as find_maps,
+    read_map as read_map,
+    write_map as write_map,
 )
 from .prepared.draw import preview as preview
 from .prepared.write import prepare as prepare

@@ -45,6 +45,7 @@ class Batch:
         labels: multi-hot.
         clutter: number of things in the photograph; -1 unknown.
         content_box: (y0, x0, y1, x1) half open: what is neither letterbox nor a bar of the photograph's own.
+        photo_box: the same in pixels of the photograph: what is no bar of its own.
         size: (height, width) of the photograph before it was resized, in pixels.
         scale: pixels of the frame to a pixel of the photograph, along (y, x); 1 where the batch is padded.
             `sigma_px * scale` is the sigma that `gaze_densities` takes for the fixations here.
@@ -61,6 +62,7 @@ class Batch:
     labels: Bool[np.ndarray, "N classes"]
     clutter: Int32[np.ndarray, " N"]
     content_box: Int32[np.ndarray, "N 4"]
+    photo_box: Int32[np.ndarray, "N 4"]
     size: Int32[np.ndarray, "N 2"]
     scale: Float32[np.ndarray, "N 2"]
     density: Float32[np.ndarray, "N H W"] | None = None
@@ -68,7 +70,7 @@ class Batch:
 
 def read_batches(
     source: Source,
-    format: ExampleFormat,
+    example_format: ExampleFormat,
     *,
     batch_size: int,
     positions: Int[np.ndarray, " part"] | None = None,
@@ -88,7 +90,7 @@ def read_batches(
 
     Args:
         source: records of a prepared data set, from `open_dataset`, or a list of dicts.
-        format: shapes, and how to resize.
+        example_format: shapes, and how to resize.
         batch_size: examples in a batch of one process, blank ones included.
         positions: the records to read, from `split_positions` or `k_folds`. Default: all.
         seed: of the shuffling, which differs in every epoch. Default: no shuffling.
@@ -112,9 +114,9 @@ def read_batches(
     count = jax.process_count() if process_count is None else process_count
     _check(len(source), positions, batch_size, workers, index, count)
     if in_memory and workers:
-        raise ValueError(f"in_memory: expected no workers, which would each keep their own, found {workers}")
+        raise ValueError(f"in_memory: expected no workers, which would each keep their own, got {workers}")
     if remainder == "drop" and len(positions) < batch_size * count:
-        raise ValueError(f"batch_size: expected at most the {len(positions)} examples, found {batch_size * count}")
+        raise ValueError(f"batch_size: expected at most the {len(positions)} examples, got {batch_size * count}")
     order = grain.MapDataset.source(positions.tolist())
     if seed is not None:
         order = order.shuffle(seed)
@@ -123,7 +125,7 @@ def read_batches(
         order = order.slice(slice(0, len(positions) // (batch_size * count) * batch_size * count))
     elif padding:
         order = grain.MapDataset.concatenate([order, grain.MapDataset.source([_PADDING] * padding)])
-    read = functools.partial(_example, source, format)
+    read = functools.partial(_example, source, example_format)
     examples = order.slice(slice(index, None, count)).map(functools.cache(read) if in_memory else read)
     batches = examples.batch(batch_size).repeat(epochs)
     # Grain's default buffer of 500 elements is meant for small ones; here each is a whole batch.
@@ -175,20 +177,22 @@ def open_dataset(directory: str | Path, split: str | None = None) -> Any:
     if not found:
         closed = ", ".join(map(str, walked.left_out.get(UNREADABLE, ())))
         unread = f"; it cannot be read: {closed}" if closed and Path(directory).exists() else ""
-        raise FileNotFoundError(f"no prepared data set in or below {directory}: looked for dataset_info.json{unread}")
+        raise FileNotFoundError(
+            f"{directory}: expected a prepared data set, with a dataset_info.json, in or below it, got none{unread}"
+        )
     if len(found) > 1:
-        raise ValueError(f"several data sets in {directory}, name one: {', '.join(map(str, found))}")
+        raise ValueError(f"{directory}: expected one data set, got several; name one: {', '.join(map(str, found))}")
     builder = tfds.builder_from_directory(found[0])
     splits = list(builder.info.splits)
     if split is None and len(splits) == 1:
         split = splits[0]
     if split is None or split.split("[")[0] not in splits:
-        raise ValueError(f"{found[0]} has the splits {', '.join(splits)}: expected one of them, found {split}")
+        raise ValueError(f"{found[0]}: expected one of the splits {', '.join(splits)}, got {split}")
     return builder.as_data_source(split=split)
 
 
-def _example(source: Source, format: ExampleFormat, position: int) -> dict[str, np.ndarray]:
-    return blank_example(format) if position == _PADDING else make_example(source[position], format)
+def _example(source: Source, example_format: ExampleFormat, position: int) -> dict[str, np.ndarray]:
+    return blank_example(example_format) if position == _PADDING else make_example(source[position], example_format)
 
 
 def _batch(fields: dict[str, np.ndarray]) -> Batch:
@@ -198,13 +202,15 @@ def _batch(fields: dict[str, np.ndarray]) -> Batch:
 
 def _check(records, positions, batch_size, workers, process_index, process_count):
     if len(positions) == 0:
-        raise ValueError(f"nothing to read: no positions of a source of {records} records")
+        raise ValueError(f"positions: expected some of {records} records, got none; there is nothing to read")
     if positions.min() < 0 or positions.max() >= records:
-        raise ValueError(f"positions of {records} records, found {positions.min()} to {positions.max()}")
-    if batch_size % 1 or batch_size < 1 or workers < 0:
-        raise ValueError(f"batch_size must be above 0 and whole, workers not below 0, found {batch_size} and {workers}")
+        raise ValueError(f"positions: expected 0 to {records - 1}, got {positions.min()} to {positions.max()}")
+    if batch_size % 1 or batch_size < 1:
+        raise ValueError(f"batch_size: expected a whole number above 0, got {batch_size}")
+    if workers < 0:
+        raise ValueError(f"workers: expected 0 or more, got {workers}")
     if not 0 <= process_index < process_count:
-        raise ValueError(f"process_index must be from 0 to {process_count - 1}, found {process_index}")
+        raise ValueError(f"process_index: expected 0 to {process_count - 1}, got {process_index}")
 
 
 def read_examples(

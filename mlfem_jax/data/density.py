@@ -1,4 +1,4 @@
-"""A density map as it was released: an image file whose grey values say how much people looked there."""
+"""A density map as it was released: an image file whose gray values say how much people looked there."""
 
 import numpy as np
 from jaxtyping import Float32
@@ -6,14 +6,14 @@ from PIL import Image, ImageChops
 
 from mlfem_jax.photos import open_image
 
-COLORED = 16  # difference of two channels from which a pixel is no grey: JPEG leaves a few levels between them
+COLORED = 16  # difference of two channels from which a pixel is no gray: JPEG leaves a few levels between them
 
 
 def read_density(encoded: bytes, name: str) -> Float32[np.ndarray, "H W"]:
     r"""The values of a density map, on the scale that the file has.
 
     Args:
-        encoded: the bytes of an image file: grey of 1 to 32 bits or float, or a color image whose channels are equal.
+        encoded: the bytes of an image file: gray of 1 to 32 bits or float, or a color image whose channels are equal.
         name: what errors call the file.
 
     Returns:
@@ -27,16 +27,16 @@ def read_density(encoded: bytes, name: str) -> Float32[np.ndarray, "H W"]:
         >>> read_density(b"P5 2 1 255\n" + bytes([0, 200]), "map.pgm").tolist()
         [[0.0, 200.0]]
     """
-    with open_image(encoded, name=f"{name} does not decode") as image:
+    with open_image(encoded, name=name) as image:
         plain = image.mode.startswith(("1", "L", "I", "F")) and not image.has_transparency_data
         opaque, spread = (True, 0) if plain else _look(image)
         values = np.array(image if plain and image.mode != "1" else image.convert("L"), np.float32)
     if not opaque:
-        raise ValueError(f"{name}: expected a density map in grey, found a picture with transparent pixels")
+        raise ValueError(f"{name}: expected a density map in gray, got a picture with transparent pixels")
     if spread > COLORED:
-        raise ValueError(f"{name}: expected a density map in grey, found colors: give the map before its color map")
+        raise ValueError(f"{name}: expected a density map in gray, got colors; give the map before its color map")
     if not np.isfinite(values).all() or values.min() < 0:
-        raise ValueError(f"{name}: expected a density map that is finite and not negative, found other values")
+        raise ValueError(f"{name}: expected a density map that is finite and not negative, got other values")
     return values
 
 

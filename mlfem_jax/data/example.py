@@ -36,36 +36,37 @@ class ExampleFormat:
         """Checks the numbers."""
         if min(self.shape) < 1 or min(self.max_fixations, self.classes) < 0:
             raise ValueError(
-                f"shape must be above 0, max_fixations and classes not below 0, found {self.shape}, "
+                f"shape, max_fixations, classes: expected a shape above 0, and counts of 0 or more, got {self.shape}, "
                 f"{self.max_fixations} and {self.classes}"
             )
 
 
-def blank_example(format: ExampleFormat) -> dict[str, np.ndarray]:
+def blank_example(example_format: ExampleFormat) -> dict[str, np.ndarray]:
     """The example that fills up the last batch: no id, mask False, a black image, nothing known.
 
     Args:
-        format: shapes.
+        example_format: shapes.
 
     Returns:
         The fields of `Batch` without the leading axis; `density` only if `format.density`.
     """
-    count = format.max_fixations
+    count = example_format.max_fixations
     example = {
-        "images": np.zeros((*format.shape, 3), np.uint8),
+        "images": np.zeros((*example_format.shape, 3), np.uint8),
         "mask": np.array(False),
         "ids": np.array(""),
         "fixations": np.zeros((count, 2), np.float32),
         "fixation_mask": np.zeros(count, bool),
         "observers": np.full(count, -1, np.int32),
         "durations": np.full(count, np.nan, np.float32),
-        "labels": np.zeros(format.classes, bool),
+        "labels": np.zeros(example_format.classes, bool),
         "clutter": np.array(-1, np.int32),
         "content_box": np.zeros(4, np.int32),
+        "photo_box": np.zeros(4, np.int32),
         "size": np.zeros(2, np.int32),
         "scale": np.ones(2, np.float32),
     }
-    return example | {"density": np.zeros(format.shape, np.float32)} if format.density else example
+    return example | {"density": np.zeros(example_format.shape, np.float32)} if example_format.density else example
 
 
 def photo_record(path: str | Path) -> dict[str, Any]:
@@ -105,12 +106,12 @@ def photo_record(path: str | Path) -> dict[str, Any]:
     }
 
 
-def make_example(record: Mapping[str, Any], format: ExampleFormat) -> dict[str, np.ndarray]:
+def make_example(record: Mapping[str, Any], example_format: ExampleFormat) -> dict[str, np.ndarray]:
     """A record decoded, resized and padded.
 
     Args:
         record: a record of a prepared data set.
-        format: shapes, and how to resize.
+        example_format: shapes, and how to resize.
 
     Returns:
         The fields of `Batch` without the leading axis; `density` only if `format.density`.
@@ -119,39 +120,42 @@ def make_example(record: Mapping[str, Any], format: ExampleFormat) -> dict[str, 
         ValueError: naming the record: if its image does not decode or has another size than recorded, if it
             has more than `max_fixations` fixations, or if a label is not below `classes`.
     """
-    id = record_id(record)
+    image_id = record_id(record)
     photo = decode_photo(record)
     shape = photo.shape[:2]
-    box = fit(shape, format.shape, rule=format.rule)
+    box = fit(shape, example_format.shape, rule=example_format.rule)
     y0, x0, y1, x1 = box
-    example = blank_example(format)
+    example = blank_example(example_format)
     resized = Image.fromarray(photo).resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR)
     example["images"][y0:y1, x0:x1] = np.asarray(resized)
     count = len(record["fixations"])
-    if count > format.max_fixations:
-        raise ValueError(f"record {id!r} has {count} fixations, more than max_fixations={format.max_fixations}")
+    if count > example_format.max_fixations:
+        raise ValueError(
+            f"record {image_id!r}: expected at most max_fixations={example_format.max_fixations} fixations, got {count}"
+        )
     example["fixations"][:count] = move_fixations(record["fixations"], shape, box)
     example["fixation_mask"][:count] = True
     example["observers"][:count] = record["observers"]
     example["durations"][:count] = record["durations"]
-    if format.classes:
-        example["labels"][_checked_labels(record["labels"], id, format.classes)] = True
+    if example_format.classes:
+        example["labels"][_checked_labels(record["labels"], image_id, example_format.classes)] = True
     top, left, bottom, right = (int(side) for side in record["content_box"])
     return example | {
         "mask": np.array(True),
-        "ids": np.array(id),
+        "ids": np.array(image_id),
         "clutter": np.asarray(record["clutter"], np.int32),
         "content_box": np.array(move_box((top, left, bottom, right), shape, box), np.int32),
+        "photo_box": np.array([top, left, bottom, right], np.int32),
         "size": np.array(shape, np.int32),
         "scale": scale_sigma(1.0, shape, box),
-        **({"density": decode_density(record, format.shape, box)} if format.density else {}),
+        **({"density": decode_density(record, example_format.shape, box)} if example_format.density else {}),
     }
 
 
 def record_id(record: Mapping[str, Any]) -> str:
     """The id of a record, which TFDS returns as bytes."""
-    id = record["id"]
-    return id.decode() if isinstance(id, bytes) else str(id)
+    image_id = record["id"]
+    return image_id.decode() if isinstance(image_id, bytes) else str(image_id)
 
 
 def decode_photo(record: Mapping[str, Any]) -> UInt8[np.ndarray, "H W 3"]:
@@ -166,11 +170,11 @@ def decode_photo(record: Mapping[str, Any]) -> UInt8[np.ndarray, "H W 3"]:
     Raises:
         ValueError: naming the record, if its image does not decode or has another size than recorded.
     """
-    id = record_id(record)
-    photo = read_photo(record["image"], upright=False, name=f"image of record {id!r} does not decode")
+    image_id = record_id(record)
+    photo = read_photo(record["image"], upright=False, name=f"image of record {image_id!r}")
     recorded = tuple(int(side) for side in record["size"])
     if photo.shape[:2] != recorded:
-        raise ValueError(f"record {id!r} is recorded as {recorded}, its image is {photo.shape[:2]}")
+        raise ValueError(f"record {image_id!r}: expected an image of {recorded}, as is recorded, got {photo.shape[:2]}")
     return photo
 
 
@@ -199,8 +203,8 @@ def decode_density(record: Mapping[str, Any], shape: tuple[int, int], box: Box) 
     return density / total if total > 0 else density
 
 
-def _checked_labels(labels: np.ndarray, id: str, classes: int) -> np.ndarray:
+def _checked_labels(labels: np.ndarray, image_id: str, classes: int) -> np.ndarray:
     labels = np.asarray(labels, np.int32)
     if labels.size and not (labels.min() >= 0 and labels.max() < classes):
-        raise ValueError(f"record {id!r} has the labels {labels.tolist()}, expected 0 to {classes - 1}")
+        raise ValueError(f"record {image_id!r}: expected labels from 0 to {classes - 1}, got {labels.tolist()}")
     return labels

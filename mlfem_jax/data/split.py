@@ -93,33 +93,33 @@ def looked_at(index: Index, positions: Int[np.ndarray, " part"]) -> Int[np.ndarr
     return looked
 
 
-def fixation_totals(source: Source, format: ExampleFormat) -> Int32[np.ndarray, "H W"]:
+def fixation_totals(source: Source, example_format: ExampleFormat) -> Int32[np.ndarray, "H W"]:
     """How many fixations each pixel of the frame has, on all images of a data set together.
 
     Args:
         source: records of a prepared data set; no image is decoded.
-        format: the frame.
+        example_format: the frame.
 
     Returns:
         (H, W); a fixation belongs to the pixel that it rounds to, as in `mlfem_jax.metrics.fixation_counts`, and one
         outside the frame to none.
     """
-    totals = np.zeros(format.shape, np.int32)
+    totals = np.zeros(example_format.shape, np.int32)
     for position in range(len(source)):
         record = source[position]
         shape = int(record["size"][0]), int(record["size"][1])
-        moved = move_fixations(record["fixations"], shape, fit(shape, format.shape, rule=format.rule))
+        moved = move_fixations(record["fixations"], shape, fit(shape, example_format.shape, rule=example_format.rule))
         pixels = np.floor(moved + np.float32(0.5))
-        inside = ((pixels >= 0) & (pixels < np.array(format.shape))).all(axis=1)
+        inside = ((pixels >= 0) & (pixels < np.array(example_format.shape))).all(axis=1)
         np.add.at(totals, tuple(pixels[inside].astype(int).T), 1)
     return totals
 
 
-def hash_fraction(id: str, *, salt: str = "") -> float:
+def hash_fraction(image_id: str, *, salt: str = "") -> float:
     """A number in [0, 1) that depends on nothing but the id and the salt; over many ids it is uniform.
 
     Args:
-        id: of the image.
+        image_id: of the image.
         salt: another salt gives another, independent split.
 
     Returns:
@@ -129,7 +129,7 @@ def hash_fraction(id: str, *, salt: str = "") -> float:
         >>> round(hash_fraction("1001"), 6)
         0.747683
     """
-    digest = hashlib.sha256(f"{salt}\0{id}".encode()).digest()
+    digest = hashlib.sha256(f"{salt}\0{image_id}".encode()).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
 
@@ -159,7 +159,7 @@ def split_positions(
     """
     shares = np.array(list(fractions.values()), float)
     if not (shares >= 0).all() or not np.isclose(shares.sum(), 1):
-        raise ValueError(f"fractions must not be negative and must add up to 1, found {dict(fractions)}")
+        raise ValueError(f"fractions: expected shares of 0 or more that add up to 1, got {dict(fractions)}")
     part = np.searchsorted(np.cumsum(shares)[:-1], _hashes(ids, salt), side="right")
     return {name: np.flatnonzero(part == i) for i, name in enumerate(fractions)}
 
@@ -183,7 +183,7 @@ def k_folds(ids: Sequence[str], k: int, *, salt: str = "") -> tuple[Int[np.ndarr
         [0, 1, 2]
     """
     if k < 2:
-        raise ValueError(f"k must be at least 2, found {k}")
+        raise ValueError(f"k: expected at least 2, got {k}")
     fold = np.floor(_hashes(ids, salt) * k).astype(int)
     return tuple(np.flatnonzero(fold == i) for i in range(k))
 
@@ -209,4 +209,4 @@ def fold_positions(ids: Sequence[str], fold: tuple[int, int]) -> Int[np.ndarray,
 
 
 def _hashes(ids: Iterable[str], salt: str) -> np.ndarray:
-    return np.array([hash_fraction(id, salt=salt) for id in ids], float)
+    return np.array([hash_fraction(image_id, salt=salt) for image_id in ids], float)

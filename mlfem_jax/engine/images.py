@@ -11,13 +11,14 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Int
 
-from mlfem_jax.backbones import Backbone, Forward
+from mlfem_jax.backbones import Backbone, Forward, LogitFunction
 from mlfem_jax.engine.batch import forward_program, padded
 from mlfem_jax.engine.stream import BatchSize, check_batch_size, images_in_batch, run_batches
 from mlfem_jax.parallel import chosen_devices
 from mlfem_jax.photos import own_frame, resize_photo
 
 Image = np.ndarray | Array
+Targets = Int[np.ndarray, "M K"] | LogitFunction | None
 Images = Image | Sequence[Image] | Iterator[Image]
 SizeOf = Callable[[tuple[int, ...], Any], int]
 """(shape and dtype of an image) to the number of images in a batch."""
@@ -30,7 +31,7 @@ def map_images(
     images: Images,
     *,
     function: Callable[[Forward], Any],
-    targets: Int[np.ndarray, "M K"] | None,
+    targets: Targets,
     batch_size: BatchSize,
     dtype: DTypeLike,
     resize: str,
@@ -64,7 +65,7 @@ def map_images(
     # No device without an image.
     chosen = chosen_devices(devices)[: count if batch_size == "auto" else batch_size]
     program = forward_program(backbone, function, dtype=dtype, devices=chosen)
-    classes = None if targets is None else jax.ShapeDtypeStruct((1, targets.shape[1]), jnp.int32)
+    classes = jax.ShapeDtypeStruct((1, targets.shape[1]), jnp.int32) if isinstance(targets, np.ndarray) else targets
 
     @functools.cache
     def size_of(shape: tuple[int, ...], image_dtype: Any) -> int:
@@ -77,14 +78,14 @@ def map_images(
 
 
 def _with_targets(
-    batches: Iterator[tuple[Image, int]], targets: Int[np.ndarray, "M K"] | None
-) -> Iterator[tuple[int, tuple[Image, np.ndarray | None]]]:
-    """(number of images, (images, their rows of the targets)), padded; a single row is for all images."""
+    batches: Iterator[tuple[Image, int]], targets: Targets
+) -> Iterator[tuple[int, tuple[Image, Targets]]]:
+    """(number of images, (images, their rows of the targets)), padded; a single row, or a function, is for all."""
     start = 0
     for images, size in batches:
         count = len(images)
         rows = targets
-        if targets is not None:
+        if isinstance(targets, np.ndarray):
             rows = np.repeat(targets, count, axis=0) if len(targets) == 1 else targets[start : start + count]
         start += count
         yield count, padded((images, rows), size)

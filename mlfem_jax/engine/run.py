@@ -101,8 +101,9 @@ def explain(
         method: one of `methods()`.
         layers: which layers the method uses: names, indices, or a slice; None is the method's default.
         target: the class to explain: None, the predicted one; a number, for all images; N numbers, one for each image;
-            (N, K) or (1, K) numbers, several classes, whose scores are summed. "self", of a network that tells no
-            classes, is the image's own embedding, which None stands for there.
+            (N, K) or (1, K) numbers, several classes, whose scores are summed. A function of one example's logits
+            (classes,), for all images: `mlfem.backbones.Contrast(281, 282)` is why one class rather than another.
+            "self", of a network that tells no classes, is the image's own embedding, which None stands for there.
         batch_size: images in a forward pass, of all devices together; each device gets the same number, so it is
             rounded up to a multiple of theirs. "auto" is what fits the devices' memory: the largest power of two up to
             256 images a device (32 on a CPU), or all images where they are fewer.
@@ -116,7 +117,8 @@ def explain(
         devices: what each batch is split over, the parameters being copied to all of them. None: all devices of this
             process, or the one that `jax.default_device` names. To explain call after call on many devices, put the
             backbone there once: `jax.device_put(backbone, NamedSharding(mesh, PartitionSpec()))`.
-        **options: those of the method: `k`, `alpha`, `normalize`, ...
+        **options: those of the method: `k`, `alpha`, `normalize`, ... With `raw=True`, which most methods take, a map
+            is signed and not normalized, and of the layer's own size where it has one; `sign` is left alone.
 
     Returns:
         For an array, (N, H, W) float32 on the first of the devices, in the order of the images. For a sequence the
@@ -153,6 +155,8 @@ def explain(
         )
     if output not in ("input", "photo"):
         raise ValueError(f"output: expected 'input' or 'photo', got {output!r}")
+    if output == "photo" and options.get("raw"):
+        raise ValueError("output: expected 'input' for raw maps, which have their own size, got 'photo'")
     run = functools.partial(
         map_images,
         backbone,

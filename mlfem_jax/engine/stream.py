@@ -12,6 +12,7 @@ from mlfem_jax.engine.memory import exhaustion_explained, fitting_share, most_im
 from mlfem_jax.parallel import split
 
 BatchSize = int | Literal["auto"]
+"""Images in a forward pass; "auto" is as many as fit."""
 Note = TypeVar("Note")
 
 

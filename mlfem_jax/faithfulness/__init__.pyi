@@ -1,4 +1,5 @@
 from .confidence import confidence_change as confidence_change
+from .fidelity import infidelity as infidelity, sensitivity_n as sensitivity_n
 from .perturbation import (
     deletion_auc as deletion_auc,
     deletion_curve as deletion_curve,
@@ -6,4 +7,5 @@ from .perturbation import (
     insertion_curve as insertion_curve,
 )
 from .randomization import parameter_layers as parameter_layers, randomization_check as randomization_check
-from .stability import local_lipschitz as local_lipschitz
+from .removal import abpc as abpc, fill_in as fill_in, road as road
+from .stability import local_lipschitz as local_lipschitz, max_sensitivity as max_sensitivity

@@ -8,26 +8,29 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int, Num, UInt8
 
-from mlfem_jax.backbones import Forward
+from mlfem_jax.backbones import Forward, LogitFunction
 
 Arrays: TypeAlias = Array | np.ndarray
 Image: TypeAlias = Float[Arrays, "H W 3"] | UInt8[Arrays, "H W 3"]
 Map: TypeAlias = Float[Arrays, "H W"]
-Target: TypeAlias = int | Int[Arrays, ""] | None
+Target: TypeAlias = int | Int[Arrays, ""] | Int[Arrays, " K"] | LogitFunction | None
 Output: TypeAlias = Literal["softmax", "sigmoid", "logit"]
 Method: TypeAlias = Callable[[Forward], Any]
 
 _OUTPUTS = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid, "logit": lambda logits: logits}
 
 
-def confidences(
-    logits: Float[Array, "N classes"], target: int | Int[Arrays, ""], *, output: Output
-) -> Float32[Array, " N"]:
-    """What the network says of the target class, image by image; NaN for a class that does not exist."""
+def confidences(logits: Float[Array, "N classes"], target: Target, *, output: Output) -> Float32[Array, " N"]:
+    """What the network says of the target, image by image: of a class, of several together, or a function's value.
+
+    NaN for a class that does not exist.
+    """
     if output not in _OUTPUTS:
         raise ValueError(f"output: expected one of {', '.join(_OUTPUTS)}, got {output!r}")
+    if isinstance(target, LogitFunction):
+        return target(logits)
     values = _OUTPUTS[output](logits.astype(jnp.float32))
-    return values.at[:, target].get(mode="fill", fill_value=jnp.nan)
+    return values.at[:, jnp.atleast_1d(jnp.asarray(target))].get(mode="fill", fill_value=jnp.nan).sum(axis=1)
 
 
 def same_size(image: Num[Arrays, "..."], importance: Num[Arrays, "..."]) -> None:

@@ -41,7 +41,8 @@ def confidence_change(
         backbone: the network.
         image: (H, W, 3) at the size of its input, uint8 or float in [0, 1].
         importance: (H, W), scaled to [0, 1] here.
-        target: the class; None is the one that the network prefers for the image.
+        target: the class; (K,) classes, whose confidences are summed; a `backbones.LogitFunction`, whose value stands
+            in for the confidence; None is the class that the network prefers for the image.
         baseline: what a pixel turns into where the map is low; see `insertion_curve`.
         blur_sigma_px: see `insertion_curve`.
         output: "softmax" or "sigmoid"; of a "logit", which may be negative, the share makes no sense.

@@ -47,7 +47,9 @@ def insertion_curve(
         image: (H, W, 3) at the size of its input, uint8 or float in [0, 1].
         importance: (H, W); only the order of its values matters. Ties are broken by an order of all pixels that is
             drawn at random from `seed`: row by row, the zeros of a FEM map would come in as a curtain from above.
-        target: the class; None is the one that the network prefers for the image. One that does not exist gives NaN.
+        target: the class; (K,) classes, whose confidences are summed; a `backbones.LogitFunction`, whose value stands
+            in for the confidence; None is the class that the network prefers for the image. One that does not exist
+            gives NaN.
         steps: number of steps; one forward pass each, and one more.
         baseline: what stands in for the pixels that are away: "blur", the image blurred; "mean", its mean color;
             "black". No baseline is neutral; say which was used.
@@ -78,7 +80,7 @@ def insertion_curve(
     if target is None:
         target = forward_pass(backbone, image[None]).logits[0].argmax()
     substitute = baseline_image(image, baseline, blur_sigma_px=blur_sigma_px)
-    ranks, shown = _ranks(importance, seed), _shown(importance, steps)
+    ranks, shown = pixel_ranks(importance, seed), _shown(importance, steps)
 
     def score(counts):
         there = (ranks[None] < counts[:, None, None])[..., None]
@@ -183,7 +185,7 @@ def deletion_auc(backbone: Backbone, image: Image, importance: Map, **options) -
     return _area(deletion_curve(backbone, image, importance, **options))
 
 
-def _ranks(importance: Map, seed: int) -> Int32[Array, "H W"]:
+def pixel_ranks(importance: Map, seed: int) -> Int32[Array, "H W"]:
     """How many pixels come before each one, the highest first."""
     shuffled = np.random.default_rng(seed).permutation(importance.size).astype(np.int32)
     order = jnp.asarray(shuffled)[jnp.argsort(-jnp.asarray(importance, jnp.float32).ravel()[shuffled], stable=True)]

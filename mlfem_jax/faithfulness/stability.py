@@ -55,17 +55,73 @@ def local_lipschitz(
         >>> print(local_lipschitz(backbone, jax.random.key(0), image, method=first_channel) <= 1)
         True
     """
+    importance, changes, moved = _near(backbone, key, image, method, draws, radius, batch_size)
+    return jnp.where(defined(importance), (changes / moved).max(), jnp.nan)
+
+
+@functools.partial(jax.jit, static_argnames=("method", "draws", "radius", "batch_size"))
+def max_sensitivity(
+    backbone: Backbone,
+    key: Array,
+    image: Image,
+    *,
+    method: Method,
+    draws: int = 16,
+    radius: float = 0.02,
+    batch_size: int = 32,
+) -> Float32[Array, ""]:
+    """The largest change of the map around the image, as a share of the map: lower is more stable.
+
+    The maximum over draws of ||map(x) - map(x')|| / ||map(x)||, Euclidean norms; see `local_lipschitz`, which divides
+    by the change of the image instead.
+
+    Args:
+        backbone: the network.
+        key: of the noise.
+        image: see `local_lipschitz`.
+        method: see `local_lipschitz`.
+        draws: see `local_lipschitz`.
+        radius: of the neighborhood, in the units of the image, above 0.
+        batch_size: see `local_lipschitz`.
+
+    Returns:
+        A number from 0; NaN as `local_lipschitz`.
+
+    Raises:
+        ValueError: no draws, or a radius that is not above 0.
+
+    Source:
+        Yeh et al. 2019, arXiv:1901.09392, definition 3.1, by draws, as captum's `sensitivity_max` (which divides by the
+        norm and does not cut x' to [0, 1]).
+
+    Example:
+        >>> backbone = from_function(lambda w, x: (x.sum((1, 2)), {"x": x}), jnp.eye(3), input_size=(4, 4),
+        ...                          preprocess=lambda x: x)
+        >>> image = jnp.linspace(0.3, 0.6, 48).reshape(4, 4, 3)
+        >>> first_channel = lambda forward: forward.inputs[..., 0]
+        >>> print(max_sensitivity(backbone, jax.random.key(0), image, method=first_channel) <= 0.02 / 0.3)
+        True
+    """
+    importance, changes, _ = _near(backbone, key, image, method, draws, radius, batch_size)
+    size = jnp.sqrt(jnp.square(importance).sum())
+    return jnp.where(defined(importance), changes.max() / jnp.where(size > 0, size, 1.0), jnp.nan)
+
+
+def _near(
+    backbone: Backbone, key: Array, image: Image, method: Method, draws: int, radius: float, batch_size: int
+) -> tuple[Float32[Array, "H W"], Float32[Array, " draws"], Float32[Array, " draws"]]:
+    """The map; and for each neighbor, how far its map and how far the neighbor itself is away."""
     if draws < 1 or not radius > 0:
         raise ValueError(f"draws and radius: expected numbers above 0, got {draws} and {radius}")
     image = unit_pixels(image)
     importance = method(forward_pass(backbone, image[None]))[0].astype(jnp.float32)
 
-    def ratios(keys):
+    def distances(keys):
         noise = jax.vmap(lambda key: jax.random.uniform(key, image.shape, minval=-radius, maxval=radius))(keys)
         near = jnp.clip(image[None] + noise, 0.0, 1.0)
         changes = method(forward_pass(backbone, near)).astype(jnp.float32) - importance[None]
         moved = jnp.sqrt(jnp.square(near - image[None]).sum(axis=(1, 2, 3)))
-        return jnp.sqrt(jnp.square(changes).sum(axis=(1, 2))) / moved
+        return jnp.sqrt(jnp.square(changes).sum(axis=(1, 2))), moved
 
-    changes = over_chunks(ratios, jax.random.split(key, draws), images_at_once(batch_size))
-    return jnp.where(defined(importance), changes.max(), jnp.nan)
+    changes, moved = over_chunks(distances, jax.random.split(key, draws), images_at_once(batch_size))
+    return importance, changes, moved

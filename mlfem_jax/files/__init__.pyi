@@ -1,5 +1,5 @@
 from .errors import naming_full_disk as naming_full_disk, printable as printable
-from .folders import UNREADABLE as UNREADABLE, walk as walk
+from .folders import NOWHERE as NOWHERE, UNREADABLE as UNREADABLE, Walked as Walked, walk as walk
 from .locks import remove_orphans as remove_orphans
 from .outputs import (
     foreign as foreign,

@@ -48,22 +48,25 @@ def _full_disk(error: BaseException | None) -> int | None:
     return None
 
 
-def printable(text: object) -> str:
+def printable(text: object, length: int | None = None) -> str:
     r"""The text on one line, with what would steer a terminal written as an escape.
 
     Args:
         text: perhaps the name of a file, which may hold anything.
+        length: of the text, where it is cut, with "..." for the rest. Default: it is not.
 
     Returns:
         The text with control characters, line breaks, halves of surrogate pairs and changes of the writing direction
         as \x1b, \n, \udc80, \u202e.
 
     Example:
-        >>> print(printable("a\x1b[2Jb"))
-        a\x1b[2Jb
+        >>> print(printable("a\x1b[2Jb"), printable("a" * 100, 5))
+        a\x1b[2Jb aaaaa...
     """
+    text = str(text)
+    cut = text if length is None or len(text) <= length else text[:length] + "..."
     return "".join(character.encode("unicode_escape").decode() if _steers(character) else character
-                   for character in str(text))  # fmt: skip
+                   for character in cut)  # fmt: skip
 
 
 def _steers(character: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 SPECIAL = "pipes, sockets and devices (left out)"
 NOWHERE = "links that lead nowhere (left out)"
 UNREADABLE = "folders that cannot be read (left out)"
+"""The kind of `Problems` that such folders are counted as."""
 TWICE = "links to a folder that is read already (left out)"
 HIDDEN = "hidden files and folders (left out)"
 BELOW = "subfolders (left out)"

@@ -46,7 +46,8 @@ def writing(folder: str | os.PathLike, *, process_index: int | None = None) -> I
         for name in names:
             if not stack.enter_context(holding(folder / name, shared=name != names[-1])):
                 raise ValueError(
-                    f"{folder}: {holder(folder / name)} is writing here; wait for it to end, or name another folder"
+                    f"{folder}: expected no other process, got {holder(folder / name)}, which is writing here; wait "
+                    "for it to end, or name another folder"
                 )
         keep_record(folder)
         if process_index is None:
@@ -129,8 +130,8 @@ def refuse_foreign(folder: str | os.PathLike, names: Iterable[str] | None = None
     if found:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         raise FileExistsError(
-            f"{folder}: {', '.join(found[:3])}{more} would be written over, but this program did not make them, or "
-            "they were changed since; name another folder, or move them"
+            f"{folder}: expected files that this program made, got {', '.join(found[:3])}{more}, which would be "
+            "written over; they are not of this program, or were changed since; name another folder, or move them"
         )
 
 

@@ -6,13 +6,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from mlfem_jax.files import printable, walk
+from mlfem_jax.files import NOWHERE, UNREADABLE, Walked, printable, walk
 from mlfem_jax.photos import PHOTO_SUFFIXES
 
-Tell = Callable[[str], object]
+Tell = Callable[[str, bool], object]
+UNREAD_SUFFIXES = frozenset(".arw .cr2 .cr3 .dng .heic .heif .hif .jxl .nef .orf .raf .rw2".split())
+"""Of photographs that are not read."""
 
 
-def find_photos(arguments: Iterable[str | os.PathLike], *, on_left_out: Tell = lambda line: None) -> list[Path]:
+def find_photos(arguments: Iterable[str | os.PathLike], *, on_left_out: Tell = lambda line, lost: None) -> list[Path]:
     """The image files that a command line's arguments name, in natural order (img2 before img10), each once.
 
     A file is taken whatever its suffix. A folder stands for the images in it and in its subfolders, by
@@ -22,7 +24,9 @@ def find_photos(arguments: Iterable[str | os.PathLike], *, on_left_out: Tell = l
 
     Args:
         arguments: files, folders and patterns.
-        on_left_out: told, a line for each folder and reason, what in a folder is no photograph or cannot be read.
+        on_left_out: told, a line for each folder and reason, what in a folder is left out, and whether that may be
+            photographs: of a kind that is not read (`UNREAD_SUFFIXES`), in a subfolder that cannot be, behind a link
+            that leads nowhere.
 
     Returns:
         The files, ordered by path; the same file reached in two ways appears once. No arguments, no files.
@@ -38,24 +42,36 @@ def find_photos(arguments: Iterable[str | os.PathLike], *, on_left_out: Tell = l
 def _matches(path: Path, on_left_out: Tell) -> Iterator[Path]:
     if path.is_dir():
         found = walk(path, PHOTO_SUFFIXES)
-        for kind, left in found.left_out.items():
-            on_left_out(f"{printable(path)}: {len(left)} {kind}, first {printable(left[0].relative_to(path))}")
+        for kind in found.left_out:
+            lost = kind in (UNREADABLE, NOWHERE) or found.left_out[kind][0].suffix.lower() in UNREAD_SUFFIXES
+            on_left_out(_counted(path, found, kind), lost)
         yield from found.files or [path]
-    elif not path.exists() and (matched := sorted(_expand(str(path)))):
+    elif not os.path.lexists(path) and (matched := sorted(_expand(str(path), on_left_out))):
         for match in matched:
             yield from _matches(Path(match), on_left_out)
     else:
         yield path
 
 
-def _expand(pattern: str) -> set[str]:
+def _counted(folder: Path, found: Walked, kind: str) -> str:
+    left = found.left_out[kind]
+    return f"{printable(folder)}: {len(left)} {kind}, first {printable(left[0].relative_to(folder))}"
+
+
+def _expand(pattern: str, on_left_out: Tell) -> set[str]:
     """What a pattern matches. `**` is every folder once: Python's own would go round in a circle of links."""
     head, stars, tail = pattern.partition("**")
     if not stars or not tail.startswith("/") or not (head == "" or head.endswith("/")):
         return set(glob.glob(pattern))
     tops = glob.glob(head) if head else ["."]
-    folders = (folder for top in tops for folder in walk(top).folders)
-    return {match for folder in folders for match in _expand(os.path.join(glob.escape(str(folder)), tail.lstrip("/")))}
+    matches: set[str] = set()
+    for top in map(Path, tops):
+        found = walk(top)
+        if UNREADABLE in found.left_out:
+            on_left_out(_counted(top, found, UNREADABLE), True)
+        for folder in found.folders:
+            matches |= _expand(os.path.join(glob.escape(str(folder)), tail.lstrip("/")), on_left_out)
+    return matches
 
 
 def _real(path: Path) -> Path:

@@ -2,10 +2,8 @@
 
 import dataclasses
 import functools
-import itertools
 import os
 import re
-import unicodedata
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -21,21 +19,19 @@ from rich.console import Console
 from rich.text import Text
 
 from mlfem_jax import __version__, attribution
-from mlfem_jax.attribution import Method, accepted_options, layer_stacks, net_reasons
+from mlfem_jax.attribution import METHODS, Method, Target, accepted_options, layer_stacks, net_reasons, parse_target
 from mlfem_jax.backbones import Forward, load_backbone, select_layers
 from mlfem_jax.compilation import keep_compiled
 from mlfem_jax.engine import BatchSize, map_batches
-from mlfem_jax.files import foreign, printable, refuse_foreign, replacing, writing
+from mlfem_jax.files import printable, refuse_foreign, writing
 from mlfem_jax.fusion import ALPHA, ARCHITECTURES, OPERATORS, fuse
+from mlfem_jax.gallery.draw import draw_photo
 from mlfem_jax.gallery.find import find_photos
+from mlfem_jax.gallery.names import photo_names
 from mlfem_jax.gallery.page import ExplainedPhoto, write_page
-from mlfem_jax.gallery.why import write_why
 from mlfem_jax.importance import fem, normalize
-from mlfem_jax.photos import ResizeRule, place_map, read_photo, resize_photo
-from mlfem_jax.plot import contact_sheet, overlay, write_png
+from mlfem_jax.photos import ResizeRule, read_photo
 
-PANEL = (240, 190)
-"""Height and width in pixels that a panel of a contact sheet fits in."""
 _PAGE = "index.html"
 
 
@@ -50,6 +46,7 @@ def explain(
     k: float = 2.0,
     alpha: float = ALPHA,
     layers: str = "all",
+    target: str | None = None,
     batch_size: BatchSize = 16,
     dtype: Literal["float32", "bfloat16"] = "float32",
     resize: ResizeRule = "stretch",
@@ -63,9 +60,10 @@ def explain(
     """Explains photographs: shows where in each of them the network found what it says it sees.
 
     Writes for each photograph an overlay, a sheet of all layers and fusions, and the importance map as a
-    NumPy file, and one index.html for all. A photograph that cannot be read is named on the standard error;
-    the others are still done, and the exit status is 1. Nothing is written over that an earlier run did not make: where
-    a name is taken, a photograph's files get another.
+    NumPy file, and one index.html for all. A photograph that cannot be read, and what is left out of a folder, is named
+    on the standard error; the others are still done. The exit status is then 1, if only other files than photographs
+    were left out 0. Nothing is written over that an earlier run did not make: where a name is taken, a photograph's
+    files get another.
 
     Args:
         photos: files, folders (with their subfolders) and patterns.
@@ -76,6 +74,8 @@ def explain(
         k: standard deviations above a channel's mean that make an activation strong.
         alpha: weight of the earlier layers in the fusions add and top, from 0 to 1.
         layers: all, or names and numbers with commas (0,5,-1), or a slice (8: is the ninth and on).
+        target: what is explained: a class (281), several (281,282), or why one rather than another (281-282); by
+            default the class that the network predicts.
         batch_size: photographs that go through the network together; auto is as many as fit the device.
         dtype: number type of the forward pass.
         resize: how a photograph gets the network's input size; native keeps its own.
@@ -88,7 +88,7 @@ def explain(
         cache: folder for compiled programs; auto is the user's cache folder or MLFEM_CACHE, none is none.
 
     Returns:
-        The exit status: 0, or 1 if any photograph could not be read.
+        The exit status: 0, or 1 if any photograph or subfolder could not be read.
 
     Raises:
         ValueError: a name or option that is not known, no photograph given, or another process writes to `out`.
@@ -96,17 +96,23 @@ def explain(
         MemoryError: a batch does not fit the device; it says which size would.
     """
     tell = functools.partial(Console(stderr=True).print, markup=False, highlight=False, soft_wrap=True)
-    paths = find_photos(photos, on_left_out=lambda line: tell(f"mlfem: {line}"))
+    lost = []
+
+    def on_left_out(line: str, may_be_photos: bool) -> None:
+        tell(f"mlfem: {line}")
+        lost.extend([line] if may_be_photos else [])
+
+    paths = find_photos(photos, on_left_out=on_left_out)
     if not paths:
-        raise ValueError("no photographs given: name files, folders or patterns")
+        raise ValueError("photos: expected files, folders or patterns, got none")
     keep_compiled(cache)
     network = load_backbone(backbone, weights)
     chosen = select_layers(network.layers, _parse_layers(layers))
     options = {"layers": chosen, "k": k, "alpha": alpha}
     net = _net_options(method, fusion, why)
-    options = {name: options[name] for name in accepted_options(method) if name in options} | net
     if method == "net" and layers == "all":
         del options["layers"]  # its own
+    options = {name: options[name] for name in accepted_options(method) if name in options} | net
     bound = attribution.method(method, **options)
     look = functools.partial(
         map_batches,
@@ -116,9 +122,10 @@ def explain(
         dtype=jnp.dtype(dtype),
         resize=resize,
         frame=frame,
+        target=_target(method, target),
     )
     draw = functools.partial(
-        _draw,
+        draw_photo,
         out=out,
         labels=network.labels,
         method=method,
@@ -128,11 +135,13 @@ def explain(
         settings=f"{backbone}, {method}, k {k:g}, alpha {alpha:g}",
     )
     settings = {"backbone": backbone, "method": method, "k": k, "alpha": alpha, "layers": layers}
-    settings |= {"frame": "the network's" if frame is None else f"{frame[0]} x {frame[1]}"} | net
+    settings |= {} if target is None else {"target": target}
+    settings |= ({} if frame is None else {"frame": f"{frame[0]} x {frame[1]}"}) | net
     settings |= {"resize": resize, "dtype": dtype, "mlfem_jax": __version__}
     with writing(out):
         refuse_foreign(out, [_PAGE])
-        explained, failures = _explain_all(paths, _names(paths, out), lambda images: look(images=images), draw)
+        explained, failures = _explain_all(paths, photo_names(paths, out), lambda images: look(images=images), draw)
+        failures = [*lost, *failures]
         write_page(out / _PAGE, explained, settings=settings, failures=failures)
     for photo in explained:
         print(printable(f"{photo.name}: " + ", ".join(f"{label} {100 * p:.1f} %" for label, p in photo.top)))
@@ -188,6 +197,13 @@ def _read(path: Path, names: tuple[str, str]) -> tuple[np.ndarray | ValueError, 
         return error, *names
 
 
+def _target(method: str, text: str | None) -> Target:
+    """The target of a command line, for a method that explains one."""
+    if text is not None and not METHODS[method].of_class:
+        raise ValueError(f"target: expected none, since {method!r} explains no particular class, got {text!r}")
+    return None if text is None else parse_target(text)
+
+
 def _parse_layers(text: str) -> slice | list[int | str] | None:
     """The layers of a command line: "all", a slice ("3:8"), or names and numbers with commas."""
     if text == "all":
@@ -235,102 +251,6 @@ class _Look:
         }
 
 
-def _draw(
-    photo: np.ndarray,
-    shown: str,
-    stem: str,
-    result: dict[str, Any],
-    *,
-    out: Path,
-    labels: Sequence[str],
-    method: str,
-    rule: ResizeRule,
-    map_size: str,
-    picture_px: int,
-    settings: str,
-) -> ExplainedPhoto:
-    """Writes one photograph's four files."""
-    map = result["maps"][method]
-    top = tuple(
-        (labels[index] if labels else f"class {index}", float(probability))
-        for probability, index in zip(*result["top"], strict=True)
-    )
-    if not all(np.isfinite(probability) for _, probability in top):
-        top = (("no prediction: the network's output is not a number,", 0.0),)
-    files = ExplainedPhoto(shown, *_files(stem)[:4], top, _files(stem)[4] if result["why"] else "")
-    size = _fit(photo.shape[:2], (picture_px, picture_px))
-    picture = resize_photo(photo, size)
-    write_png(out / files.photo, picture)
-    write_png(out / files.overlay, overlay(picture, place_map(map, size, rule=rule)))
-    best = "".join(f"{label} {100 * probability:.1f} %   ·   " for label, probability in top[:1])
-    title = f"{shown}\n{best}{settings}"
-    write_png(out / files.sheet, _sheet(photo, result, rule, title))
-    if result["why"]:
-        panel = _fit(photo.shape[:2], PANEL)
-        write_why(out / files.why, photo, result["why"], panel=panel, rule=rule, title=title)
-    with replacing(out / files.map) as file:
-        np.save(file, map if map_size == "input" else place_map(map, photo.shape[:2], rule=rule))
-    return files
-
-
-def _sheet(photo: np.ndarray, result: dict[str, Any], rule: ResizeRule, title: str) -> np.ndarray:
-    size = _fit(photo.shape[:2], PANEL)
-    place = functools.partial(place_map, shape=size, rule=rule)
-    layers = {f"{name}\n{map.shape[0]} x {map.shape[1]}": place(map) for name, map in result["layers"].items()}
-    maps = {name: place(map) for name, map in result["maps"].items()}
-    placed = {"Importance maps": maps, "Layers, first to last": layers}
-    return contact_sheet(resize_photo(photo, size), placed, title=title)
-
-
-def _fit(shape: tuple[int, int], into: tuple[int, int]) -> tuple[int, int]:
-    """The largest (height, width) of the same proportions that fits; never larger than `shape`."""
-    scale = min(1.0, *(limit / side for limit, side in zip(into, shape, strict=True)))
-    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
-
-
-def _names(paths: Sequence[Path], out: Path) -> list[tuple[str, str]]:
-    """What each photograph is shown as, and the stem of its files: names that neither each other nor others' have.
-
-    A file in `out` may be written over where an earlier run made it, and it is not one of the photographs.
-    """
-    absolute = [Path(os.path.abspath(path)) for path in paths]
-    shared = os.path.commonpath([path.parent for path in absolute])
-    stems = [_readable(path.stem) for path in absolute]
-    there = os.listdir(out) if out.is_dir() else []
-    taken = {_folded(name) for name in foreign(out, there)}
-    taken |= {_folded(path.name) for path in absolute if path.parent.resolve() == out.resolve()}
-    for index, stem in enumerate(stems):
-        tries = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-        stems[index] = next(stem for stem in tries if taken.isdisjoint(map(_folded, _files(stem))))
-        taken.update(map(_folded, _files(stems[index])))
-    shown = [os.fsencode(path.relative_to(shared)).decode(errors="replace") for path in absolute]
-    return list(zip(shown, stems, strict=True))
-
-
-def _files(stem: str) -> tuple[str, ...]:
-    """Names of a photograph's picture, overlay, sheet and map, and of what says why."""
-    return tuple(f"{stem}{end}" for end in (".png", ".overlay.png", ".sheet.png", ".npy", ".why.png", ".why.json"))
-
-
-def _net_options(method: str, fusion: str | None, why: bool) -> dict[str, str]:
-    """The options of the method net that its fusion means: the name of a packaged one, or a file."""
-    if method != "net" and (why or fusion is not None):
-        raise ValueError(f"{'why' if why else 'fusion'}: expected with the method 'net' alone, got {method!r}")
-    if fusion is None:
-        return {}
-    return {"architecture": fusion} if fusion in ARCHITECTURES else {"weights": fusion}
-
-
-def _readable(name: str) -> str:
-    """A name need not be valid Unicode, may steer a terminal, and has to leave room for an ending."""
-    return printable(os.fsencode(name).decode(errors="replace"))[:50]
-
-
-def _folded(name: str) -> str:
-    """Equal for names that some file system takes for the same: A and a, or two spellings of an accent."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-
-
 class _Rate(progress.ProgressColumn):
     def render(self, task: progress.Task) -> Text:
         return Text(f"{task.speed:.1f} photos/s" if task.speed else "")
@@ -347,3 +267,12 @@ def _progress(console: Console) -> progress.Progress:
         redirect_stdout=False,
         disable=not console.is_terminal,
     )
+
+
+def _net_options(method: str, fusion: str | None, why: bool) -> dict[str, str]:
+    """The options of the method net that its fusion means: the name of a packaged one, or a file."""
+    if method != "net" and (why or fusion is not None):
+        raise ValueError(f"{'why' if why else 'fusion'}: expected with the method 'net' alone, got {method!r}")
+    if fusion is None:
+        return {}
+    return {"architecture": fusion} if fusion in ARCHITECTURES else {"weights": fusion}

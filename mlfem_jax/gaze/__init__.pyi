@@ -7,6 +7,7 @@ from .density import (
     observer_weights as observer_weights,
     sigma_px_of as sigma_px_of,
 )
+from .fitted import DensityFit as DensityFit, fit_density as fit_density, fitted_density as fitted_density
 from .frames import (
     Box as Box,
     FitRule as FitRule,
@@ -15,3 +16,4 @@ from .frames import (
     move_fixations as move_fixations,
     scale_sigma as scale_sigma,
 )
+from .smoothing import smooth_map as smooth_map

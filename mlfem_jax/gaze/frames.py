@@ -13,6 +13,7 @@ from jaxtyping import Float
 Arrays: TypeAlias = jax.Array | np.ndarray
 Box: TypeAlias = tuple[int, int, int, int]
 FitRule: TypeAlias = Literal["stretch", "letterbox"]
+"""How a photograph gets to another frame: stretched, or whole with bars."""
 
 
 def fit(shape: tuple[int, int], new_shape: tuple[int, int], *, rule: FitRule = "stretch") -> Box:

@@ -60,6 +60,7 @@ def write_score_page(
     title: str,
     settings: Mapping[str, object],
     tables: Mapping[str, tuple[Sequence[str], Sequence[Sequence[str]]]],
+    tests: Mapping[str, tuple[Sequence[str], Sequence[Sequence[str]]]],
     figures: Mapping[str, bytes],
     images: Sequence[ScoredImage],
     pictures: Sequence[str],
@@ -73,7 +74,8 @@ def write_score_page(
         path: the HTML file to write or replace.
         title: of the page.
         settings: names and values under the title.
-        tables: caption to (header, rows).
+        tables: caption to (header, rows); what follows a "[" in a cell is set below it, fainter.
+        tests: the same, folded at the end.
         figures: caption to a PNG file.
         images: those that can be looked at.
         pictures: the line of each image, from `encode_pictures`; empty for none.
@@ -96,6 +98,7 @@ def write_score_page(
         title=title,
         settings=settings,
         tables=tables,
+        tests=tests,
         figures={caption: base64.b64encode(file).decode() for caption, file in figures.items()},
         data=_script(json.dumps(data, allow_nan=False, separators=(",", ":"))),
         pictures=Markup("\n".join(pictures)),

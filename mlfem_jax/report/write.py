@@ -26,10 +26,9 @@ from mlfem_jax.report.figures import (
     win_figure,
 )
 from mlfem_jax.report.page import ScoredImage, encode_pictures, write_score_page
-from mlfem_jax.report.tables import page_tables, write_tables
+from mlfem_jax.report.tables import p_value_tables, page_tables, write_tables
 from mlfem_jax.scores import (
     HUMANS,
-    METRICS,
     Group,
     Groups,
     Scores,
@@ -40,12 +39,13 @@ from mlfem_jax.scores import (
     groups_of,
     load,
     methods_only,
+    metric_of,
     read_pictures,
     summarize,
     win_matrix,
 )
 
-_MEANS = {"model": "more faithful", "method": "better"}
+_MEANS = {"model": "more faithful", "method": "better", "map": "simpler"}
 _SHOWN_SETTINGS = (
     "dataset",
     "split",
@@ -57,6 +57,9 @@ _SHOWN_SETTINGS = (
     "rule",
     "sigma_px",
     "task",
+    "target",
+    "frame",
+    "bars",
 )
 
 
@@ -97,7 +100,7 @@ def write_report(config: Annotated[Config, tyro.conf.arg(name="")]) -> None:
 
 def _written(scores: Scores) -> list[str]:
     """Names of all files that a report may have."""
-    tables = ["summary.csv", "summary.tex", "pairs.csv", "correct.csv", "clutter.csv"]
+    tables = ["summary.csv", "summary.tex", "pairs.csv", "smoothing.csv", "correct.csv", "clutter.csv"]
     figures = ["wins", "distributions", "correct", "clutter", *(f"plausibility_{metric}" for metric in scores.metrics)]
     return ["report.html", *tables, *(f"{name}.{kind}" for name in figures for kind in ("svg", "png"))]
 
@@ -120,13 +123,14 @@ def _write_report(config: Config, scores: Scores) -> None:
         title=_title(scores.settings),
         settings=_shown_settings(scores, len(images)),
         tables=page_tables(scores, summaries, clutter),
+        tests=p_value_tables(scores),
         figures=pictures,
         images=images,
         pictures=lines,
         gaze=scores.settings["gaze"],
         methods=scores.rows,
         metrics=[
-            {"name": name, "title": METRICS[name].title, "higher": METRICS[name].higher_is_better}
+            {"name": name, "title": metric_of(name).title, "higher": metric_of(name).higher_is_better}
             for name in scores.metrics
         ],
     )
@@ -144,11 +148,11 @@ def _figures(
     clutter: Groups,
 ) -> dict[str, tuple[str, Figure]]:
     """File name to (caption, figure)."""
-    titled = {metric: METRICS[metric].title for metric in scores.metrics}
+    titled = {metric: metric_of(metric).title for metric in scores.metrics}
     human = {titled[metric]: summaries[metric, HUMANS].mean for metric in scores.metrics if HUMANS in scores.rows}
     values = {title: methods_only(scores, metric) for metric, title in titled.items()}
     wins = {
-        title: win_matrix(values[title], higher_is_better=METRICS[metric].higher_is_better)
+        title: win_matrix(values[title], higher_is_better=metric_of(metric).higher_is_better)
         for metric, title in titled.items()
     }
     figures = {
@@ -162,15 +166,15 @@ def _figures(
     if clutter:
         groups = {title: clutter[metric] for metric, title in titled.items()}
         figures["clutter"] = ("Score against clutter (Figure 7)", clutter_figure(groups))
-    against_gaze = next((metric for metric in scores.metrics if METRICS[metric].against == "gaze"), None)
+    against_gaze = next((metric for metric in scores.metrics if metric_of(metric).against == "gaze"), None)
     for metric in scores.metrics:
-        if METRICS[metric].against != "gaze" and against_gaze:
+        if metric_of(metric).against != "gaze" and against_gaze:
             points = {row: (summaries[against_gaze, row], summaries[metric, row]) for row in scores.rows}
-            arrow = "higher" if METRICS[metric].higher_is_better else "lower"
+            arrow = "higher" if metric_of(metric).higher_is_better else "lower"
             figure = faithfulness_figure(
                 points,
                 plausibility=titled[against_gaze],
-                faithfulness=f"{titled[metric]} ({arrow} is {_MEANS[METRICS[metric].against]})",
+                faithfulness=f"{titled[metric]} ({arrow} is {_MEANS[metric_of(metric).against]})",
                 marked={HUMANS: "human ceiling", "center": "center prior"},
             )
             figures[f"plausibility_{metric}"] = (f"Plausibility against faithfulness: {titled[metric]}", figure)
@@ -222,7 +226,7 @@ def _scored_image(
 
 
 def _shown_settings(scores: Scores, images: int) -> dict[str, object]:
-    shown = {name: scores.settings[name] for name in _SHOWN_SETTINGS if scores.settings[name] is not None}
+    shown = {name: scores.settings[name] for name in _SHOWN_SETTINGS if scores.settings.get(name) is not None}
     shown |= {"version": scores.settings["version"], "commit": (scores.settings["commit"] or "unknown")[:12]}
     if images < len(scores.first):
         shown["images to look at"] = images

@@ -1,6 +1,18 @@
 from .batch import score_batches as score_batches
-from .columns import METRICS as METRICS, metric_names as metric_names
-from .plan import HUMANS as HUMANS, Plan as Plan, parse_method as parse_method
+from .changes import Change as Change, changes as changes
+from .columns import METRICS as METRICS, column as column, metric_names as metric_names, metric_of as metric_of
+from .pairs import (
+    Effect as Effect,
+    Survival as Survival,
+    effects as effects,
+    holm as holm,
+    pair_counts as pair_counts,
+    paired_tests as paired_tests,
+    survivals as survivals,
+    tied as tied,
+    win_matrix as win_matrix,
+)
+from .plan import HUMANS as HUMANS, PEOPLE as PEOPLE, Plan as Plan, parse_method as parse_method
 from .read import (
     Groups as Groups,
     Scores as Scores,
@@ -18,11 +30,8 @@ from .statistics import (
     bootstrap_interval as bootstrap_interval,
     clutter_levels as clutter_levels,
     group_summaries as group_summaries,
-    holm as holm,
-    pair_counts as pair_counts,
-    paired_tests as paired_tests,
     relative_loss as relative_loss,
     summarize as summarize,
-    win_matrix as win_matrix,
 )
+from .stored import StoredMaps as StoredMaps
 from .table import read_pictures as read_pictures, undefined_counts as undefined_counts

@@ -11,15 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int, Int8, Int32, Shaped, UInt8
 
-from mlfem_jax.attribution import Method
+from mlfem_jax.attribution import Method, class_targets
 from mlfem_jax.backbones import Backbone, Forward, forward_pass
 from mlfem_jax.data import Batch, ExampleFormat, blank_example
 from mlfem_jax.engine import BatchSize, Program, images_in_batch, run_batches
-from mlfem_jax.gaze import count_density, gaze_density
-from mlfem_jax.metrics import content, fixation_counts, limits
+from mlfem_jax.metrics import content, limits
 from mlfem_jax.parallel import chosen_devices, replicate
-from mlfem_jax.scores.columns import METRICS, Gaze, Metric
+from mlfem_jax.scores.columns import METRICS, Column, Metric
+from mlfem_jax.scores.compared import gaze_scores, looked_density, shown_people
+from mlfem_jax.scores.ground import Looks, looks_in_input, looks_in_photo
 from mlfem_jax.scores.plan import Plan, Task
+from mlfem_jax.scores.stored import StoredMaps
 
 Arrays: TypeAlias = Array | np.ndarray
 
@@ -49,16 +51,23 @@ class BatchScores:
 
 @chex.dataclass(frozen=True, mappable_dataclass=False)
 class Inputs:
-    """What is scored of a batch: fields of `Batch`, but for `sigma_px`, of the GFDM along (y, x) in the frame."""
+    """What is scored of a batch, as `Batch` has it, and where people looked, in one frame or two.
+
+    Attributes:
+        images: photographs.
+        looks: fields of `Looks` in the frame of the network's input.
+        photo: likewise in the photograph's own, where that is asked for.
+        labels: multi-hot.
+        density: the released density map in the frame of the input, or None.
+        stored: the maps that are read from files, or None.
+    """
 
     images: UInt8[Array, "N H W 3"]
-    fixations: Float[Array, "N n 2"]
-    mask: Bool[Array, "N n"]
-    observers: Int[Array, "N n"]
-    sigma_px: Float[Array, "N 2"]
-    content_box: Int[Array, "N 4"]
+    looks: Mapping[str, Any]
+    photo: Mapping[str, Any] | None
     labels: Shaped[Array, "N classes"]
     density: Float[Array, "N H W"] | None
+    stored: Float[Array, "N stored H W"] | None
 
 
 def score_batches(
@@ -116,18 +125,23 @@ def _program(backbone: Backbone, plan: Plan, totals: Int[np.ndarray, "H W"]) -> 
     return Program(score_part, replicate((backbone.astype(plan.dtype), totals), devices), plan, devices)
 
 
-def _fields(batch: Batch, plan: Plan) -> dict[str, np.ndarray | None]:
+def _fields(batch: Batch, plan: Plan) -> dict[str, Any]:
     """The fields of `Inputs`, on the host."""
     return {
         "images": batch.images,
-        "fixations": batch.fixations,
-        "mask": batch.fixation_mask,
-        "observers": batch.observers,
-        "sigma_px": plan.sigma_px * batch.scale,
-        "content_box": batch.content_box,
+        "looks": looks_in_input(batch, plan),
+        "photo": looks_in_photo(batch, plan) if plan.frame == "photo" else None,
         "labels": batch.labels,
         "density": batch.density,
+        "stored": _stored(batch, plan),
     }
+
+
+def _stored(batch: Batch, plan: Plan) -> Float32[np.ndarray, "N stored H W"] | None:
+    """The maps that are read from files, method after method."""
+    folders = [method for _, method in plan.methods if isinstance(method, StoredMaps)]
+    frame = batch.images.shape[1:3]
+    return np.stack([folder.read(batch.ids, batch.size, frame) for folder in folders], axis=1) if folders else None
 
 
 def score_part(whole: tuple[Backbone, Int[Array, "H W"]], fields: Mapping[str, Any], plan: Plan) -> BatchScores:
@@ -141,81 +155,59 @@ def score_part(whole: tuple[Backbone, Int[Array, "H W"]], fields: Mapping[str, A
         plan: what is scored.
     """
     (backbone, totals), inputs = whole, Inputs(**fields)
-    forward = forward_pass(backbone, inputs.images, dtype=plan.dtype)
-    gaze = jax.vmap(_gaze, in_axes=(0, 0, None))(inputs, inputs.mask, totals)
-    if inputs.density is not None:
-        looked = inputs.mask.any(axis=1)[:, None, None]
-        gaze = dataclasses.replace(gaze, density=jnp.where(looked, gaze.density, inputs.density))
-    made_by = [method for _, method in plan.methods]
-    maps = jnp.stack([method(forward) for method in made_by], axis=1)
-    scores = _scores(plan, _Scored(maps=maps, gaze=gaze, images=inputs.images, forward=forward, methods=made_by))
-    if plan.humans:
-        people = _people(inputs, gaze, totals, forward)
-        maps = jnp.concatenate([maps, people.maps], axis=1)
-        scores = jnp.concatenate([scores, _scores(plan, people)], axis=1)
-    inside = jax.vmap(functools.partial(content, forward.size))(inputs.content_box)
+    targets = class_targets(backbone, [plan.target] if isinstance(plan.target, tuple) else plan.target, None)
+    targets = jnp.repeat(targets, len(inputs.images), axis=0) if isinstance(targets, np.ndarray) else targets
+    forward = forward_pass(backbone, inputs.images, targets, dtype=plan.dtype)
+    looks, there = Looks(**inputs.looks), Looks(**(inputs.photo or inputs.looks))
+    made_by = [None if isinstance(method, StoredMaps) else method for _, method in plan.methods]
+    stored = iter(() if inputs.stored is None else jnp.moveaxis(inputs.stored, 1, 0))
+    maps = [next(stored) if method is None else method(forward) for method in made_by]
+    density = looked_density(looks, forward.size, inputs.density)
+    if plan.people:  # what is shown of them, and judged by the network
+        maps += shown_people(plan, looks, there, totals, density)
+    maps = jnp.stack(maps, axis=1)
+    against_gaze = gaze_scores(plan, maps, there, totals, inputs.density)
+    scored = _Scored(maps, inputs.images, forward, [*made_by, *[None] * len(plan.people)])
+    inside = jax.vmap(functools.partial(content, forward.size))(looks.content_box)
     defined = jax.vmap(jax.vmap(lambda importance, inside: limits(importance, inside)[2], (0, None)))(maps, inside)
     softmax_or_sigmoid = jax.nn.softmax if plan.task == "single" else jax.nn.sigmoid
     return BatchScores(
         prediction=forward.logits.argmax(axis=1).astype(jnp.int32),
         probability=softmax_or_sigmoid(forward.logits.astype(jnp.float32)).max(axis=1),
         correct=_correct(forward.logits, inputs.labels, plan.task),
-        scores=scores,
+        scores=_scores(plan, scored, against_gaze),
         constant=~defined,
         maps=_small(maps, plan.map_size),
-        gaze=_small(gaze.density, plan.map_size),
+        gaze=_small(density, plan.map_size),
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class _Scored:
-    """Maps, and all that any metric compares them with.
+    """Maps, and all that the network says of them.
 
     Attributes:
         maps: (N, rows, H, W).
-        gaze: of each image.
         images: (N, H, W, 3) as they were read.
         forward: of the images.
-        methods: that made the rows; None stands for people.
+        methods: that made the rows; None stands for people, and for maps from files.
     """
 
     maps: Float[Array, "N rows H W"]
-    gaze: Gaze
     images: Array
     forward: Forward
     methods: Sequence[Method | None]
 
 
-def _gaze(inputs: Inputs, mask: Bool[Array, " n"], totals: Int[Array, "H W"]) -> Gaze:
-    """The gaze on one image, by the fixations of `mask`."""
-    fixations, shape = inputs.fixations, (inputs.images.shape[0], inputs.images.shape[1])
-    others = totals - fixation_counts(fixations, shape, mask=mask)
-    return Gaze(
-        density=gaze_density(fixations, shape, sigma_px=inputs.sigma_px, mask=mask),
-        fixations=fixations,
-        mask=mask,
-        content_box=inputs.content_box,
-        others=others,
-        prior=count_density(others, sigma_px=inputs.sigma_px),
-    )
-
-
-def _people(inputs: Inputs, gaze: Gaze, totals: Array, forward: Forward) -> _Scored:
-    """The even observers as a map for the odd ones."""
-    known = inputs.mask & (inputs.observers >= 0)
-    even, odd = (
-        jax.vmap(_gaze, in_axes=(0, 0, None))(inputs, known & (inputs.observers % 2 == half), totals) for half in (0, 1)
-    )
-    # The other images' fixations are those of all observers.
-    truth = dataclasses.replace(odd, others=gaze.others, prior=gaze.prior)
-    return _Scored(even.density[:, None], truth, inputs.images, forward, [None])
-
-
-def _scores(plan: Plan, scored: _Scored) -> Float[Array, "N rows metrics"]:
-    """Every metric of every map."""
+def _scores(plan: Plan, scored: _Scored, against_gaze: Mapping[Column, Array]) -> Float[Array, "N rows metrics"]:
+    """Every column: those against gaze as they are given, the others computed."""
     found: dict[Callable, Any] = {}  # two columns may be parts of one result
     columns = []
-    for metric in (METRICS[name] for name in plan.metrics):
+    for column in plan.columns:
+        metric = METRICS[column.metric]
+        if metric.against == "gaze":
+            columns.append(against_gaze[column])
+            continue
         if metric.function not in found:
             found[metric.function] = _against(metric, scored, plan.task)
         value = found[metric.function]
@@ -225,16 +217,15 @@ def _scores(plan: Plan, scored: _Scored) -> Float[Array, "N rows metrics"]:
 
 def _against(metric: Metric, scored: _Scored, task: Task) -> Any:
     """The metric's result, or results, (N, rows)."""
-    match metric.against:
-        case "gaze":
-            return jax.vmap(jax.vmap(metric.function, (0, None)))(scored.maps, scored.gaze)
-        case "model":
-            output = "softmax" if task == "single" else "sigmoid"
-            return _against_model(metric.function, scored.maps, scored.images, scored.forward, output)
-        case "method":
-            rows = [_against_method(metric.function, method, scored.images, scored.forward.backbone)
-                    for method in scored.methods]  # fmt: skip
-            return jnp.stack(rows, axis=1)
+    if metric.against == "model":
+        output = "softmax" if task == "single" else "sigmoid"
+        return _against_model(metric.function, scored.maps, scored.images, scored.forward, output)
+    if metric.against == "map":
+        return jax.vmap(jax.vmap(metric.function))(scored.maps)
+    rows = [
+        _against_method(metric.function, method, scored.images, scored.forward.backbone) for method in scored.methods
+    ]
+    return jnp.stack(rows, axis=1)
 
 
 def _against_model(function: Callable, maps: Array, images: Array, forward: Forward, output: str) -> Any:
@@ -246,7 +237,7 @@ def _against_model(function: Callable, maps: Array, images: Array, forward: Forw
 
     def score(place):
         image, row = place
-        target = forward.classes[image, 0]
+        target = jax.tree.map(lambda classes: classes[image], forward.classes)  # a function has no leaves
         return function(forward.backbone, images[image], maps[image, row], target=target, output=output)
 
     places = jnp.stack(jnp.indices(maps.shape[:2]), axis=-1).reshape(-1, 2)
@@ -254,7 +245,7 @@ def _against_model(function: Callable, maps: Array, images: Array, forward: Forw
 
 
 def _against_method(function: Callable, method: Method | None, images: Array, backbone: Backbone) -> Array:
-    """The score of a method for each image; people cannot be asked for other maps: NaN."""
+    """The score of a method for each image; people and files cannot be asked for other maps: NaN."""
     if method is None:
         return jnp.full(len(images), jnp.nan)
     key = jax.random.key(0)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from jaxtyping import Float, Int
 
 from mlfem_jax.runs import read_settings
-from mlfem_jax.scores.plan import HUMANS
+from mlfem_jax.scores.plan import PEOPLE
 from mlfem_jax.scores.statistics import (
     Group,
     Summary,
@@ -29,8 +29,8 @@ class Scores:
     Attributes:
         settings: that produced it.
         table: the rows.
-        rows: names of the methods, the humans' last if they are there.
-        methods: without the humans.
+        rows: names of the methods, those of people last if they are there.
+        methods: without people.
         metrics: names.
         by_metric: metric to (images, rows).
         first: the rows of the first method, one for each image.
@@ -62,7 +62,7 @@ def load(folder: Path) -> Scores:
         )
     keep = np.asarray(table["method"].to_pylist()) == rows[0]
     first = table.filter(pa.array(keep)).to_pylist()
-    methods = tuple(row for row in rows if row != HUMANS)
+    methods = tuple(row for row in rows if row not in PEOPLE)
     return Scores(settings, table, rows, methods, metrics, by_metric, first)
 
 

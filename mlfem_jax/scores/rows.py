@@ -39,7 +39,7 @@ def image_records(
             rows = [
                 image
                 | {"method": name, "constant": bool(scores.constant[i, row])}
-                | dict(zip(plan.metrics, scores.scores[i, row].tolist(), strict=True))
+                | dict(zip(plan.column_names, scores.scores[i, row].tolist(), strict=True))
                 | {"map": scores.maps[i, row].tobytes() if plan.map_size else None}
                 for row, name in enumerate(plan.rows)
             ]

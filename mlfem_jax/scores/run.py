@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
@@ -24,16 +24,18 @@ from rich.progress import track
 from rich.table import Table
 
 from mlfem_jax import __version__
-from mlfem_jax.attribution import methods_on
-from mlfem_jax.backbones import Backbone, load_backbone
+from mlfem_jax.attribution import methods_on, parse_target
+from mlfem_jax.backbones import Backbone, Contrast, load_backbone
 from mlfem_jax.data import (
     ExampleFormat,
     Index,
     Source,
+    check_maps,
     fixation_totals,
     fold_positions,
     open_dataset,
     read_batches,
+    record_id,
     scan,
 )
 from mlfem_jax.engine import BatchSize
@@ -42,9 +44,11 @@ from mlfem_jax.gaze import FitRule
 from mlfem_jax.parallel import Processes, is_first, start
 from mlfem_jax.runs import claim, provenance
 from mlfem_jax.scores.batch import score_batch_size, score_batches
-from mlfem_jax.scores.columns import metric_names
+from mlfem_jax.scores.columns import metric_names, smoothings
+from mlfem_jax.scores.fit import read_fits
 from mlfem_jax.scores.plan import Plan, Task, parse_method
 from mlfem_jax.scores.rows import image_records
+from mlfem_jax.scores.stored import StoredMaps
 from mlfem_jax.scores.table import part_names, part_ranges, read_scores, undefined_counts, unfinished, write_part
 
 _CHEAP_METRICS = ("pcc", "similarity", "kl_divergence", "nss", "auc_judd", "auc", "auc_shuffled", "information_gain")
@@ -60,13 +64,27 @@ class Config:
         backbone: see `mlfem backbones`.
         weights: a weight file. Default: the packaged weights.
         methods: names, each with its options if need be: add:alpha=0.3; "all" is every method, but those that read
-            attention where the network has none.
-        metrics: names; "gaze", "model", "method" and "all" are all of a kind. Slow: "emd" (a solver on the host),
-            "insertion" and "deletion" (33 forwards each for a map), "stability" (the method 16 times), "randomization"
-            (the method once for each layer of the network).
+            attention where the network has none. maps:FOLDER are maps that others have made: pictures, .npy or .mat
+            files by the names of the images, or an .npz or HDF5 file.
+        metrics: names; "gaze", "model", "method", "map" and "all" are all of a kind. Slow: "emd" (a solver on the
+            host), "insertion" and "deletion" (33 forwards each for a map), "abpc" (66), "road" (8, and as many linear
+            systems), "sensitivity_n" and "infidelity" (128 each), "stability" and "max_sensitivity" (the method 16
+            times), "randomization" (the method once for each layer of the network).
         task: what a correct prediction is: the best class is a label ("single"), or all classes present have a sigmoid
             above 0.5 ("multi").
+        target: what is explained of every image: a class (281), several (281,282), or why one rather than another
+            (281-282). Default: the predicted class.
         humans: score one half of the observers against the other too: the human ceiling.
+        gold: score two more rows of people: "observers", the mean over observers of how well the others predict each
+            of them (the gold standard), and "others", where people look on the other images (the center bias).
+        frame: where maps and gaze are compared: the network's input, or the photograph's own pixels. The earth mover's
+            cells are 32 pixels of that frame.
+        bars: score the bars that pad a photograph (CAT2000) too.
+        smooth: how maps are smoothed before they are compared with gaze, each a column of its own: none, gaze (by the
+            sigma of the density of fixations), or pixels of the photograph. A blurred density of fixations rewards
+            smooth maps: score both, none and gaze, and the report says which ranking survives. fit makes each map a
+            density of fixations, for KL and information gain.
+        fits: the file that `mlfem fit` wrote, for `--smooth fit`; fitted on other images than are scored.
         sigma_px: of the Gaussian on each fixation, in pixels of the photograph. Default: the data set's own.
         split: name of a split, or a slice of one: "full[:100]". Default: the only split.
         fold: (i, k) scores fold i of k alone, counted from 0, of `mlfem_jax.data.split.k_folds`. Default: all.
@@ -90,7 +108,13 @@ class Config:
     methods: tuple[str, ...] = ("grad_cam", "fem", "add", "top", "center")
     metrics: tuple[str, ...] = _CHEAP_METRICS
     task: Task = "single"
+    target: str | None = None
     humans: bool = True
+    gold: bool = False
+    frame: Literal["input", "photo"] = "input"
+    bars: bool = False
+    smooth: tuple[str, ...] = ("none",)
+    fits: Path | None = None
     sigma_px: float | None = None
     split: str | None = None
     fold: tuple[int, int] | None = None
@@ -145,11 +169,13 @@ def score_records(config: Config, source: Source, dataset: Mapping[str, Any], ba
 def _score_records(
     config: Config, source: Source, dataset: Mapping[str, Any], backbone: Backbone, process: tuple[int, int]
 ) -> None:
-    plan = make_plan(config, dataset["sigma_px"], backbone)
+    observers = _observer_count(source) if config.gold else 0
+    plan = make_plan(config, dataset["sigma_px"], backbone, observers=observers)
     index = scan(source)
     positions = np.arange(len(source)) if config.fold is None else fold_positions(index.ids, config.fold)
     looked = bool(index.fixation_counts[positions].any()) or any(source[i]["density"] for i in positions)
     settings = _settings(config, plan, dataset, backbone, len(positions), looked)
+    _check_stored(plan, source, positions)
     claim(config.out, settings)
     parts = part_ranges(len(positions), config.part_size)
     todo = unfinished(config.out, len(parts), process_index=process[0], process_count=process[1])
@@ -157,7 +183,8 @@ def _score_records(
     places = [place for number in todo for place in parts[number]]
     if places:
         example_format = _format(config, index, positions, backbone, len(dataset["class_names"]))
-        totals = fixation_totals(source, example_format)
+        shape = example_format.shape if config.frame == "input" else _canvas(source)
+        totals = fixation_totals(source, dataclasses.replace(example_format, shape=shape, rule=_totals_rule(config)))
         size = score_batch_size(backbone, example_format, plan, totals, batch_size=config.batch_size, most=len(places))
         batches = read_batches(
             source,
@@ -175,11 +202,27 @@ def _score_records(
             images = list(itertools.islice(records, len(parts[number])))
             rows = [row for own_rows, _ in images for row in own_rows]
             pictures = [picture for _, picture in images if plan.map_size]
-            write_part(config.out, number, rows, pictures, metrics=plan.metrics, settings=settings)
+            write_part(config.out, number, rows, pictures, metrics=plan.column_names, settings=settings)
         next(records, None)  # ends the progress bar
     _wait_for_others(config.out, len(parts))
     if is_first() and any(config.out.glob("scores-*.parquet")):  # a process may have no part of its own
         _print_undefined(config.out, plan)
+
+
+def _check_stored(plan: Plan, source: Source, positions: Int[np.ndarray, " images"]) -> None:
+    """Prints how the maps that others have made fit the images of the run.
+
+    Raises:
+        ValueError: not one of them does.
+    """
+    for name, method in plan.methods:
+        if isinstance(method, StoredMaps):
+            records = (source[int(i)] for i in positions)
+            images = [(record_id(r), (int(r["size"][0]), int(r["size"][1]))) for r in records]
+            check = check_maps(method.path, images)
+            if not check.found:
+                raise ValueError(f"methods: expected maps of the {len(images)} images in {name}, got {check}")
+            print(printable(f"{name}: {check}"), file=sys.stderr)
 
 
 def _wait_for_others(folder: Path, parts: int) -> None:
@@ -210,21 +253,59 @@ def _format(
     )
 
 
-def make_plan(config: Config, sigma_px: float | None, backbone: Backbone) -> Plan:
-    """What the command line asks for of a network; `sigma_px` is the data set's own."""
+def make_plan(config: Config, sigma_px: float | None, backbone: Backbone, *, observers: int = 0) -> Plan:
+    """What the command line asks for of a network; `sigma_px` and the number of `observers` are the data set's own."""
     names = methods_on(backbone) if config.methods == ("all",) else config.methods
     sigma_px = sigma_px if config.sigma_px is None else config.sigma_px
     if sigma_px is None:
         raise ValueError("sigma_px: expected a number of pixels from the data set, got none; give --sigma-px")
     return Plan(
-        methods=tuple((name, parse_method(name)) for name in names),
+        methods=tuple((name, parse_method(name, rule=config.rule)) for name in names),
         metrics=metric_names(config.metrics),
         sigma_px=float(sigma_px),
         task=config.task,
         humans=config.humans,
+        observers=observers if config.gold else 0,
+        frame=config.frame,
+        rule=config.rule,
+        bars=config.bars,
+        smooth=smoothings(config.smooth),
+        fits=() if config.fits is None else read_fits(config.fits, tuple(names)),
+        target=_target(config.target),
         map_size=config.map_size,
         dtype=config.dtype,
     )
+
+
+def _target(text: str | None) -> int | tuple[int, ...] | Contrast | None:
+    """The target of a plan, which has to be hashable."""
+    target = None if text is None else parse_target(text)
+    if isinstance(target, str):  # "self", which None stands for
+        return None
+    return tuple(target[0]) if isinstance(target, list) else target
+
+
+def _canvas(source: Source) -> tuple[int, int]:
+    """Height and width that every photograph of a data set fits into."""
+    sizes = [source[i]["size"] for i in range(len(source))]
+    return max(int(size[0]) for size in sizes), max(int(size[1]) for size in sizes)
+
+
+def _totals_rule(config: Config) -> FitRule:
+    """In the photographs' own frame fixations are counted on a canvas that each is stretched to."""
+    return config.rule if config.frame == "input" else "stretch"
+
+
+def _observer_count(source: Source) -> int:
+    """One more than the highest number of an observer.
+
+    Raises:
+        ValueError: there is none to be predicted by another.
+    """
+    highest = max((int(np.max(source[i]["observers"], initial=-1)) for i in range(len(source))), default=-1)
+    if highest < 1:
+        raise ValueError("gold: expected at least two observers in the data set, got none who are known")
+    return highest + 1
 
 
 def _process(config: Config) -> tuple[int, int]:
@@ -248,9 +329,13 @@ def _settings(
         "input_size": backbone.input_size,
         "rule": config.rule,
         "methods": {name: dict(method.options) for name, method in plan.methods},
-        "metrics": plan.metrics,
+        "metrics": plan.column_names,
         "rows": plan.rows,
         "task": plan.task,
+        "target": config.target,
+        "frame": plan.frame,
+        "bars": plan.bars,
+        "fits": [dataclasses.asdict(fit) for fit in plan.fits],
         "sigma_px": plan.sigma_px,
         "dtype": plan.dtype,
         "map_size": plan.map_size,
@@ -266,8 +351,8 @@ def _settings(
 def _print_undefined(folder: Path, plan: Plan) -> None:
     """What is undefined, method by method; one line where nothing is."""
     table = read_scores(folder)
-    counts = undefined_counts(table, plan.rows, plan.metrics)
-    missing = [metric for metric in plan.metrics if any(row[metric] for row in counts)]
+    counts = undefined_counts(table, plan.rows, plan.column_names)
+    missing = [metric for metric in plan.column_names if any(row[metric] for row in counts)]
     rows = [row for row in counts if row["constant"] or any(row[metric] for metric in missing)]
     if rows:
         shown = Table(

@@ -1,4 +1,4 @@
-"""What a table of scores says: intervals, win matrices, paired tests, means of groups. NumPy in, NumPy out.
+"""What a table of scores says of each method: means, intervals, means of groups. NumPy in, NumPy out.
 
 Scores are (images, methods), paired by image. NaN is undefined; every function says what it does with it.
 """
@@ -98,90 +98,6 @@ def summarize(values: Float[np.ndarray, " images"], *, resamples: int = 9999) ->
     return Summary(len(defined), float(defined.mean()), float(np.median(defined)), low, high)
 
 
-def win_matrix(
-    scores: Float[np.ndarray, "images methods"], *, higher_is_better: bool = True
-) -> Int[np.ndarray, "methods methods"]:
-    """Number of images on which the method of the column is better than the method of the row.
-
-    A tie is a win for neither, nor is an image on which one of the two is undefined.
-
-    Args:
-        scores: NaN where undefined.
-        higher_is_better: False for KL and deletion.
-
-    Returns:
-        (methods, methods), zeros on the diagonal.
-
-    Source:
-        The paper, Figure 4.
-
-    Example:
-        >>> win_matrix(np.array([[1.0, 2.0], [1.0, 3.0], [5.0, 4.0], [0.0, np.nan]])).tolist()
-        [[0, 2], [1, 0]]
-    """
-    signed = scores if higher_is_better else -scores
-    return (signed[:, None, :] > signed[:, :, None]).sum(axis=0)  # False where either is NaN
-
-
-def pair_counts(scores: Float[np.ndarray, "images methods"]) -> Int[np.ndarray, "methods methods"]:
-    """Number of images on which both methods are defined.
-
-    Example:
-        >>> pair_counts(np.array([[1.0, 2.0], [1.0, np.nan]])).tolist()
-        [[2, 1], [1, 1]]
-    """
-    defined = (~np.isnan(scores)).astype(int)
-    return defined.T @ defined
-
-
-def paired_tests(scores: Float[np.ndarray, "images methods"]) -> Float[np.ndarray, "methods methods"]:
-    """p-values of Wilcoxon's signed-rank test, two-sided, of each pair of methods, corrected by Holm's method.
-
-    The number of comparisons that is corrected for is that of the pairs.
-
-    Args:
-        scores: an image on which one of the two is undefined is left out of their test.
-
-    Returns:
-        (methods, methods), symmetric; 1 where two methods are equal on every image and on the diagonal; NaN without an
-        image to compare on.
-
-    Source:
-        Wilcoxon 1945, doi:10.2307/3001968, with equal pairs left out; Holm 1979, "A simple sequentially rejective
-        multiple test procedure", Scandinavian Journal of Statistics 6.
-
-    Example:
-        >>> paired_tests(np.array([[1.0, 2.0], [2.0, 4.0], [3.0, 6.0]])).tolist()  # 2 of 8 signs are as extreme
-        [[1.0, 0.25], [0.25, 1.0]]
-    """
-    methods = scores.shape[1]
-    p_values = np.ones((methods, methods))
-    rows, columns = np.triu_indices(methods, 1)
-    raw = np.array([_wilcoxon(scores[:, i] - scores[:, j]) for i, j in zip(rows, columns, strict=True)])
-    p_values[rows, columns] = p_values[columns, rows] = holm(raw)
-    return p_values
-
-
-def holm(p_values: Float[np.ndarray, " tests"]) -> Float[np.ndarray, " tests"]:
-    """p-values corrected for their number by Holm's method: the i-th smallest of m, times m - i + 1, at most 1.
-
-    Args:
-        p_values: NaN stays NaN, and is not counted.
-
-    Returns:
-        As many, in the same order, never decreasing with the raw ones.
-
-    Example:
-        >>> holm(np.array([0.01, 0.04, 0.03, np.nan])).round(3).tolist()
-        [0.03, 0.06, 0.06, nan]
-    """
-    corrected = np.full(p_values.shape, np.nan)
-    order = np.argsort(p_values, kind="stable")[: (~np.isnan(p_values)).sum()]  # NaN is sorted last
-    steps = p_values[order] * np.arange(len(order), 0, -1)
-    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return corrected
-
-
 def group_summaries(
     values: Float[np.ndarray, " images"],
     groups: Shaped[np.ndarray, " images"],
@@ -252,12 +168,3 @@ def relative_loss(groups: Sequence[Group]) -> float:
     if len(defined) < 2 or defined[0] == 0:
         return float("nan")
     return round((defined[0] - defined[-1]) / defined[0], 12)
-
-
-def _wilcoxon(differences: Float[np.ndarray, " images"]) -> float:
-    differences = differences[~np.isnan(differences)]
-    if len(differences) == 0:
-        return np.nan
-    if not differences.any():
-        return 1.0
-    return float(scipy.stats.wilcoxon(differences[differences != 0]).pvalue)

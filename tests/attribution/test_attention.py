@@ -10,7 +10,7 @@ import pytest
 
 import mlfem_jax as mlfem
 from mlfem_jax import from_function, map_batches
-from mlfem_jax.attribution import attention, cam
+from mlfem_jax.attribution import attention, cam, rows
 from mlfem_jax.attribution.target import class_score
 from mlfem_jax.backbones.forward import Forward
 from mlfem_jax.backbones.networks import vit_names
@@ -81,7 +81,7 @@ def test_rollout_agrees_with_loop(heads, discard):
         for _, i, j in ranked[: int(T * T * discard)]:
             joint[i][j] = 0.0
         rolled = matrix_product(with_residual(joint), rolled)
-    found = attention.rollout(jnp.asarray(attentions), first_row(), heads=heads, discard=discard)
+    found = rows.rollout(jnp.asarray(attentions), first_row(), heads=heads, discard=discard)
     np.testing.assert_allclose(found, rolled[0], rtol=1e-4, atol=1e-6)
     assert found.sum() == pytest.approx(1, abs=1e-5)
 
@@ -89,9 +89,9 @@ def test_rollout_agrees_with_loop(heads, discard):
 def test_rollout_by_hand():
     # Each token looks at the other alone: B is [[.5, .5], [.5, .5]], and so is every power of it.
     swap = jnp.array([[[[0.0, 1.0], [1.0, 0.0]]]] * 2)
-    np.testing.assert_allclose(attention.rollout(swap, jnp.array([1.0, 0.0])), [0.5, 0.5])
+    np.testing.assert_allclose(rows.rollout(swap, jnp.array([1.0, 0.0])), [0.5, 0.5])
     still = jnp.array([[[[1.0, 0.0], [0.0, 1.0]]]])
-    np.testing.assert_allclose(attention.rollout(still, jnp.array([1.0, 0.0])), [1, 0])
+    np.testing.assert_allclose(rows.rollout(still, jnp.array([1.0, 0.0])), [1, 0])
 
 
 @pytest.mark.parametrize("sinks", [None, 1.0])
@@ -112,7 +112,7 @@ def test_rfem_agrees_with_loop(k, sinks):
         row = rolled[0][P:]
         for j, value in enumerate(row):
             expected[j] += max(row) if value >= np.mean(row) + k * np.std(row) else 0.0
-    found = attention.rfem(jnp.asarray(softmaxes(3)), first_row(), P, k=k, sinks=sinks)
+    found = rows.rfem(jnp.asarray(softmaxes(3)), first_row(), P, k=k, sinks=sinks)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
@@ -127,7 +127,7 @@ def test_chefer_agrees_with_loop():
                 change[i, j] = sum(max(block[h, i, j] * gradient[h, i, j], 0.0) for h in range(H)) / H
         relevance = relevance + np.array(matrix_product(change.tolist(), relevance.tolist()))
     arrays = (jnp.asarray(values, jnp.float32) for values in (attentions, gradients))
-    np.testing.assert_allclose(attention.chefer(*arrays, first_row()), relevance[0], rtol=1e-4)
+    np.testing.assert_allclose(rows.chefer(*arrays, first_row()), relevance[0], rtol=1e-4)
 
 
 def test_legrad_agrees_with_loop():
@@ -136,7 +136,7 @@ def test_legrad_agrees_with_loop():
         sum(max(gradients[l, h, i, j], 0) for l in range(L) for h in range(H) for i in range(T)) / (H * T)  # noqa: E741
         for j in range(T)
     ]
-    np.testing.assert_allclose(attention.legrad(jnp.asarray(gradients, jnp.float32)), expected, rtol=1e-5)
+    np.testing.assert_allclose(rows.legrad(jnp.asarray(gradients, jnp.float32)), expected, rtol=1e-5)
 
 
 def test_attentions_are_softmaxes_of_the_forward_pass(forward):
@@ -253,6 +253,6 @@ def test_a_classifier_has_no_self(backbone, images):
 def test_options_out_of_range():
     attentions = jnp.asarray(softmaxes())
     with pytest.raises(ValueError, match="heads: expected one of mean, max, min, got 'sum'"):
-        attention.rollout(attentions, first_row(), heads="sum")
+        rows.rollout(attentions, first_row(), heads="sum")
     with pytest.raises(ValueError, match="discard: expected a share from 0 to below 1, got 1"):
-        attention.rollout(attentions, first_row(), discard=1.0)
+        rows.rollout(attentions, first_row(), discard=1.0)

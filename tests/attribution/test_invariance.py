@@ -18,7 +18,7 @@ backbone = test_edge_cases.backbone
 
 @pytest.fixture(scope="module")
 def photos():
-    """Squares of one colour with a little noise: SLIC finds superpixels."""
+    """Squares of one color with a little noise: SLIC finds superpixels."""
     rng = np.random.default_rng(3)
     squares, noise = (rng.integers(0, most, (6, side, side, 3), dtype=np.uint8) for most, side in ((225, 4), (30, 16)))
     return squares.repeat(4, axis=1).repeat(4, axis=2) + noise

@@ -239,7 +239,7 @@ def test_impossible_requests_say_what_is_possible(backbone, images):
     for method in NEED_RULES:
         with pytest.raises(ValueError, match="ResNets, VGGs and EfficientNet-Lite"):
             explain(backbone, images, method=method)
-    with pytest.raises(ValueError, match="there is no layer 'middle'; the 2 layers are first, last"):
+    with pytest.raises(ValueError, match="expected some of the 2 layers first, last, got 'middle'"):
         explain(backbone, images, method="grad_cam", layers="middle")
     with pytest.raises(ValueError, match="fuse: expected one of max, add, top, fem, mean, product, got 'net'"):
         explain(backbone, images, method="grad_cam", fuse="net")

@@ -122,7 +122,7 @@ def test_a_file_that_does_not_fit_is_listed_by_name(tmp_path):
     weights["extra.weight"] = weights.pop("layer1.0.conv1.weight")
     weights["fc.bias"] = weights["fc.bias"][:7]
     safetensors.numpy.save_file(weights, tmp_path / "odd.safetensors")
-    with pytest.raises(ValueError, match=r"odd\.safetensors does not fit the network") as error:
+    with pytest.raises(ValueError, match=r"odd\.safetensors: expected the network's arrays, got others") as error:
         load_backbone("resnet18", weights=tmp_path / "odd.safetensors")
     for line in ("1 missing: layer1.0.conv1.weight", "1 not expected: extra.weight", "1 of another shape: fc.bias"):
         assert line in str(error.value)

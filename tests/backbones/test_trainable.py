@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from mlfem_jax import load_backbone
+from mlfem_jax.backbones.architectures import ARCHITECTURES
 from mlfem_jax.backbones.files.folding import state_dict, unfold
 from mlfem_jax.backbones.files.keras_file import torch_resnet
 from mlfem_jax.backbones.files.read import read_weights
 from mlfem_jax.backbones.networks import vgg
-from mlfem_jax.backbones.registry import ARCHITECTURES
 from mlfem_jax.backbones.trainable import initial_weights, make_classifier, save_classifier, torch_state_dict
 
 

@@ -28,6 +28,7 @@ import mlfem_jax.training.classifier.task
 import mlfem_jax.training.fusion.task  # noqa: F401
 from mlfem_jax.cli import run_command
 from mlfem_jax.files import writing
+from tests.campaigns.trial import cost
 from tests.data.release_files import tiny_osie
 
 warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)  # JAX has no thread before it is first used
@@ -260,8 +261,13 @@ def apart(function: Callable[[Path], object], folder: Path) -> Any:
 
 
 def wait(child: int) -> int:
-    """The status of a process, negative for a signal."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    """The status of a process, negative for a signal; what it used is counted."""
+    _, status, used = os.wait4(child, 0)
+    _costs.append((used.ru_utime + used.ru_stime, used.ru_maxrss * 1024))
+    return os.waitstatus_to_exitcode(status)
+
+
+_costs: list[tuple[float, int]] = []  # the processor's seconds, and bytes, of each process since the last report
 
 
 def undisturbed(job: Job, root: Path) -> tuple[object, float]:
@@ -282,7 +288,9 @@ def clear(root: Path) -> None:
 
 def reported(name: str, tried: int, failures: list[str]) -> int:
     """Prints how many were tried, how many failed and how; the number that failed."""
-    print(f"{name}: tried {tried}, failed {len(failures)}", flush=True)
+    longest_s, most_bytes = (max(each) for each in zip(*_costs, strict=True))
+    _costs.clear()
+    print(f"{name}: tried {tried}, failed {len(failures)}, {cost(longest_s, most_bytes)}", flush=True)
     for failure in failures[:5]:
         print(f"  {failure}")
     return len(failures)

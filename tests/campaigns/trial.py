@@ -1,23 +1,24 @@
 """Runs a trial on mutants, each made of its seed, in a process of its own under limits of time and memory."""
 
+import contextlib
 import multiprocessing
 import os
 import random
 import resource
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 LIMIT_S = 10.0
 LIMIT_BYTES = 2 * 1024**3
+BLOCKED_S = 600.0  # of the clock: a process that waits for ever uses no processor, and a busy machine is slow
 EXTREMES = [bytes(4), b"\xff" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x00\x01\x00\x00", b"\x80\x00\x00\x00"]
 
 
 def campaign(name: str, trial: Callable[[int, Path], str], seeds: Iterable[int]) -> list[str]:
-    """Tries every seed; prints tried / failed, and each failure on a line, which it returns.
+    """Tries every seed; prints tried / failed, longest time, most memory, and each failure on a line, which it returns.
 
     Args:
         name: of the campaign.
@@ -26,19 +27,18 @@ def campaign(name: str, trial: Callable[[int, Path], str], seeds: Iterable[int])
         seeds: of the mutants.
     """
     results: Counter[str] = Counter()
-    failures, worker, slowest = [], None, 0.0
+    failures, worker, longest_s, most_bytes = [], None, 0.0, 0
     with tempfile.TemporaryDirectory() as folder:
         for seed in seeds:
             worker = worker or _start(trial, folder)
             process, connection = worker
-            started = time.perf_counter()
             try:
                 connection.send(seed)
-                kind, text = connection.recv() if connection.poll(6 * LIMIT_S) else ("failed", "hangs")
+                alive = connection.poll(BLOCKED_S)
+                kind, text, seconds, held = connection.recv() if alive else ("failed", "hangs", BLOCKED_S, 0)
             except (EOFError, OSError):
-                kind, text = "failed", "the interpreter crashed"
-            seconds = time.perf_counter() - started
-            slowest = max(slowest, seconds)
+                kind, text, seconds, held = "failed", "the interpreter crashed", 0.0, 0
+            longest_s, most_bytes = max(longest_s, seconds), max(most_bytes, held)
             results[text if kind == "passed" else "failed"] += 1
             if kind == "failed":
                 failures.append(f"{name} {seed}: {text}")
@@ -49,7 +49,7 @@ def campaign(name: str, trial: Callable[[int, Path], str], seeds: Iterable[int])
         worker[1].close()
         worker[0].join()
     counts = ", ".join(f"{count} {text}" for text, count in sorted(results.items()))
-    print(f"{name}: tried {results.total()}, failed {len(failures)} ({counts}; slowest {slowest:.1f} s)")
+    print(f"{name}: tried {results.total()}, failed {len(failures)} ({counts}), {cost(longest_s, most_bytes)}")
     for failure in failures:
         print(failure)
     return failures
@@ -60,9 +60,27 @@ def main(name: str, trial: Callable[[int, Path], str], count: int) -> None:
     sys.exit(bool(campaign(name, trial, range(int(sys.argv[1]) if len(sys.argv) > 1 else count))))
 
 
+def cost(longest_s: float, most_bytes: int) -> str:
+    """The longest time of one try, of the processor, and the most memory of a process: for the table."""
+    return f"longest {longest_s:.1f} s, most {most_bytes / 2**20:.0f} MiB"
+
+
+def used() -> tuple[float, int]:
+    """The processor's seconds so far of this process and its children, and the most bytes that one of them held."""
+    seconds = sum(os.times()[:4])
+    most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    for child in " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/children")).split():
+        with contextlib.suppress(OSError, ValueError):  # ended since
+            fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+            seconds += sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+            status = Path(f"/proc/{child}/status").read_text()
+            most = max(most, int(status.partition("VmHWM:")[2].split()[0]))
+    return seconds, most * 1024
+
+
 def judged(read: Callable[[], object], *names: str) -> str:
     """What came of it: read, or refused by one clear line that names one of the files; anything else raises."""
-    started, result = time.process_time(), "read"  # of this process: other work on the machine is not its fault
+    (started, _), result = used(), "read"  # of the processor: other work on the machine is not its fault
     try:
         read()
     except (ValueError, FileNotFoundError) as error:
@@ -70,7 +88,7 @@ def judged(read: Callable[[], object], *names: str) -> str:
         if "\n" in text or len(text) > 1000 or not any(name in text for name in names) or "MemoryError" in text:
             raise AssertionError(f"not one clear line that names the file: {text[:300]!r}") from error
         result = "refused"
-    seconds = time.process_time() - started
+    seconds = used()[0] - started
     if seconds > LIMIT_S:
         raise AssertionError(f"{result} after {seconds:.1f} s")
     return result
@@ -115,8 +133,8 @@ def _serve(connection, trial: Callable[[int, Path], str], folder: str) -> None:
 
     warnings.simplefilter("ignore")  # what Pillow and libtiff say beside an error is not an error
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + LIMIT_BYTES, used + LIMIT_BYTES))
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + LIMIT_BYTES, taken + LIMIT_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     connection.send("started")
     while True:
@@ -124,8 +142,11 @@ def _serve(connection, trial: Callable[[int, Path], str], folder: str) -> None:
             seed = connection.recv()
         except EOFError:
             return
+        before, _ = used()
         with tempfile.TemporaryDirectory(dir=folder) as place:
             try:
-                connection.send(("passed", trial(seed, Path(place))))
+                said = "passed", trial(seed, Path(place))
             except Exception as error:
-                connection.send(("failed", f"{type(error).__name__}: {str(error)[:400]}"))
+                said = "failed", f"{type(error).__name__}: {str(error)[:400]}"
+        after, held = used()
+        connection.send((*said, after - before, held))

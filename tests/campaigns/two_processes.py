@@ -33,7 +33,8 @@ def campaign(name: str, pairs: int, seed: int, root: Path) -> int:
                 if status == 2:
                     refused += 1
                     other = second if which == "first" else first
-                    line = rf"campaign: .*: process {other} on \S+ is writing here; wait for it to end.*\n"
+                    got = rf"process {other} on \S+, which is writing here; wait for it to end"
+                    line = rf"campaign: .*: expected no other process, got {got}.*\n"
                     assert re.fullmatch(line, text), text[-400:]
             assert 0 in ended.values(), "both were refused"
             assert apart(job.read, folder) == expected, "the result is another one"

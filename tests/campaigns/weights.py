@@ -17,7 +17,6 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -25,6 +24,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+
+from tests.campaigns.trial import BLOCKED_S, cost, used
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -158,11 +159,11 @@ def _write_folder(source: Path, to: Path, rng: random.Random) -> None:
         victim.write_bytes(mutate(data, rng))
 
 
-def outcome(path: Path) -> str:
-    """What became of it: "read" or "refused" as it should be, else what went wrong."""
+def outcome(path: Path) -> tuple[str, float]:
+    """What became of it, "read" or "refused" as it should be, else what went wrong; and the processor's seconds."""
     from mlfem_jax.backbones.files.read import read_weights
 
-    start = time.process_time()
+    start, _ = used()
     try:
         arrays = read_weights(path)
         total = sum(np.asarray(array).nbytes for array in arrays.values())
@@ -173,10 +174,10 @@ def outcome(path: Path) -> str:
         found = "refused" if clear else f"no clear line: {text[:200]!r}"
     except Exception as error:
         found = f"{type(error).__name__}: {str(error)[:200]}"
-    taken = time.process_time() - start  # what else runs on the machine does not count
+    taken = used()[0] - start  # what else runs on the machine does not count
     if taken > SECONDS:
-        return f"took {taken:.0f} s"
-    return found
+        found = f"took {taken:.0f} s"
+    return found, taken
 
 
 def work(folder: Path, kind: str, first: int, last: int) -> None:
@@ -190,15 +191,16 @@ def work(folder: Path, kind: str, first: int, last: int) -> None:
     for number in range(first, last):
         print(json.dumps([number, "begun"]), flush=True)
         place = Path(tempfile.mkdtemp(dir=folder))
-        found = outcome(make_mutant(sources, kind, number, place))
-        if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > BYTES:
+        found, seconds = outcome(make_mutant(sources, kind, number, place))
+        _, held = used()
+        if held > BYTES:
             found = "took more than 2 GiB"
-        print(json.dumps([number, found]), flush=True)
+        print(json.dumps([number, found, seconds, held]), flush=True)
         shutil.rmtree(place)
 
 
-def results(folder: Path, kind: str, first: int, last: int) -> Iterator[tuple[int, str]]:
-    """Number and outcome of each mutant of a range, by as many workers as it takes."""
+def results(folder: Path, kind: str, first: int, last: int) -> Iterator[tuple[int, str, float, int]]:
+    """Number, outcome, seconds and bytes of each mutant of a range, by as many workers as it takes."""
     while first < last:
         command = [sys.executable, "-m", __spec__.name if __spec__ else "tests.campaigns.weights"]
         command += ["--worker", str(folder), kind, str(first), str(last)]
@@ -210,43 +212,46 @@ def results(folder: Path, kind: str, first: int, last: int) -> Iterator[tuple[in
         with selectors.DefaultSelector() as selector, worker:
             selector.register(worker.stdout, selectors.EVENT_READ)
             while True:
-                line = worker.stdout.readline() if selector.select(6 * SECONDS if begun is not None else 120) else None
+                line = worker.stdout.readline() if selector.select(BLOCKED_S) else None
                 if not line:
                     break
-                number, said = json.loads(line)
+                number, said, *cost_of_it = json.loads(line)
                 if said == "begun":
                     begun = number
                 else:
                     begun, first = None, number + 1
-                    yield number, said
+                    yield number, said, *cost_of_it
             worker.kill()
         if line is None or begun is not None or worker.returncode:
             lost = first if begun is None else begun
             if lost < last:
-                yield lost, "hangs" if line is None else f"the worker died ({worker.returncode})"
+                yield lost, "hangs" if line is None else f"the worker died ({worker.returncode})", 0.0, 0
             first = lost + 1
 
 
 def campaign(
     mutants: int, *, jobs: int = 1, formats: tuple[str, ...] = FORMATS
-) -> tuple[dict[str, Counter], list[str]]:
-    """Outcomes of each kind, and a line for each failure."""
-    counts, failures = {kind: Counter() for kind in formats}, []
+) -> tuple[dict[str, Counter], list[str], dict[str, str]]:
+    """Outcomes of each kind, a line for each failure, and what each kind cost."""
+    counts, failures, costs = {kind: Counter() for kind in formats}, [], {}
     with tempfile.TemporaryDirectory() as place:
         folder, canary = Path(place), Path(place) / CANARY
         made = seeds(folder / "seed_files", canary)
         (folder / "seeds").write_text(json.dumps({name: list(map(str, paths)) for name, paths in made.items()}))
 
-        def of(kind: str) -> list[tuple[int, str]]:
+        def of(kind: str) -> list[tuple[int, str, float, int]]:
             return list(results(folder, kind, 0, mutants))
 
         with ThreadPoolExecutor(jobs) as pool:
             for kind, found in zip(formats, pool.map(of, formats), strict=True):
-                counts[kind].update(said if said in ("read", "refused") else "failed" for _, said in found)
-                failures += [f"{kind} {number}: {said}" for number, said in found if said not in ("read", "refused")]
+                counts[kind].update(said if said in ("read", "refused") else "failed" for _, said, _, _ in found)
+                failures += [
+                    f"{kind} {number}: {said}" for number, said, *_ in found if said not in ("read", "refused")
+                ]
+                costs[kind] = cost(max(seconds for *_, seconds, _ in found), max(held for *_, held in found))
         if canary.exists():
             failures.append("something in a file was run")
-    return counts, failures
+    return counts, failures, costs
 
 
 def main() -> int:
@@ -261,10 +266,11 @@ def main() -> int:
         folder, kind, first, last = arguments.worker
         work(Path(folder), kind, int(first), int(last))
         return 0
-    counts, failures = campaign(arguments.mutants, jobs=arguments.jobs, formats=tuple(arguments.formats))
+    counts, failures, costs = campaign(arguments.mutants, jobs=arguments.jobs, formats=tuple(arguments.formats))
     print(f"{'weight files':<14}{'tried':>8}{'read':>8}{'refused':>9}{'failed':>8}")
     for kind, found in [*counts.items(), ("all", sum(counts.values(), Counter()))]:
-        print(f"{kind:<14}{found.total():>8}{found['read']:>8}{found['refused']:>9}{found['failed']:>8}")
+        numbers = f"{found.total():>8}{found['read']:>8}{found['refused']:>9}{found['failed']:>8}"
+        print(f"{kind:<14}{numbers}  {costs.get(kind, '')}".rstrip())
     print(*failures, sep="\n")
     return 1 if failures else 0
 

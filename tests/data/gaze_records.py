@@ -6,9 +6,9 @@ import numpy as np
 from PIL import Image
 
 
-def encode(pixels, format="PNG"):
+def encode(pixels, file_format="PNG"):
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format)
+    Image.fromarray(pixels).save(buffer, file_format)
     return buffer.getvalue()
 
 

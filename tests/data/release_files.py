@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def write_image(path, size=(12, 16), *, seed=0, value=None, quality=95):
-    """Noise, or one grey `value`, of `size` (height, width)."""
+    """Noise, or one gray `value`, of `size` (height, width)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
     if value is not None:
@@ -19,7 +19,7 @@ def write_image(path, size=(12, 16), *, seed=0, value=None, quality=95):
 
 
 def write_map(path, size=(12, 16), *, seed=0):
-    """A grey map of noise, of `size` (height, width)."""
+    """A gray map of noise, of `size` (height, width)."""
     return write_pixels(path, np.random.default_rng(seed).integers(0, 256, size, np.uint8))
 
 

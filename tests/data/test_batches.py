@@ -17,13 +17,13 @@ from tests.data.gaze_records import encode, make_record, make_source  # noqa: E4
 FORMAT = ExampleFormat((6, 8), max_fixations=5, classes=3)
 
 
-def read(source, format=FORMAT, **options):
+def read(source, example_format=FORMAT, **options):
     options = {"batch_size": 4, "process_index": 0, "process_count": 1} | options
-    return list(read_batches(source, format, **options))
+    return list(read_batches(source, example_format, **options))
 
 
 def ids(batches):
-    return [str(id) for batch in batches for id in batch.ids[batch.mask]]
+    return [str(image_id) for batch in batches for image_id in batch.ids[batch.mask]]
 
 
 def test_every_example_appears_once_and_the_last_batch_is_padded():
@@ -65,7 +65,7 @@ def test_letterbox_carries_the_content_box():
     np.testing.assert_allclose(batch.fixations[0], record["fixations"] / 2 - 0.25 + [0, 7], atol=1e-6)
 
 
-def test_released_densities_are_resized_and_normalised():
+def test_released_densities_are_resized_and_normalized():
     density = np.zeros((12, 16), np.uint8)
     density[:, :8] = 200
     source = [make_record(0, density=encode(density)), make_record(1)]
@@ -107,7 +107,7 @@ def test_uneven_shards_get_as_many_batches_and_lose_nothing(count, processes, se
     expected = batches_per_epoch(count, 2, processes)
     assert [len(shard) for shard in shards] == [2 * expected] * processes
     for epoch in (slice(0, expected), slice(expected, None)):
-        seen = [id for shard in shards for id in ids(shard[epoch])]
+        seen = [image_id for shard in shards for image_id in ids(shard[epoch])]
         assert sorted(seen) == sorted(f"image{i}" for i in range(count))
 
 
@@ -153,37 +153,37 @@ def test_memory_is_flat_over_epochs():
 
 
 @pytest.mark.parametrize(
-    ("record", "format", "message"),
+    ("record", "example_format", "message"),
     [
-        (make_record(3, fixations=9), FORMAT, "record 'image3' has 9 fixations, more than max_fixations=5"),
-        (make_record(3, image=b"GIF89a"), FORMAT, "image of record 'image3' does not decode"),
-        (make_record(3, image=make_record(3)["image"][:50]), FORMAT, "'image3' does not decode"),
-        (make_record(3, size=np.array([12, 15])), FORMAT, r"'image3' is recorded as \(12, 15\)"),
+        (make_record(3, fixations=9), FORMAT, "record 'image3': expected at most max_fixations=5 fixations, got 9"),
+        (make_record(3, image=b"GIF89a"), FORMAT, "image of record 'image3': expected an image"),
+        (make_record(3, image=make_record(3)["image"][:50]), FORMAT, "'image3': expected an image"),
+        (make_record(3, size=np.array([12, 15])), FORMAT, r"'image3': expected an image of \(12, 15\)"),
         (
             make_record(3, labels=np.array([0, 3])),
             FORMAT,
-            r"'image3' has the labels \[0, 3\], expected 0 to 2",
+            r"'image3': expected labels from 0 to 2, got \[0, 3\]",
         ),
         (
             make_record(3, density=b"P5"),
             dataclasses.replace(FORMAT, density=True),
-            "density map of record 'image3' does not decode",
+            "density map of record 'image3': expected an image",
         ),
     ],
     ids=["fixations", "no image", "truncated", "size", "label", "density"],
 )
-def test_a_bad_record_is_named(record, format, message):
+def test_a_bad_record_is_named(record, example_format, message):
     with pytest.raises(ValueError, match=message):
-        read([make_record(0), record], format)
+        read([make_record(0), record], example_format)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"positions": np.zeros(0, int)}, "nothing to read: no positions of a source of 3 records"),
-        ({"positions": np.array([0, 3])}, "positions of 3 records, found 0 to 3"),
-        ({"batch_size": 0}, "batch_size must be above 0"),
-        ({"process_index": 2, "process_count": 2}, "process_index must be from 0 to 1, found 2"),
+        ({"positions": np.zeros(0, int)}, "positions: expected some of 3 records, got none; there is nothing to read"),
+        ({"positions": np.array([0, 3])}, "positions: expected 0 to 2, got 0 to 3"),
+        ({"batch_size": 0}, "batch_size: expected a whole number above 0, got 0"),
+        ({"process_index": 2, "process_count": 2}, "process_index: expected 0 to 1, got 2"),
     ],
 )
 def test_bad_arguments_are_named(options, message):
@@ -211,13 +211,13 @@ def test_a_prepared_data_set_is_read_by_workers(tmp_path, capsys):
     for batch in batches:
         for i, fixations in zip(batch.images[:, 0, 0, 0], batch.fixations * batch.mask[:, None, None], strict=True):
             np.testing.assert_array_equal(fixations, [[i, 2 * i]] * 2)
-    with pytest.raises(ValueError, match="has the splits full: expected one of them, found test"):
+    with pytest.raises(ValueError, match="expected one of the splits full, got test"):
         open_dataset(tmp_path / "built", "test")
 
 
 def test_a_missing_data_set_is_named(tmp_path):
     pytest.importorskip("tensorflow_datasets", reason="needs tensorflow-datasets")
-    with pytest.raises(FileNotFoundError, match=f"no prepared data set in or below {tmp_path}"):
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}: expected a prepared data set, .* below it, got none"):
         open_dataset(tmp_path)
 
 

@@ -44,7 +44,7 @@ def test_crowd_clutter_is_the_number_of_faces(tmp_path):
     assert (found.read("1001").labels, found.read("1002").labels, found.class_names) == ((), (0,), ("17 faces",))
     assert problems.first == {"images without clutter labels (clutter -1)": ["1001"]}
     write_mat(root / "labels.mat", labels=cells([{"img": "1002.jpg", "nFaces": [1, 7]}]))
-    with pytest.raises(ValueError, match=r"labels\.mat, labels\{1\}: field 'nFaces' should be one number"):
+    with pytest.raises(ValueError, match=r"labels\.mat, labels\{1\}, field 'nFaces': expected one whole number"):
         read_crowd(root, problems)
 
 
@@ -79,7 +79,7 @@ def test_cat2000(tmp_path):
     np.testing.assert_array_equal(example.fixations, [[0, 0], [5, 7], [47, 95]])
     assert example.observers.tolist() == [-1, -1, -1]
     assert example.labels == (1,)
-    # JPEG's subsampled colour bleeds a pixel into the bars.
+    # JPEG's subsampled color bleeds a pixel into the bars.
     np.testing.assert_allclose(example.content_box, (0, 16, 48, 80), atol=1)
     assert found.read("Action/001").content_box == (0, 0, 48, 96)
     assert problems.first == {"test images (left out: truth not released)": ["Action/101"]}
@@ -94,11 +94,11 @@ def test_content_box_finds_bars_on_any_side_within_the_tolerance(box):
     assert content_box(frame) == box
 
 
-def test_content_box_of_nothing_but_grey_is_the_whole_frame():
+def test_content_box_of_nothing_but_gray_is_the_whole_frame():
     assert content_box(np.full((4, 6, 3), 125, np.uint8)) == (0, 0, 4, 6)
 
 
-def test_content_box_keeps_a_dark_and_a_coloured_border():
+def test_content_box_keeps_a_dark_and_a_colored_border():
     frame = np.full((4, 6, 3), 125, np.uint8)
     frame[:, 0] = 100
     frame[:, 5, 0] = 140
@@ -187,9 +187,9 @@ def test_mexculture_text_with_a_header(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1 2 3\n", r"a\.txt, row 1: expected 2 numbers \(x, y\), found '1 2 3'"),
+        ("1 2 3\n", r"a\.txt, row 1: expected 2 numbers \(x, y\), got '1 2 3'"),
         ("1 2\n3 four\n", r"a\.txt, row 2: expected 2 numbers"),
-        ("time gaze\n1 2\n", r"a\.txt: expected columns named x and y, found time, gaze"),
+        ("time gaze\n1 2\n", r"a\.txt: expected columns named x and y, got time, gaze"),
     ],
 )
 def test_mexculture_text_that_could_be_misread_is_an_error(tmp_path, text, message):
@@ -212,7 +212,7 @@ def test_folder_with_a_table(tmp_path):
     found = read_folder(tmp_path, problems)
     assert found.splits == {"full": ("a", "b.v2", "c")}
     assert found.class_names == ("cat", "dog")
-    a, b, c = (found.read(id) for id in found.splits["full"])
+    a, b, c = (found.read(image_id) for image_id in found.splits["full"])
     np.testing.assert_array_equal(a.fixations, [[4, 3], [11, 15]])
     assert a.observers.tolist() == [1, 0]
     np.testing.assert_array_equal(a.durations, [100, np.nan])

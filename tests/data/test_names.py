@@ -34,17 +34,19 @@ def test_gaze_of_another_image_is_left_out_and_counted(tmp_path):
 def test_images_of_one_name_in_two_folders_are_told_apart(tmp_path):
     images = ["day1/p0.png", "day2/p0.png", "q.png", "sub/r.jpg"]
     rows = ["day1/p0.png", "images/day2/p0", "./q.png", r"sub\r.jpg", "r.jpg", "r.png"]
-    with pytest.raises(ValueError, match=r"fixations\.csv: .* and 'r\.png' are two images, but there is only r\.jpg"):
+    with pytest.raises(
+        ValueError, match=r"fixations\.csv: .* name of r\.jpg, got .* and 'r\.png', which are two images"
+    ):
         own(tmp_path, images, rows)
     found, problems = own(tmp_path, images, rows[:-1])
     assert found.splits == {"full": ("day1/p0", "day2/p0", "q", "sub/r")}
     expected = {"day1/p0": [3], "day2/p0": [4], "q": [5], "sub/r": [6, 7]}
-    assert {id: found.read(id).fixations[:, 1].tolist() for id in expected} == expected
+    assert {image_id: found.read(image_id).fixations[:, 1].tolist() for image_id in expected} == expected
     assert problems.counts == {}
 
 
 def test_a_name_that_fits_two_images_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"fixations.csv: 'p0.png' could be any of day1/p0, day2/p0"):
+    with pytest.raises(ValueError, match=r"fixations.csv: .*got 'p0.png', which could be any of day1/p0, day2/p0"):
         own(tmp_path, ["day1/p0.png", "day2/p0.png"], ["p0.png"])
 
 
@@ -55,7 +57,7 @@ def test_composed_and_decomposed_names_are_one_image(tmp_path):
     found, problems = own(tmp_path, [f"{decomposed}.png"], [f"{composed}.png", f"{decomposed}.png"])
     assert found.splits == {"full": (composed,)} and len(found.read(composed).fixations) == 2
     assert problems.counts == {}
-    with pytest.raises(ValueError, match="duplicate id 'é1'"):
+    with pytest.raises(ValueError, match="id 'é1': expected one file"):
         own(tmp_path, [f"{composed}.png", f"{decomposed}.png"], [composed])
 
 
@@ -90,5 +92,5 @@ def test_two_mats_of_one_image_are_an_error(tmp_path):
     write_image(tmp_path / f"images/{stem}.jpg")
     for split in ("train", "val"):
         write_salicon_mat(tmp_path / f"fixations/{split}/{stem}.mat", [[[2, 3]]])
-    with pytest.raises(ValueError, match=f"duplicate id '{stem}'"):
+    with pytest.raises(ValueError, match=f"id '{stem}': expected one file"):
         read_salicon(tmp_path, Problems())

@@ -40,6 +40,24 @@ def map_of(tmp_path, pixels, name="a.png", **options):
     return read_folder(tmp_path, problems), problems, path
 
 
+@pytest.mark.parametrize(
+    ("points", "advice"),
+    [
+        ([(0.5, 0.2), (0.1, 0.9), (1, 0)], r"lie in \[0, 1\]: .* x \* width - 0.5"),
+        ([(-0.5, 0.2), (0.1, -0.9), (1, 0)], r"lie in \[-1, 1\]: .* \(x \+ 1\) \* width / 2"),
+    ],
+)
+def test_fractions_of_the_frame_are_refused(tmp_path, points, advice):
+    write_image(tmp_path / "images/a.jpg")
+    rows = [f"a,1,{x},{y}" for x, y in [*points, *points, ("", "")]]
+    (tmp_path / "fixations.csv").write_text("\n".join(["image,observer,x,y", *rows]))
+    with pytest.raises(ValueError, match=rf"fixations\.csv: expected fixations in pixels, .* {advice}"):
+        read_folder(tmp_path, Problems())
+    with (tmp_path / "fixations.csv").open("a") as file:
+        file.write("\na,1,9,3\n")
+    assert len(read_folder(tmp_path, Problems()).read("a").fixations) == 7
+
+
 @pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
 def test_a_map_of_impossible_values_is_refused_by_name(tmp_path, value):
     pixels = RAMP.astype(np.float32)
@@ -61,7 +79,7 @@ def test_a_map_behind_a_color_map_is_refused(tmp_path, colors):
     colored = (matplotlib.colormaps[colors](RAMP)[..., :3] * 255).astype(np.uint8)
     for pixels in (colored, Image.fromarray(colored).quantize(64)):
         found, _, path = map_of(tmp_path, pixels)
-        with pytest.raises(ValueError, match=rf"{path}: .* density map in grey, found colors"):
+        with pytest.raises(ValueError, match=rf"{path}: .* density map in gray, got colors"):
             found.read("a")
 
 
@@ -71,8 +89,8 @@ def test_a_transparent_map_is_refused(tmp_path):
         found.read("a")
 
 
-GREY = {
-    "grey.png": RAMP,
+GRAY = {
+    "gray.png": RAMP,
     "rgb.png": np.dstack([RAMP] * 3),
     "rgb.jpg": np.dstack([RAMP] * 3),
     "deep.png": RAMP.astype(np.uint16) * 257,
@@ -81,23 +99,23 @@ GREY = {
 }
 
 
-@pytest.mark.parametrize("name", GREY)
-def test_every_grey_map_gives_the_same_density(tmp_path, name):
-    found, _, _ = map_of(tmp_path, GREY[name], f"a.{name.split('.')[1]}")
+@pytest.mark.parametrize("name", GRAY)
+def test_every_gray_map_gives_the_same_density(tmp_path, name):
+    found, _, _ = map_of(tmp_path, GRAY[name], f"a.{name.split('.')[1]}")
     density = decode_density({"id": "a", "density": found.read("a").density}, (12, 16), (0, 0, 12, 16))
     np.testing.assert_allclose(density, RAMP / RAMP.astype(float).sum(), atol=1e-4 if "jpg" in name else 1e-6)
 
 
-def test_normalised_coordinates_are_refused_with_a_way_to_convert_them(tmp_path):
+def test_normalized_coordinates_are_refused_with_a_way_to_convert_them(tmp_path):
     write_image(tmp_path / "images/a.jpg")
     table = tmp_path / "fixations.csv"
     rows = [f"a,{i},{i / 20:.2f},0.5" for i in range(20)]
     table.write_text("\n".join(["image,observer,x,y", *rows, "a,21,1.02,0.4", "a,22,nan,0.4", ""]))
-    with pytest.raises(ValueError, match=rf"{table}: .* found 21 .* Give x \* width - 0.5 and y \* height - 0.5"):
+    with pytest.raises(ValueError, match=rf"{table}: .* got 21 .* Give x \* width - 0.5 and y \* height - 0.5"):
         read_folder(tmp_path, Problems())
 
 
-def test_normalised_coordinates_in_a_mat_are_refused_too(tmp_path):
+def test_normalized_coordinates_in_a_mat_are_refused_too(tmp_path):
     root = tiny_osie(tmp_path / "release")
     gaze = [(list(np.linspace(0, 1, 9)), list(np.linspace(0, 1, 9)), [100] * 9)]
     write_osie_mat(root / "data/eye/fixations.mat", [("1001.jpg", gaze)])
@@ -132,9 +150,12 @@ def test_blank_cells_are_as_nan_is(tmp_path):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("image,observer,x,y,x\na,1,2,3,4\n", r"fixations\.csv: expected each column once, found 'x' more than once"),
-        (f"image,observer,x,y\na,{'z' * 200_000},2,3\n", r"fixations\.csv, line 2: field larger"),
-        ("image,observer,x,y\na,1,1_0,3\n", r"fixations\.csv, line 2: x should be a number, found '1_0'"),
+        ("image,observer,x,y,x\na,1,2,3,4\n", r"fixations\.csv: expected each column once, got 'x' more than once"),
+        (
+            f"image,observer,x,y\na,{'z' * 200_000},2,3\n",
+            r"fixations\.csv, line 2: expected .*\(field larger",
+        ),
+        ("image,observer,x,y\na,1,1_0,3\n", r"fixations\.csv, line 2: expected a number as x, got '1_0'"),
     ],
 )
 def test_a_table_that_could_be_misread_is_refused(tmp_path, table, message):
@@ -149,11 +170,11 @@ def test_a_count_that_is_none_names_the_line(tmp_path, clutter):
     write_map(tmp_path / "maps/a.png")
     write_image(tmp_path / "images/a.jpg")
     (tmp_path / "labels.csv").write_text(f"image,label,clutter\na,dog,{clutter}\n")
-    with pytest.raises(ValueError, match=r"labels\.csv, line 2: clutter should be a count") as error:
+    with pytest.raises(ValueError, match=r"labels\.csv, line 2: expected a count as clutter") as error:
         read_folder(tmp_path, Problems())
     assert len(str(error.value)) < 300
     (tmp_path / "labels.csv").write_text("image,label,clutter\na,dog,3\na,cat,4\n")
-    with pytest.raises(ValueError, match=r"labels\.csv, line 3: clutter 4, but 3 before"):
+    with pytest.raises(ValueError, match=r"labels\.csv, line 3: expected clutter 3, as before, got 4"):
         read_folder(tmp_path, Problems())
 
 
@@ -166,10 +187,10 @@ def test_a_sigma_that_makes_no_map_is_refused(tmp_path, sigma_px):
 def test_tables_that_are_pipes_are_refused_and_not_read(tmp_path):
     write_image(tmp_path / "images/a.jpg")
     os.mkfifo(tmp_path / "fixations.csv")
-    with pytest.raises(ValueError, match=r"fixations\.csv: expected a file, found a folder, a pipe"):
+    with pytest.raises(ValueError, match=r"fixations\.csv: expected a file, got a folder, a pipe"):
         read_folder(tmp_path, Problems())
     os.mkfifo(tmp_path / "fixations.mat")
-    with pytest.raises(ValueError, match=r"fixations\.mat: expected a file, found a folder, a pipe"):
+    with pytest.raises(ValueError, match=r"fixations\.mat: expected a file, got a folder, a pipe"):
         load_mat(tmp_path / "fixations.mat", "fixations")
 
 
@@ -239,7 +260,7 @@ def test_sparse_maps_are_read_and_others_refused(tmp_path):
     write_image(tmp_path / "cat/Stimuli/Action/001.jpg")
     for wrong in (np.ones((12, 16, 2)), np.full((12, 16), np.nan), "map", np.zeros((0, 0), object)):
         write_mat(tmp_path / "cat/FIXATIONLOCS/Action/001.mat", fixLocs=wrong)
-        with pytest.raises(ValueError, match=r"Action/001\.mat: fixLocs should be"):
+        with pytest.raises(ValueError, match=r"Action/001\.mat, fixLocs: expected .*, got"):
             read_cat2000(CAT2000.root(tmp_path / "cat"), Problems()).read("Action/001")
 
 
@@ -258,7 +279,7 @@ def test_a_reader_that_crashes_or_hangs_takes_nothing_down(tmp_path, monkeypatch
         stub.cache_clear = real.cache_clear
         monkeypatch.setattr(mat_module, "_worker", stub)
         monkeypatch.setattr(mat_module, "LIMIT_S", 0.3)
-        with pytest.raises(ValueError, match=rf"{path}: not a readable MATLAB file, .*{problem}"):
+        with pytest.raises(ValueError, match=rf"{path}: expected a whole MATLAB file, got another, .*{problem}"):
             load_mat(path, "x")
         monkeypatch.undo()
         np.testing.assert_array_equal(load_mat(path, "x"), np.eye(2))  # by another process

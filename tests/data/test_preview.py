@@ -53,7 +53,7 @@ def test_sheet_falls_back_to_the_released_density():
 
 
 def test_sheet_of_fixations_needs_a_sigma():
-    with pytest.raises(ValueError, match="sigma_px is needed: record 'image0' has fixations"):
+    with pytest.raises(ValueError, match="sigma_px: expected one, got none; record 'image0' has fixations"):
         preview.draw_sheet([make_record(0)], sigma_px=None)
 
 
@@ -67,5 +67,5 @@ def test_preview_writes_the_picture(prepared, tmp_path):
 
 
 def test_preview_of_nothing_is_refused(prepared, tmp_path):
-    with pytest.raises(ValueError, match="count and columns must be above 0, found 0 and 4"):
+    with pytest.raises(ValueError, match="count, columns: expected numbers above 0, got 0 and 4"):
         preview.preview("osie", out=tmp_path / "a.png", count=0)

@@ -29,7 +29,7 @@ def raw_gaze(mat):
 
 
 def assert_same_gaze(metadata, records, raw):
-    assert {f"{id}.jpg" for id in records} == raw.keys()
+    assert {f"{image_id}.jpg" for image_id in records} == raw.keys()
     for name, subjects in raw.items():
         record = records[name.removesuffix(".jpg")]
         x, y, ms = (np.concatenate([subject[i] for subject in subjects]) for i in range(3))
@@ -68,12 +68,12 @@ def test_crowd_has_all_200_images_and_the_number_of_faces_as_clutter(shared_data
     assert len(records) == 200
     labels = scipy.io.loadmat(source / "data/labels.mat", simplify_cells=True)["labels"]
     faces = {label["img"].removesuffix(".jpg"): int(label["nFaces"]) for label in labels}
-    assert {id: int(record["clutter"]) for id, record in records.items()} == faces
+    assert {image_id: int(record["clutter"]) for image_id, record in records.items()} == faces
     assert (min(faces.values()), max(faces.values())) == (4, 268)
     classes = np.array([record["labels"] for record in records.values()])
     assert classes.shape == (200, 1) and np.bincount(classes[:, 0], minlength=4).min() >= 45  # 50 each, but for ties
     for low, high in zip(range(3), range(1, 4), strict=True):
-        of_class = [[faces[id] for id, r in records.items() if r["labels"] == c] for c in (low, high)]
+        of_class = [[faces[image_id] for image_id, r in records.items() if r["labels"] == c] for c in (low, high)]
         assert max(of_class[0]) < min(of_class[1])
 
 

@@ -14,8 +14,8 @@ def coco(path, *, images, annotations, categories=((1, "person"), (18, "dog"), (
     """`annotations`: (image id, category id, iscrowd)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
-        "images": [{"id": id} for id in images],
-        "categories": [{"id": id, "name": name} for id, name in reversed(categories)],
+        "images": [{"id": image_id} for image_id in images],
+        "categories": [{"id": category_id, "name": name} for category_id, name in reversed(categories)],
         "annotations": [
             {"image_id": image, "category_id": category, "iscrowd": crowd} for image, category, crowd in annotations
         ],
@@ -25,8 +25,8 @@ def coco(path, *, images, annotations, categories=((1, "person"), (18, "dog"), (
 
 @pytest.fixture
 def release(tmp_path):
-    for split, id in (("train", 9), ("train", 25), ("val", 42), ("test", 7)):
-        write_image(tmp_path / f"images/{split}/{STEM(split=split, id=id)}.jpg", seed=id)
+    for split, image_id in (("train", 9), ("train", 25), ("val", 42), ("test", 7)):
+        write_image(tmp_path / f"images/{split}/{STEM(split=split, id=image_id)}.jpg", seed=image_id)
     fixations = tmp_path / "fixations"
     write_salicon_mat(fixations / f"train/{STEM(split='train', id=9)}.mat", [[[1, 1], [16, 12]], [], [[3, 5]]])
     write_salicon_mat(fixations / f"train/{STEM(split='train', id=25)}.mat", [[[17, 13], [0, 40]]])
@@ -117,13 +117,15 @@ def test_gaze_without_an_image_and_images_without_gaze_are_counted(release):
 def test_the_resolution_must_be_that_of_the_image(release):
     mat = release / "fixations/val/COCO_val2014_000000000042.mat"
     write_salicon_mat(mat, [[[2, 3]]], resolution=(480, 640))
-    with pytest.raises(ValueError, match=r"000000000042.jpg: .*\(480, 640\) .*\(12, 16\)"):
+    with pytest.raises(ValueError, match=r"000000000042.jpg: expected \(480, 640\) .*, got \(12, 16\)"):
         read_salicon(release, Problems()).read("COCO_val2014_000000000042")
 
 
 def write_json(path, images, annotations):
     path.parent.mkdir(parents=True, exist_ok=True)
-    listed = [{"id": id, "file_name": f"{stem}.jpg", "height": h, "width": w} for id, stem, (h, w) in images]
+    listed = [
+        {"id": image_id, "file_name": f"{stem}.jpg", "height": h, "width": w} for image_id, stem, (h, w) in images
+    ]
     seen = [{"image_id": image, "worker_id": worker, "fixations": points} for image, worker, points in annotations]
     path.write_text(json.dumps({"images": listed, "annotations": seen}))
 
@@ -151,10 +153,10 @@ def test_json_that_lists_an_image_twice_is_an_error(tmp_path):
     write_image(tmp_path / f"images/{stem}.jpg")
     path = tmp_path / "annotations/fixations_train2014.json"
     write_json(path, [(1, stem, (12, 16))] * 2, [])
-    with pytest.raises(ValueError, match=r"fixations_train2014.json: duplicate"):
+    with pytest.raises(ValueError, match=r"fixations_train2014.json: expected .*, got duplicate"):
         read_salicon_json(tmp_path, Problems())
     path.write_text(path.read_text()[:-20])
-    with pytest.raises(ValueError, match=r"fixations_train2014.json: not a readable JSON"):
+    with pytest.raises(ValueError, match=r"fixations_train2014.json: expected a whole JSON file"):
         read_salicon_json(tmp_path, Problems())
 
 

@@ -29,7 +29,7 @@ def test_adding_images_moves_none(divide):
     before = {ids: part for part, positions in divide(few).items() for ids in np.array(few)[positions]}
     after = {ids: part for part, positions in divide(shuffled).items() for ids in np.array(shuffled)[positions]}
     assert len(before) == len(few)
-    assert all(after[id] == part for id, part in before.items())
+    assert all(after[image_id] == part for image_id, part in before.items())
 
 
 def _folds(ids):
@@ -53,10 +53,10 @@ def test_scan():
 
 @pytest.mark.parametrize("fractions", [{"train": 0.5, "test": 0.4}, {"train": 1.5, "test": -0.5}])
 def test_bad_fractions_are_named(fractions):
-    with pytest.raises(ValueError, match="must add up to 1, found"):
+    with pytest.raises(ValueError, match=r"fractions: expected .* add up to 1, got"):
         split.split_positions(IDS, fractions)
 
 
 def test_one_fold_is_refused():
-    with pytest.raises(ValueError, match="k must be at least 2, found 1"):
+    with pytest.raises(ValueError, match="k: expected at least 2, got 1"):
         split.k_folds(IDS, 1)

@@ -75,10 +75,11 @@ def test_a_folder_that_is_linked_from_itself_is_found_where_it_lies(tmp_path):
 
 def test_photographs_behind_links_are_found_and_what_is_left_out_is_told(tree):
     told = []
-    found = find_photos([tree], on_left_out=told.append)
+    found = find_photos([tree], on_left_out=lambda *line: told.append(line))
     assert names(tree, found) == ["a.jpg", "e.jpg", "sub/b.PNG"]  # e.jpg and day1/deep/d.avif are one file
-    assert f"{tree}: 1 .heic files (left out), first c.heic" in told
-    assert f"{tree}: 2 {folders.SPECIAL}, first pipe.jpg" in told
+    assert (f"{tree}: 1 .heic files (left out), first c.heic", True) in told
+    assert (f"{tree}: 2 {folders.NOWHERE}, first again", True) in told
+    assert (f"{tree}: 2 {folders.SPECIAL}, first pipe.jpg", False) in told
 
 
 def test_a_pattern_across_folders_ends_in_a_circle_of_links(tree):
@@ -87,8 +88,15 @@ def test_a_pattern_across_folders_ends_in_a_circle_of_links(tree):
     assert names(tree, find_photos([tree / "**/*.PNG"])) == ["sub/b.PNG"]
 
 
+def test_a_link_to_nowhere_is_named_whether_given_or_matched(tree):
+    for argument in (tree / "gone.jpg", tree / "gon*.jpg"):
+        assert names(tree, find_photos([argument])) == ["gone.jpg"]
+    with pytest.raises(ValueError, match=r"gone\.jpg: no such file"):
+        read_photo(tree / "gone.jpg")
+
+
 def test_a_pipe_is_refused_and_not_read(tree):
-    with pytest.raises(ValueError, match=r"pipe\.jpg: cannot be read as an image: a pipe"):
+    with pytest.raises(ValueError, match=r"pipe\.jpg: expected a file, got a pipe"):
         read_photo(tree / "pipe.jpg")
 
 
@@ -106,4 +114,4 @@ def test_no_control_character_of_a_name_reaches_the_terminal(tmp_path, capsys):
     assert main(["prepare", "osie", "--from", str(tmp_path / "\x1b[2Jgone"), "--to", str(tmp_path)]) == 2
     told = capsys.readouterr()
     assert "\x1b[2J" not in told.err + told.out
-    assert "first in \\x1b[2Jb" in told.out and "\\x1b[2Jgone: no such folder" in told.err
+    assert "first in \\x1b[2Jb" in told.out and "\\x1b[2Jgone: expected a folder" in told.err

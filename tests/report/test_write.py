@@ -3,8 +3,6 @@ import csv
 import io
 import json
 import re
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from mlfem_jax.cli import main
 from mlfem_jax.report.write import Config, write_report
 from mlfem_jax.runs import claim
 from mlfem_jax.scores.table import write_part
+from tests.browser import CHROMIUM, ask, dump, violations
 
 METHODS = ("grad_cam", "fem", "humans")
 METRICS = ("pcc", "kl_divergence", "insertion")
@@ -43,17 +42,17 @@ def write_table(folder, scores=SCORES, map_size=2, **changed):
     small = bytes([0, 85, 170, 255])
     claim(folder, settings)
     settings = json.loads(json.dumps(settings))
-    half = len(scores) // 2
+    half, metrics = len(scores) // 2, settings["metrics"]
     for number, places in enumerate((range(half), range(half, len(scores)))):
         rows = [
             {"position": i, "id": f"image{i}", "labels": [i % 2], "prediction": 0, "probability": 0.25,
              "correct": i % 2 == 0, "clutter": 1 + i // 2 % 2, "method": method, "constant": np.isnan(own[0]),
-             "map": small if map_size else None, **dict(zip(METRICS, own, strict=True))}
+             "map": small if map_size else None, **dict(zip(metrics, own, strict=True))}
             for i in places
             for method, own in zip(METHODS, scores[i], strict=True)
         ]  # fmt: skip
         pictures = [{"id": f"image{i}", "photo": photo.getvalue(), "gaze": small} for i in places]
-        write_part(folder, number, rows, pictures, metrics=METRICS, settings=settings)
+        write_part(folder, number, rows, pictures, metrics=metrics, settings=settings)
     return folder
 
 
@@ -85,6 +84,27 @@ def test_pairs_by_hand(report):
     (row,) = rows_of(report / "pairs.csv", metric="kl_divergence", method="fem")
     assert (row["wins"], row["losses"], row["images"]) == ("1", "2", "3")
     assert len(rows_of(report / "pairs.csv")) == 6
+
+
+def test_effects_are_beside_the_tests(report):
+    (row,) = rows_of(report / "pairs.csv", metric="pcc", method="fem")
+    # 0.3 - 0.1, 0.2 - 0.2, 0.1 - 0.5 on the three images where both are defined
+    assert row["ties"] == "1" and float(row["difference"]) == pytest.approx(-0.2 / 3, rel=1e-5)
+    assert float(row["superiority"]) == 0.5 and float(row["low"]) >= -0.4 and float(row["high"]) <= 0.2
+
+
+def test_what_survives_a_blur_is_in_a_table_and_on_the_page(tmp_path, report):
+    assert rows_of(report / "smoothing.csv") == []
+    metrics = ("pcc", "pcc@gaze")
+    raw = np.linspace(0, 0.5, 12)[:, None] + np.array([[0.1, 0.0, 0.4]])
+    blurred = np.linspace(0, 0.5, 12)[:, None] + np.array([[0.1, 0.2, 0.4]])
+    scores = np.stack([raw, blurred], axis=2).tolist()
+    write_report(Config(write_table(tmp_path / "a", scores, metrics=metrics), tmp_path / "b", resamples=9))
+    (row,) = rows_of(tmp_path / "b" / "smoothing.csv")
+    assert (row["metric"], row["blurred"], row["method"], row["other"]) == ("pcc", "pcc@gaze", "grad_cam", "fem")
+    assert (float(row["raw"]), float(row["smoothed"]), row["verdict"]) == (0.1, -0.1, "reversed")
+    page = (tmp_path / "b" / "report.html").read_text()
+    assert "of 1 orders of two methods 0 survive, 1 are reversed" in page and "PCC, blurred" in page
 
 
 def test_groups_by_hand(report):
@@ -148,17 +168,6 @@ def test_an_unfinished_table_is_refused(tmp_path, capsys):
     assert "expected a run, with run.json, got a folder without it" in capsys.readouterr().err
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-def dump(page, profile, *options):
-    """The page after its script has run."""
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-               "--disable-background-networking", "--disable-component-update", "--disable-sync",
-               f"--user-data-dir={profile}", *options, "--dump-dom", page.as_uri()]  # fmt: skip
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-
-
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_the_page_works_in_a_browser(report, tmp_path):
     script = """<script>addEventListener("load", () => {
@@ -196,3 +205,79 @@ def test_the_page_works_in_a_browser(report, tmp_path):
     assert result["worst"] == [1, 3, 2, 0]  # KL of fem: 3, 2, 1.5, 1
     assert result["size"] == [2, 2] and result["opacity"] == "0.25"
     assert result["pixel"] == [252, 255, 164, 255]  # the top of matplotlib's inferno
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_keys_links_and_the_picture(report, tmp_path):
+    script = """
+      const press = (key, target = document.body) =>
+        target.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+      const first = images[current].id;
+      press("ArrowRight"); press("j"); press("k");
+      const second = images[current].id;
+      press("2");
+      const link = new URL(at("link").href).hash;
+      press("a");
+      press("/");
+      const focused = document.activeElement.id;
+      press("j", at("find"));  // text, not a command
+      const typed = images[current].id;
+      location.hash = new URLSearchParams({ image: "image2", methods: "fem,humans" });
+      await new Promise(done => setTimeout(done, 300));
+      const titles = [...document.querySelectorAll(".card b")].map(one => one.textContent);
+      const stops = [...document.querySelectorAll("#list button")].filter(one => one.tabIndex === 0).length;
+      const sheet = picture(), pixel = sheet.getContext("2d").getImageData(20, 20, 1, 1).data;
+      return { first, second, link, focused, typed, asked: images[current].id, titles, stops,
+               sheet: [sheet.width, sheet.height], pixel: [...pixel] };"""
+    found = ask(report / "report.html", script, tmp_path)
+    assert (found["first"], found["second"], found["typed"]) == ("image3", "image1", "image1")
+    assert found["link"] == "#image=image1&methods=grad_cam%2Chumans" and found["focused"] == "find"
+    assert found["asked"] == "image2" and found["titles"] == ["photo", "gaze", "fem", "humans"]
+    assert found["stops"] == 1  # the list is one stop of the tab key
+    assert found["sheet"] == [2 * (4 * 252 - 12), 2 * (160 + 20 + 12)]  # four cards of 240 x 160
+    assert all(abs(a - b) <= 6 for a, b in zip(found["pixel"], (40, 90, 160, 255), strict=True))  # the photograph
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_two_runs_side_by_side(report, tmp_path):
+    other = write_table(tmp_path / "other", [[[0.5, 1.0, 0.5]] * 3] * 4)
+    write_report(Config(other, tmp_path / "other_report", resamples=99))
+    page = json.dumps((tmp_path / "other_report" / "report.html").read_text()).replace("<", "\\u003c")
+    script = f"""take({page});
+      const count = what => document.querySelectorAll(what).length;
+      return {{ headings: count("#cards h4"), cards: count(".card"),
+               caption: document.querySelector("#compared caption").textContent,
+               rows: [...document.querySelectorAll("#compared tbody tr")].map(row => row.textContent) }};"""
+    found = ask(report / "report.html", script, tmp_path)
+    assert found["headings"] == 2 and found["cards"] == 10
+    assert "4 images" in found["caption"]
+    assert found["rows"][0] == "grad_cam0.267, 0.5001.667, 1.0000.367, 0.500"  # of the images where both are defined
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.parametrize("width", [1400, 390])
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_page_is_accessible_and_no_wider_than_the_window(report, tmp_path, width, dark):
+    options = [f"--window-size={width},900", *(["--blink-settings=preferredColorScheme=0"] if dark else [])]
+    assert violations(report / "report.html", tmp_path, *options) == []
+    script = "return [document.documentElement.scrollWidth, innerWidth];"
+    scrolled, window = ask(report / "report.html", script, tmp_path, *options)
+    assert scrolled <= window
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_a_page_without_pictures_says_so(tmp_path):
+    scores = [[[0.1, 2.0, 0.5], [0.3, 1.0, 0.4], [0.9, 0.1, 0.2]]] * 4  # everything is defined
+    write_report(Config(write_table(tmp_path / "scores", scores, map_size=0), tmp_path / "report", resamples=99))
+    page = tmp_path / "report" / "report.html"
+    assert "No pictures were kept" in page.read_text() and "--map-size 56" in page.read_text()
+    assert "Undefined values" not in page.read_text()
+    script = """return { thumbnails: document.querySelectorAll("#list img").length, buttons: order.length,
+      notes: document.querySelectorAll(".card small").length, opacity: at("opacity") === null };"""
+    assert ask(page, script, tmp_path) == {"thumbnails": 0, "buttons": 4, "notes": 3, "opacity": True}
+
+
+def test_tests_fold_after_the_figures(report):
+    page = (report / "report.html").read_text()
+    assert page.index("<h2>Figures") < page.index("<details>") and page.count("<details>") == len(METRICS)
+    assert "No pictures were kept" not in page and "Undefined values" in page

@@ -21,9 +21,11 @@ from mlfem_jax.data.batches import read_batches
 from mlfem_jax.data.example import ExampleFormat
 from mlfem_jax.engine import memory, stream
 from mlfem_jax.engine.run import explain
+from mlfem_jax.gaze.fitted import DensityFit, fitted_density
 from mlfem_jax.runs import read_settings
 from mlfem_jax.scores.run import score_records
 from mlfem_jax.scores.table import read_pictures, read_scores, score_matrix
+from tests.data.gaze_records import encode, make_record
 from tests.networks import brightness_network
 from tests.reference_metrics import (
     auc_shuffled as slow_auc_shuffled,
@@ -126,6 +128,207 @@ def test_scores_against_the_model_are_those_of_the_faithfulness_functions(networ
         assert own["randomization"] == pytest.approx(float(forgotten.mean()), abs=1e-5)
         assert own["emd"] == 0.0  # 8 x 8 pixels are one cell of 32
         assert np.isnan(humans["stability"]) and np.isnan(humans["randomization"])
+
+
+def test_a_smoothed_map_is_a_column_of_the_same_run(tmp_path, network):
+    traces = []
+    counting = brightness_network(traces=traces)
+    smooth = ("none", "gaze", "4")
+    rows = scored_rows(tmp_path / "a", counting, metrics=("pcc", "nss", "drop"), smooth=smooth)
+    columns = ["pcc", "pcc@gaze", "pcc@4", "nss", "nss@gaze", "nss@4", "drop"]
+    assert [name for name in rows[0] if name.split("@")[0] in ("pcc", "nss", "drop")] == columns
+    assert traces == _traces_of(tmp_path / "b")  # no forward more than for the raw maps alone
+    example_format = ExampleFormat((8, 8), 4, classes=3)
+    batch = next(iter(read_batches(tiny_source(), example_format, batch_size=12, process_index=0, process_count=1)))
+    maps = np.asarray(explain(network, batch.images, method="add", alpha=0.25), float)
+    y, x = np.mgrid[:8, :8]
+    for i in (1, 2, 3, 4, 6):
+        points = batch.fixations[i][batch.fixation_mask[i]].astype(float)
+        for name, sigma_px in (("gaze", 2), ("4", 4)):
+            sy, sx = sigma_px * 8 / 12, sigma_px * 8 / 16
+            blurred = np.zeros((8, 8))
+            for a in range(8):
+                for b in range(8):
+                    bell = np.exp(-0.5 * (((y - a) / sy) ** 2 + ((x - b) / sx) ** 2))
+                    blurred[a, b] = (bell * maps[i]).sum() / bell.sum()
+            assert rows[4 * i][f"nss@{name}"] == pytest.approx(slow_nss(blurred, points), abs=1e-4)
+        assert np.isnan(rows[4 * i + 2]["pcc@gaze"])  # uniform
+        humans = rows[4 * i + 3]
+        assert humans["pcc@gaze"] == humans["pcc"] or np.isnan(humans["pcc"])
+
+
+def _traces_of(out):
+    traces = []
+    scored_rows(out, brightness_network(traces=traces), metrics=("pcc", "nss", "drop"))
+    return traces
+
+
+def native_photos():
+    """Photographs of noise of two sizes, with fixations in whole pixels."""
+    rng = np.random.default_rng(3)
+    records = []
+    for i in range(4):
+        shape = ((12, 16), (10, 20))[i % 2]
+        photo = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+        points = np.float32(rng.integers(0, shape, (6, 2)))
+        records.append(make_record(i, shape=shape, image=encode(photo), fixations=6) | {"fixations": points})
+    return records
+
+
+def test_the_photographs_own_frame(tmp_path, network):
+    records = native_photos()
+    config = dataclasses.replace(CONFIG, methods=("edge",), metrics=("pcc", "nss", "auc_shuffled"), frame="photo")
+    score_records(dataclasses.replace(config, out=tmp_path), records, DATASET, network)
+    rows = read_scores(tmp_path).to_pylist()
+    batch = next(iter(read_batches(records, ExampleFormat((8, 8), 6, classes=3), batch_size=4)))
+    maps = np.asarray(explain(network, batch.images, method="edge"), float)
+    for i, record in enumerate(records):
+        height, width = record["size"]
+        own = np.asarray(jax.image.resize(maps[i], (height, width), "linear", antialias=False))
+        points = record["fixations"].astype(float)
+        y, x = np.mgrid[:height, :width]
+        gfdm = sum(np.exp(-0.5 * ((y - b) ** 2 + (x - a) ** 2) / 4) for b, a in points)
+        row = rows[2 * i]
+        assert row["nss"] == pytest.approx(slow_nss(own, points), abs=1e-4)
+        assert row["pcc"] == pytest.approx(slow_pcc(own, gfdm), abs=1e-4)
+        if i % 2:  # of the canvas's width; the others' fixations come from 16 to 20 and from 12 to 10 pixels
+            others = []
+            for j, other in enumerate(records):
+                if j != i:
+                    h, w = other["size"]
+                    stretched = np.floor((other["fixations"] + 0.5) * np.array([12 / h, 20 / w]))
+                    moved = (2 * stretched + 1) * np.array([height, width]) / (2 * np.array([12, 20]))
+                    others += np.floor(moved).tolist()
+            expected = slow_auc_shuffled(own, points, np.array(others))
+            assert row["auc_shuffled"] == pytest.approx(expected, abs=0.03)
+
+
+def test_the_gold_standard_is_the_mean_over_observers(tmp_path, network):
+    records = native_photos()[::2]
+    config = dataclasses.replace(CONFIG, out=tmp_path, methods=("center",), gold=True, frame="photo")
+    score_records(config, records, DATASET, network)
+    rows = read_scores(tmp_path).to_pylist()
+    assert [row["method"] for row in rows[:4]] == ["center", "humans", "observers", "others"]
+    y, x = np.mgrid[:12, :16]
+
+    def kde(points):
+        density = sum(np.exp(-0.5 * ((y - b) ** 2 + (x - a) ** 2) / 4) for b, a in points.astype(float))
+        return density / density.sum()
+
+    for i, record in enumerate(records):
+        own = record["observers"]
+        points = record["fixations"]
+        scores = [slow_nss(0.99 * kde(points[own != o]) + 0.01 / 192, points[own == o].astype(float)) for o in range(4)]
+        assert rows[4 * i + 2]["nss"] == pytest.approx(np.mean(scores), abs=1e-3)
+        prior = kde(records[1 - i]["fixations"])
+        assert rows[4 * i + 3]["nss"] == pytest.approx(slow_nss(prior, record["fixations"].astype(float)), abs=1e-3)
+    with pytest.raises(ValueError, match="gold: expected at least two observers"):
+        score_records(config, [r | {"observers": r["observers"] * 0} for r in records], DATASET, network)
+
+
+def test_bars_are_scored_where_that_is_asked_for(tmp_path, network):
+    record = native_photos()[0] | {"content_box": np.array([0, 4, 12, 12], np.int32)}
+    scores = {}
+    for bars in (False, True):
+        config = dataclasses.replace(CONFIG, out=tmp_path / str(bars), methods=("center",), frame="photo", bars=bars)
+        score_records(config, [record], DATASET, network)
+        scores[bars] = read_scores(tmp_path / str(bars)).to_pylist()[0]["nss"]
+    bell = np.asarray(explain(network, np.zeros((1, 8, 8, 3), np.uint8), method="center")[0])
+    own = np.asarray(jax.image.resize(bell, (12, 16), "linear", antialias=False), float)
+    points = record["fixations"].astype(float)
+    inside = points[(points[:, 1] >= 4) & (points[:, 1] < 12)] - np.array([0, 4])
+    assert scores[True] == pytest.approx(slow_nss(own, points), abs=1e-4)
+    assert scores[False] == pytest.approx(slow_nss(own[:, 4:12], inside), abs=1e-4)
+
+
+def test_fitted_densities_are_a_column(tmp_path, network):
+    fit = {"sigma_px": 0.1, "curve": np.linspace(0.1, 1, 20).tolist(), "rings": [2.0] * 6 + [1.0] * 6}
+    (tmp_path / "fits.json").write_text(json.dumps({"fits": {"edge": fit, "fem": fit}}))
+    options = {"methods": ("edge",), "metrics": ("information_gain",), "humans": False, "smooth": ("none", "fit")}
+    rows = scored_rows(tmp_path / "a", network, fits=tmp_path / "fits.json", **options)
+    batch = next(iter(read_batches(tiny_source(), ExampleFormat((8, 8), 4, classes=3), batch_size=12)))
+    maps = explain(network, batch.images, method="edge")
+    y, x = np.mgrid[:8, :8]
+    points = [batch.fixations[i][batch.fixation_mask[i]].astype(float) for i in range(12)]
+    for i in (1, 2, 4):
+        density = fitted_density(maps[i], DensityFit.of(fit | {"sigma_px": 0.8}))  # a tenth of the frame's height
+        centers = np.floor(np.concatenate([points[j] for j in range(12) if j != i]) + 0.5)
+        prior = sum(np.exp(-0.5 * (((y - b) / (4 / 3)) ** 2 + (x - a) ** 2)) for b, a in centers)
+        expected = slow_information_gain(np.asarray(density, float), points[i], prior)
+        assert rows[i]["information_gain@fit"] == pytest.approx(expected, rel=1e-3, abs=1e-3)
+    assert read_settings(tmp_path / "a")["fits"][0]["rings"] == fit["rings"]
+    with pytest.raises(ValueError, match="fits of center, got none of center"):
+        scored_rows(tmp_path / "b", network, fits=tmp_path / "fits.json", **options | {"methods": ("center",)})
+
+
+def test_fits_are_made_on_other_images(tmp_path, network, monkeypatch, capsys):
+    from mlfem_jax.scores import fit
+
+    monkeypatch.setattr(fit, "open_dataset", lambda *_: tiny_source())
+    monkeypatch.setattr(fit, "load_backbone", lambda *_: network)
+    fit.fit(tmp_path, tmp_path / "fits.json", methods=("edge", "add:alpha=0.3"), fold=(0, 2), images=5)
+    assert "2 methods fitted on" in capsys.readouterr().out
+    edge, add = fit.read_fits(tmp_path / "fits.json", ("edge", "add:alpha=0.3"))
+    assert edge != add and all(np.diff(add.curve) >= 0)
+    with pytest.raises(ValueError, match="expected what `mlfem fit` wrote"):
+        (tmp_path / "bad.json").write_text("[]")
+        fit.read_fits(tmp_path / "bad.json", ("edge",))
+
+
+def test_maps_of_a_data_set_are_written_and_read_back(tmp_path, network, monkeypatch, capsys):
+    from mlfem_jax.gallery import export
+
+    monkeypatch.setattr(export, "open_dataset", lambda *_: tiny_source())
+    monkeypatch.setattr(export, "load_backbone", lambda *_: network)
+    export.export(export.Config(tmp_path, tmp_path / "maps", method="edge", form="npy"))
+    assert f"{tmp_path / 'maps'}: 12 maps of edge" in capsys.readouterr().out
+    folder = f"maps:{tmp_path / 'maps'}"
+    rows = scored_rows(tmp_path / "a", network, methods=("edge", folder), humans=False, frame="photo")
+    for i in (1, 2, 4, 6):  # by way of the network's frame and back, which blurs 12 x 16 pixels a little
+        assert rows[2 * i + 1]["nss"] == pytest.approx(rows[2 * i]["nss"], abs=0.3)
+    export.export(export.Config(tmp_path, tmp_path / "png", method="edge"))
+    from PIL import Image
+
+    assert Image.open(tmp_path / "png" / "image3.png").size == (16, 12)
+
+
+def test_other_peoples_maps_are_a_method(tmp_path, network, capsys):
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    photos = {f"image{i}": np.float32(np.random.default_rng(i).random((12, 16))) for i in range(11)}
+    for name, values in photos.items():
+        np.save(maps / f"{name}.npy", values)
+    np.save(maps / "other.npy", np.ones((3, 3)))
+    np.save(maps / "image5.npy", np.ones((12, 12)))
+    rows = scored_rows(tmp_path / "a", network, methods=("edge", f"maps:{maps}"), smooth=("none", "gaze"), humans=False)
+    assert f"maps:{maps}: 10 maps, 1 missing (image11), 1 extra (" in capsys.readouterr().err
+    example_format = ExampleFormat((8, 8), 4, classes=3)
+    batch = next(iter(read_batches(tiny_source(), example_format, batch_size=12, process_index=0, process_count=1)))
+    from PIL import Image
+
+    for i in (1, 2, 4, 6):
+        row = rows[2 * i + 1]
+        frame = np.asarray(Image.fromarray(photos[f"image{i}"]).resize((8, 8), Image.Resampling.BILINEAR), float)
+        points = batch.fixations[i][batch.fixation_mask[i]].astype(float)
+        assert row["method"] == f"maps:{maps}" and row["nss"] == pytest.approx(slow_nss(frame, points), abs=1e-4)
+        assert np.isfinite(row["nss@gaze"])
+    assert all(rows[2 * i + 1]["constant"] and np.isnan(rows[2 * i + 1]["nss"]) for i in (5, 11))
+    assert read_settings(tmp_path / "a")["methods"][f"maps:{maps}"] == {"path": str(maps)}
+
+
+def test_two_tables_are_compared_in_one_call(tmp_path, network, capsys):
+    for name, methods in (("a", ("edge", "center")), ("b", ("edge", "fem"))):
+        scored_rows(tmp_path / name, network, methods=methods, humans=False, sigma_px=2.0 if name == "a" else 3.0)
+    capsys.readouterr()
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "c.csv")]) == 0
+    assert "PCC" in capsys.readouterr().out
+    header, *lines = [line.split(",") for line in (tmp_path / "c.csv").read_text().splitlines()]
+    rows = {line[0]: dict(zip(header, line, strict=True)) for line in lines}
+    assert set(rows) == {"pcc", "nss"} and rows["nss"]["method"] == "edge"
+    assert rows["nss"]["ties"] == rows["nss"]["images"] == "9" and float(rows["nss"]["p"]) == 1  # sigma moves no NSS
+    old, new = (score_matrix(read_scores(tmp_path / name), "pcc", ("edge",))[:, 0] for name in ("a", "b"))
+    assert float(rows["pcc"]["difference"]) == pytest.approx(np.nanmean(new - old), abs=1e-5)
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path)]) == 2
 
 
 def test_labels_predictions_and_clutter(whole):
@@ -283,10 +486,18 @@ def test_a_matrix_has_a_column_for_each_method(whole):
     ("options", "message"),
     [
         ({"methods": ("fme",)}, "method: expected one of"),
-        ({"methods": ("fem:q=1",)}, "method 'fem': expected options among layers, k, sign, got q"),
+        ({"methods": ("fem:q=1",)}, "method 'fem': expected options among layers, k, sign, raw, got q"),
         ({"methods": ("fem:k",)}, "expected option=value"),
         ({"methods": ()}, "methods: expected at least one, got none"),
         ({"metrics": ("pc",)}, "metrics: expected some of pcc"),
+        ({"methods": ("maps:",)}, "expected a folder of maps after the colon, got none"),
+        ({"methods": ("grad_cam:raw=True",)}, "methods: expected maps of the frame, not raw ones"),
+        ({"target": "cat"}, "target: expected a class"),
+        ({"target": "3"}, "target: expected classes from 0 to 2"),
+        ({"smooth": ("gauze",)}, "smooth: expected none, gaze, fit or a number of pixels, got 'gauze'"),
+        ({"smooth": ("fit",)}, "fits: expected a file of fits for smooth fit, got none"),
+        ({"smooth": ("12", "12.0")}, "smooth: expected none, gaze, fit or numbers of pixels, each once, got '12 12.0'"),
+        ({"smooth": ("0",)}, "sigma_px: expected a positive number"),
         ({"sigma_px": 0.0}, "sigma_px: expected a positive number"),
         ({"fold": (2, 2)}, "fold: expected 0 to 1"),
         ({"process_index": 2, "process_count": 2}, "process_index: expected 0 to 1"),

@@ -5,16 +5,13 @@ import pytest
 
 pytest.importorskip("scipy", reason="needs SciPy")
 
+from mlfem_jax.scores.pairs import effects, holm, pair_counts, paired_tests, survivals, tied, win_matrix
 from mlfem_jax.scores.statistics import (
     bootstrap_interval,
     clutter_levels,
     group_summaries,
-    holm,
-    pair_counts,
-    paired_tests,
     relative_loss,
     summarize,
-    win_matrix,
 )
 
 NAN = float("nan")
@@ -82,6 +79,47 @@ def test_paired_tests_count_the_signs():
 def test_paired_tests_of_degenerate_pairs():
     scores = np.array([[1.0, 1.0, NAN], [2.0, 2.0, NAN]])
     np.testing.assert_array_equal(paired_tests(scores), [[1, 1, NAN], [1, 1, NAN], [NAN, NAN, 1]])
+
+
+def test_rounding_makes_a_tie():
+    assert tied(np.array([1.0, 100.0, 1.0]), np.array([1.000009, 100.0009, 1.00002])).tolist() == [True, True, False]
+    rng = np.random.default_rng(4)
+    same = rng.random((40, 1)) + rng.normal(size=(40, 3)) * 1e-7
+    assert win_matrix(same).sum() == 0 and (paired_tests(same) == 1).all()
+    effect = effects(same[:, :1], same[:, 1:2])[0]
+    assert effect.ties == 40 and (effect.superiority, effect.superiority_low, effect.superiority_high) == (0.5,) * 3
+
+
+def test_effects_by_hand():
+    first, second = np.array([[0.3], [0.5], [0.2], [NAN]]), np.array([[0.1], [0.5], [0.4], [0.0]])
+    effect = effects(first, second)[0]
+    assert (effect.images, effect.ties) == (3, 1)
+    assert effect.difference == pytest.approx(0.0) and effect.superiority == pytest.approx(0.5)
+    assert effect.low == pytest.approx(-0.2) and effect.high == pytest.approx(0.2)
+    assert effects(first[:1], second[:1], higher_is_better=False)[0].superiority == 0.0
+    nothing = effects(first[3:], second[3:])[0]
+    assert nothing.images == 0 and np.isnan(nothing[2:]).all()
+
+
+def test_effect_intervals_are_those_of_the_mean():
+    values = np.random.default_rng(5).normal(0.5, 1.0, (300, 1))
+    effect = effects(values, np.zeros((300, 1)))[0]
+    low, high = bootstrap_interval(values[:, 0])
+    assert effect.low == pytest.approx(low, abs=0.01) and effect.high == pytest.approx(high, abs=0.01)
+
+
+def test_what_survives_a_blur():
+    base = np.random.default_rng(6).normal(size=(30, 1))
+    raw = base + np.array([[0.0, 1.0, 2.0, 2.0]]) + np.random.default_rng(7).normal(0, 0.1, (30, 4))
+    smoothed = base + np.array([[0.0, 1.0, 0.5, 2.0]]) + np.random.default_rng(8).normal(0, 0.1, (30, 4))
+    verdicts = {(s.method, s.other): s.verdict for s in survivals(raw, smoothed)}
+    assert verdicts[1, 0] == "survives" and verdicts[2, 1] == "reversed"
+    assert verdicts.get((3, 2), verdicts.get((2, 3))) == "gained"
+    flat = base + np.zeros((1, 4))
+    assert {s.verdict for s in survivals(raw, flat) if {s.method, s.other} != {2, 3}} == {"lost"}
+    assert {s.verdict for s in survivals(flat, flat)} == {"open"}
+    lower = {(s.method, s.other): s.verdict for s in survivals(-raw, -smoothed, higher_is_better=False)}
+    assert lower == verdicts
 
 
 def test_clutter_levels():

@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).parents[2]))
 import jax
 import numpy as np
 
-from mlfem_jax.backbones import registry
+from mlfem_jax.backbones.architectures import ARCHITECTURES
 from mlfem_jax.backbones.trainable import initial_weights, make_classifier
 from mlfem_jax.data.batches import read_batches, read_examples
 from mlfem_jax.data.example import ExampleFormat
@@ -55,7 +55,7 @@ def classifier():
     from mlfem_jax.training.classifier.recipe import Recipe
     from mlfem_jax.training.classifier.step import batch_fields, initial_state, make_step
 
-    registry.ARCHITECTURES["tiny"] = TINY
+    ARCHITECTURES["tiny"] = TINY
     network, recipe = make_classifier("tiny", 3), Recipe(epochs=EPOCHS, batch_size=BATCH, learning_rate=1e-2)
     photos = np.random.default_rng(0).integers(0, 256, (26, 20, 24, 3), dtype=np.uint8)
     source = [make_record(i, image=encode(photo), shape=(20, 24)) for i, photo in enumerate(photos)]

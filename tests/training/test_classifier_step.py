@@ -10,27 +10,20 @@ import numpy as np
 import pytest
 
 from mlfem_jax import load_backbone
-from mlfem_jax.backbones import registry
 from mlfem_jax.backbones.trainable import initial_weights, make_classifier, save_classifier, torch_state_dict
 from mlfem_jax.training.classifier.augmentation import NO_AUGMENTATION
 from mlfem_jax.training.classifier.recipe import Recipe, choose_loss, classification_losses
 from mlfem_jax.training.classifier.step import initial_state, make_step
 from tests.synthetic_weights import synthetic_inputs, synthetic_state_dict
-from tests.training.tiny_classifier import SHAPES, TINY
+from tests.training.tiny_classifier import SHAPES
 
+pytestmark = pytest.mark.usefixtures("tiny")
 GOLDEN = Path(__file__).parents[1] / "golden" / "classifier_steps.npz"
 STEPS, BATCH = 10, 6
 LABELS = jnp.asarray(np.eye(4, dtype=bool)[np.arange(BATCH) % 4])
 RECIPE = Recipe(
     batch_size=BATCH, learning_rate=1e-2, warmup=0.2, weight_decay=1e-2, clip=1.0, augmentation=NO_AUGMENTATION
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def tiny():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry.ARCHITECTURES, "tiny", TINY)
-        yield
 
 
 @pytest.fixture(scope="module")

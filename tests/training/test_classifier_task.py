@@ -10,7 +10,6 @@ from PIL import Image
 
 from eval.experiments import classifier_folds
 from mlfem_jax import explain, load_backbone
-from mlfem_jax.backbones import registry
 from mlfem_jax.data.batches import open_dataset, read_batches
 from mlfem_jax.data.example import ExampleFormat
 from mlfem_jax.data.prepared.write import prepare
@@ -23,19 +22,12 @@ from mlfem_jax.training.classifier.task import Config
 from mlfem_jax.training.fusion import task as fusion
 from mlfem_jax.training.fusion.step import Recipe as FusionRecipe
 from mlfem_jax.training.run import read_metrics
-from tests.training.tiny_classifier import TINY
 
+pytestmark = pytest.mark.usefixtures("tiny")
 COLORS = {"blue": (30, 30, 220), "green": (30, 220, 30), "red": (220, 30, 30)}
 RECIPE = Recipe(
     epochs=20, batch_size=8, learning_rate=3e-2, label_smoothing=0.0, norm_momentum=0.3, augmentation=NO_AUGMENTATION
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def tiny():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry.ARCHITECTURES, "tiny", TINY)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,11 @@ from collections import OrderedDict
 
 from flax import nnx
 
-from mlfem_jax.backbones import registry
+from mlfem_jax.backbones.architectures import Architecture
 from mlfem_jax.backbones.hooks import PLAIN, no_tap
 from mlfem_jax.backbones.networks import resnet
 from mlfem_jax.backbones.networks.layers import Conv, Linear, mean_pool
+from mlfem_jax.backbones.preprocess import imagenet_preprocess
 
 SIZE = (16, 16)
 SHAPES = {
@@ -39,10 +40,10 @@ class Tiny(nnx.Module):
         return self.fc(rules.average(mean_pool, features), rules.dense), activations
 
 
-TINY = registry.Architecture(
+TINY = Architecture(
     build=functools.partial(Tiny),
     torch_names=resnet.torch_names,
-    preprocess=registry.imagenet_preprocess,
+    preprocess=imagenet_preprocess,
     classifier="fc",
     head="fc",
     summary="three convolutions",

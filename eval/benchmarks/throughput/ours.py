@@ -190,6 +190,7 @@ def _gaze_batch(images: np.ndarray) -> Batch:
         labels=np.zeros((count, 0), bool),
         clutter=np.full(count, -1, np.int32),
         content_box=np.tile(np.array([0, 0, height, width], np.int32), (count, 1)),
+        photo_box=np.tile(np.array([0, 0, height, width], np.int32), (count, 1)),
         size=np.tile(np.array([height, width], np.int32), (count, 1)),
         scale=np.ones((count, 2), np.float32),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlfem_jax.backbones.base import Output
-from mlfem_jax.backbones.files.limits import naming, printable, read_json
+from mlfem_jax.backbones.files.limits import naming, read_json, shown
 from mlfem_jax.backbones.files.read import LABELS, weights_folder
 
 _CONFIG = "config.json"  # of Hugging Face
@@ -44,9 +44,9 @@ class About:
 def read_about(path: str | Path) -> About:
     """What stands beside or in a weight file about its network.
 
-    The folder of a run of `train.classifier` says all in its classifier.json. A folder of Hugging Face says the classes
-    and the kind of problem in its config.json; timm's says by a tag that ends in "in1k" that it is ImageNet's. Any
-    other file is ImageNet's where its bytes are those of a published file, by their hash, whatever its name is.
+    The folder of a run of `mlfem train classifier` says all in its classifier.json. A folder of Hugging Face says the
+    classes and the kind of problem in its config.json; timm's says by a tag that ends in "in1k" that it is ImageNet's.
+    Any other file is ImageNet's where its bytes are those of a published file, by their hash, whatever its name is.
 
     Args:
         path: as for `read_weights`.
@@ -71,12 +71,12 @@ def read_about(path: str | Path) -> About:
 def _of_run(content: Mapping[str, Any]) -> About:
     labels, output, backbone = content.get("labels"), content.get("loss"), content.get("backbone")
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels) or not labels:
-        raise ValueError('expected "labels": a list of names')
+        raise ValueError(f"labels: expected a list of names, got {_shown(labels)}")
     if output not in (None, "softmax", "sigmoid"):
-        raise ValueError(f'expected "loss": softmax or sigmoid, got {_shown(output)}')
+        raise ValueError(f"loss: expected softmax or sigmoid, got {_shown(output)}")
     if not isinstance(backbone, str | None):
-        raise ValueError(f'expected "backbone": a name, got {_shown(backbone)}')
-    return About(backbone, tuple(printable(label) for label in labels), output)
+        raise ValueError(f"backbone: expected a name, got {_shown(backbone)}")
+    return About(backbone, tuple(shown(label) for label in labels), output)
 
 
 def _of_hugging_face(content: Mapping[str, Any]) -> About:
@@ -87,10 +87,10 @@ def _of_hugging_face(content: Mapping[str, Any]) -> About:
     said = content.get("label_names") or content.get("id2label") or []
     names = [said.get(str(index)) for index in range(len(said))] if isinstance(said, dict) else said
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError('expected "id2label" with a name for each number from 0')
+        raise ValueError(f"id2label: expected a name for each number from 0, got {_shown(said)}")
     if all(name == f"LABEL_{index}" for index, name in enumerate(names)):
         names = []  # what transformers writes where nobody named the classes
-    return About(None, tuple(printable(str(name)) for name in names), output, imagenet)
+    return About(None, tuple(shown(name) for name in names), output, imagenet)
 
 
 def _is_published(path: Path) -> bool:
@@ -105,4 +105,4 @@ def _is_published(path: Path) -> bool:
 
 
 def _shown(value: object) -> str:
-    return printable(json.dumps(value))
+    return shown(json.dumps(value))

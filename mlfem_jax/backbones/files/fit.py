@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mlfem_jax.backbones.files.limits import is_floating, printable
+from mlfem_jax.backbones.files.limits import is_floating, shown
+from mlfem_jax.files import printable
 
 _LISTED = 10
 _SUGGESTED = 3
@@ -34,13 +35,13 @@ def check_weights(found: Mapping[str, Any], expected: Mapping[str, tuple[int, ..
         >>> check_weights({"fc.weight": np.ones((2, 3))}, {"fc.weight": (2, 3)}, source="a.npz")
         >>> check_weights({"w": np.ones(2)}, {"w": (3,), "b": (3,)}, source="a.npz")
         Traceback (most recent call last):
-        ValueError: a.npz does not fit the network:
+        ValueError: a.npz: expected the network's arrays, got others:
           1 missing: b
-          1 of another shape: w (expected (3,), found (2,))
+          1 of another shape: w (expected (3,), got (2,))
     """
     extra = [name for name, array in found.items() if name not in expected and not _is_counter(name, array)]
     misshapen = [
-        f"{name} (expected {shape}, found {found[name].shape})"
+        f"{name} (expected {shape}, got {found[name].shape})"
         for name, shape in expected.items()
         if name in found and found[name].shape != tuple(shape)
     ]
@@ -53,7 +54,7 @@ def check_weights(found: Mapping[str, Any], expected: Mapping[str, tuple[int, ..
     }
     lines = [f"\n  {len(names)} {kind}: {_listing(names)}" for kind, names in kinds.items() if names]
     if lines:
-        raise ValueError(f"{source} does not fit the network:{''.join(lines)}")
+        raise ValueError(f"{source}: expected the network's arrays, got others:{''.join(lines)}")
 
 
 def check_values(arrays: Mapping[str, np.ndarray], names: Collection[str], *, source: str | Path) -> None:
@@ -117,8 +118,8 @@ def without_prefix(arrays: Mapping[str, Any], expected: Collection[str]) -> dict
         return dict(arrays)
     (prefix, most), *others = counts.most_common()
     if most == len(wanted) and others and others[0][1] == most:
-        both = f"{printable(prefix)!r} and {printable(others[0][0])!r}"
-        raise ValueError(f"it holds two networks that fit, under {both}; expected one")
+        both = f"{shown(prefix)!r} and {shown(others[0][0])!r}"
+        raise ValueError(f"expected one network that fits, got two, under {both}")
     plain = {name: array for name, array in arrays.items() if name in wanted}
     part = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
     return plain | part

@@ -120,7 +120,7 @@ def _fold_layer(arrays: Arrays, conv: str, norm: str | None, *, epsilon: float) 
     with np.errstate(over="ignore"):
         folded = {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}
     if not all(np.isfinite(array).all() for array in folded.values()):
-        raise ValueError(f"{conv}.weight is beyond float32 once {norm} is folded into it")
+        raise ValueError(f"{conv}.weight: expected float32, got numbers beyond it once {norm} is folded into it")
     return folded
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mlfem_jax.backbones.files.limits import DEPTH, ENTRIES, allowance, check_sizes, printable
+from mlfem_jax.backbones.files.limits import DEPTH, ENTRIES, allowance, check_sizes, shown
 
 _SHUFFLE, _DEFLATE = 2, 1  # numbers of HDF5's filters
 
@@ -40,15 +40,17 @@ def open_hdf5(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         while waiting:
             place, group = waiting.pop()
             if group in seen or place.count("/") > DEPTH:
-                raise ValueError(f"the group {printable(place)} is in two places, or deeper than {DEPTH}")
+                raise ValueError(
+                    f"group {shown(place)}: expected one place, at most {DEPTH} deep, got two places or a deeper one"
+                )
             seen.add(group)  # h5py tells groups apart by their place in the file
             groups[place] = group
             for name in group:
                 if (left := left - 1) < 0:
-                    raise ValueError(f"more than {ENTRIES} groups and datasets")
+                    raise ValueError(f"expected at most {ENTRIES} groups and datasets, got more")
                 inner = f"{place}/{name}" if place else name
                 if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                    raise ValueError(f"{printable(inner)} is a link to elsewhere; refused")
+                    raise ValueError(f"{shown(inner)}: expected a group or dataset, got a link to elsewhere; refused")
                 found = group[name]
                 if isinstance(found, h5py.Group):
                     waiting.append((inner, found))
@@ -69,13 +71,15 @@ def read_datasets(datasets: Mapping[str, Any], present: int) -> dict[str, np.nda
     """
     for name, dataset in datasets.items():
         if dataset.is_virtual or dataset.external:
-            raise ValueError(f"{printable(name)} lies in another file or dataset; refused")
+            raise ValueError(
+                f"{shown(name)}: expected values of its own, got those of another file or dataset; refused"
+            )
         if dataset.shape is None:
-            raise ValueError(f"{printable(name)} holds no values")
+            raise ValueError(f"{shown(name)}: expected numbers, got no values")
     packed = any(dataset.chunks for dataset in datasets.values())
     check_sizes(((name, dataset.shape, dataset.dtype) for name, dataset in datasets.items()), present, packed=packed)
     for name, dataset in datasets.items():
-        _check_stored(printable(name), dataset, allowance(present, packed=True))
+        _check_stored(shown(name), dataset, allowance(present, packed=True))
     return {name: dataset[()] for name, dataset in datasets.items()}
 
 
@@ -89,13 +93,13 @@ def read_names(group: Any, key: str, present: int) -> list[str]:
     while not keys[:1] == [key] and f"{key}{len(keys)}" in group.attrs:
         keys.append(f"{key}{len(keys)}")
     if not keys:
-        raise ValueError(f"lacks the attribute {key}")
+        raise ValueError(f"expected the attribute {key}, got none")
     texts: list[str] = []
     for part in keys:
         attribute = group.attrs.get_id(part)
         count = math.prod(attribute.shape)
         if count > ENTRIES or count * attribute.dtype.itemsize > present:
-            raise ValueError(f"the attribute {part} declares {count} names")
+            raise ValueError(f"attribute {part}: expected names that can be there, got {count} declared")
         texts += [text.decode() if isinstance(text, bytes) else str(text) for text in np.ravel(group.attrs[part])]
     return texts
 
@@ -104,20 +108,22 @@ def _check_stored(name: str, dataset: Any, room: int) -> None:
     """All that the dataset declares is written: HDF5 would make up the rest from a fill value."""
     if not dataset.chunks:
         if dataset.id.get_storage_size() != dataset.nbytes:
-            raise ValueError(f"{name} declares {dataset.nbytes} bytes, {dataset.id.get_storage_size()} are there")
+            raise ValueError(
+                f"{name}: expected the {dataset.nbytes} bytes it declares, got {dataset.id.get_storage_size()}"
+            )
         return
     plan = dataset.id.get_create_plist()
     filters = [plan.get_filter(index)[0] for index in range(plan.get_nfilters())]
     if filters not in ([], [_DEFLATE], [_SHUFFLE, _DEFLATE], [_SHUFFLE]):
-        raise ValueError(f"{name} is stored with HDF5's filters {filters}; only shuffle and deflate are read")
+        raise ValueError(f"{name}: expected no filters of HDF5 but shuffle and deflate, got {filters}")
     places: list[tuple[int, ...]] = []
     dataset.id.chunk_iter(lambda chunk: places.append(chunk.chunk_offset))
     needed = math.prod(-(-length // chunk) for length, chunk in zip(dataset.shape, dataset.chunks, strict=True))
     size = math.prod(dataset.chunks) * dataset.dtype.itemsize
     if len(set(places)) != needed or len(places) != needed or needed * size > room:
-        raise ValueError(f"{name} declares {needed} chunks of {size} bytes, {len(set(places))} are there")
+        raise ValueError(f"{name}: expected the {needed} chunks of {size} bytes it declares, got {len(set(places))}")
     for place in places if _DEFLATE in filters else ():
         # HDF5 inflates a chunk to its end, however long: a few kilobytes can hold gigabytes.
         skipped, data = dataset.id.read_direct_chunk(place)
         if not skipped and len(zlib.decompressobj().decompress(data, size + 1)) != size:
-            raise ValueError(f"{name} has a chunk that does not unfold to {size} bytes")
+            raise ValueError(f"{name}: expected chunks that unfold to {size} bytes, got one that does not")

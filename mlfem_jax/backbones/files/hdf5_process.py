@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from mlfem_jax.backbones.files.keras_file import read_keras_file
-from mlfem_jax.backbones.files.limits import allowance
+from mlfem_jax.backbones.files.limits import allowance, fault
 from mlfem_jax.backbones.files.npz_file import read_npz_file
 
 _SECONDS = 8
@@ -41,9 +41,13 @@ def read_apart(path: Path) -> dict[str, np.ndarray]:
         try:
             found = subprocess.run(command, env=environment, capture_output=True, timeout=seconds, check=False)
         except subprocess.TimeoutExpired as error:
-            raise ValueError("a damaged HDF5 file: its library does not come to an end") from error
+            raise ValueError(
+                "expected a whole HDF5 file, got a damaged one: its library does not come to an end"
+            ) from error
         if found.returncode or not found.stdout:
-            raise ValueError(f"a damaged HDF5 file: its library failed with status {found.returncode}")
+            raise ValueError(
+                f"expected a whole HDF5 file, got a damaged one: its library failed with status {found.returncode}"
+            )
         said = json.loads(found.stdout)
         if "error" in said:
             raise ValueError(said["error"])
@@ -73,8 +77,7 @@ def _main(file: str, out: str) -> None:
         np.savez(out, *arrays.values())
         said = {"names": list(arrays)}
     except Exception as error:
-        text = str(error) if isinstance(error, ValueError) else f"damaged ({type(error).__name__}: {error})"
-        said = {"error": text[:2000]}
+        said = {"error": fault(error)[:2000]}
     print(json.dumps(said))
 
 

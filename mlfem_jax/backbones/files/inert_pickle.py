@@ -5,8 +5,12 @@ import io
 import pickletools
 from collections.abc import Callable, Mapping
 
-from mlfem_jax.backbones.files.limits import OPCODES, printable
+from mlfem_jax.backbones.files.limits import OPCODES, shown
 
+_REFUSED = (
+    "refused, and nothing in it was run. A whole model or training state? Save its weights: "
+    "torch.save(model.state_dict(), file)"
+)
 _MARK = object()
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY: dict[str, Callable[[], object]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
@@ -15,10 +19,6 @@ _LITERALS = frozenset(
     "INT LONG LONG1 LONG4 BININT BININT1 BININT2 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE "
     "BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8".split()
 )
-
-
-class RefusedError(ValueError):
-    """A pickle holds something else than tensors and containers."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,8 +54,7 @@ def read_pickle(
         The object, of dicts, lists, tuples, numbers, strings and what `names` and `persistent` return.
 
     Raises:
-        RefusedError: a global that `names` lacks, or an opcode that tensors do not need.
-        ValueError: damaged bytes.
+        ValueError: a global that `names` lacks, an opcode that tensors do not need, or damaged bytes.
     """
     machine = _Machine(names, persistent)
     try:
@@ -63,7 +62,9 @@ def read_pickle(
             machine.step(opcode.name, argument)
         return machine.pop()
     except (LookupError, TypeError, OverflowError, AttributeError, RecursionError) as error:
-        raise ValueError(f"the pickle in it is damaged ({type(error).__name__}: {printable(str(error))})") from error
+        raise ValueError(
+            f"expected a whole pickle, got a damaged one ({type(error).__name__}: {shown(error)})"
+        ) from error
 
 
 class _Machine:
@@ -140,25 +141,24 @@ class _Machine:
             if opcode == "FROZENSET":
                 self.stack.append(Inert("frozenset"))
         else:
-            raise RefusedError(f"it has the pickle opcode {opcode}; refused, and nothing in it was run")
+            raise ValueError(f"expected tensors in containers, got the pickle opcode {opcode}; {_REFUSED}")
 
     def find(self, name: str) -> object:
         """What a global stands for."""
         if name not in self.names:
-            shown = printable(name)
-            raise RefusedError(f"it names the Python object {shown!r}; refused, and nothing in it was run")
+            raise ValueError(f"expected tensors in containers, got the Python object {shown(name)!r}; {_REFUSED}")
         return self.names[name]
 
     def spend(self, steps: int) -> None:
         """Counts what the pickle has made us do."""
         self.steps += steps
         if self.steps > OPCODES:
-            raise ValueError(f"the pickle in it takes more than {OPCODES} steps")
+            raise ValueError(f"expected a pickle of at most {OPCODES} steps, got a longer one")
 
     def top(self) -> object:
         """The top of the stack, which stays there."""
         if self.stack[-1] is _MARK:
-            raise ValueError("the pickle in it is damaged (a mark where a value belongs)")
+            raise ValueError("expected a whole pickle, got a damaged one (a mark where a value belongs)")
         return self.stack[-1]
 
     def pop(self) -> object:
@@ -186,7 +186,7 @@ def ordered_dict(pairs: object = ()) -> dict[object, object]:
 def _call(function: object, arguments: tuple) -> object:
     # Whatever is callable on the stack came out of the table of names.
     if not callable(function):
-        raise RefusedError(f"it calls a {type(function).__name__}; refused, and nothing in it was run")
+        raise ValueError(f"expected tensors in containers, got a call of a {type(function).__name__}; {_REFUSED}")
     return function(*arguments)
 
 
@@ -198,5 +198,5 @@ def _set_items(target: dict, items) -> None:
 
 def _check_type(value, expected):
     if not isinstance(value, expected):
-        raise ValueError(f"the pickle in it is damaged (a {type(value).__name__} where it cannot be)")
+        raise ValueError(f"expected a whole pickle, got a damaged one (a {type(value).__name__} where it cannot be)")
     return value

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlfem_jax.backbones.files.hdf5_file import open_hdf5, read_datasets, read_names
-from mlfem_jax.backbones.files.limits import printable
+from mlfem_jax.backbones.files.limits import shown
 
 _TORCH_LEAVES = {
     "kernel": "weight",
@@ -45,7 +45,7 @@ def read_keras_file(path: Path) -> dict[str, np.ndarray]:
         pairs = _listed(groups, datasets, root, present) if listed else _numbered(datasets)
         chosen = dict(pairs)
         if len(chosen) != len(pairs) or not chosen:
-            raise ValueError(f"{len(pairs)} arrays under {len(chosen)} names; expected one name for each")
+            raise ValueError(f"expected one name for each array, got {len(pairs)} arrays under {len(chosen)} names")
         return read_datasets(chosen, present)
 
 
@@ -113,13 +113,13 @@ def _listed(groups: Mapping[str, Any], datasets: Mapping[str, Any], root: str, p
     for layer in read_names(groups[root], "layer_names", present):
         place = f"{root}/{layer}".strip("/")
         if place not in groups:
-            raise ValueError(f"lacks the layer {printable(layer)}")
+            raise ValueError(f"layer {shown(layer)}: expected a group, got none")
         weights = read_names(groups[place], "weight_names", present)
         # A weight's name repeats its scopes, and ends in ":0" where TensorFlow wrote it.
         leaves = [weight.split("/")[-1].removesuffix(":0") for weight in weights]
         for weight, leaf in zip(weights, leaves, strict=True):
             if f"{place}/{weight}" not in datasets:
-                raise ValueError(f"lacks {printable(weight)} of the layer {printable(layer)}")
+                raise ValueError(f"layer {shown(layer)}: expected an array {shown(weight)}, got none")
             pairs.append((f"{layer}/{leaf}", datasets[f"{place}/{weight}"]))
     return pairs
 

@@ -14,6 +14,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from mlfem_jax.files import printable
+
 PACKED_BYTES = 640 * 2**20
 """What the arrays of a compressed file may unfold to; a large file, to `PACKED_RATIO` times its own size."""
 PACKED_RATIO = 4
@@ -56,26 +58,37 @@ def naming(path: str | Path) -> Iterator[None]:
         >>> with naming("a.npz"):
         ...     {}["w"]
         Traceback (most recent call last):
-        ValueError: a.npz: damaged (KeyError: 'w')
+        ValueError: a.npz: expected a whole file, got a damaged one (KeyError: 'w')
     """
     try:
         yield
     except ModuleNotFoundError:
         raise
     except Exception as error:
-        text = str(error) if isinstance(error, ValueError) else f"damaged ({type(error).__name__}: {error})"
-        raise ValueError(f"{path}: {printable(' '.join(text.split()), _MESSAGE)}") from error
+        message = f"{path}: {printable(' '.join(fault(error).split()), _MESSAGE)}"
+        raise ValueError(message) from error
 
 
-def printable(text: str, length: int = _SHOWN) -> str:
-    """The text, cut, with signs that would move a terminal's cursor as escapes; line breaks stay.
+def fault(error: Exception) -> str:
+    """What an error says is wrong with a file: "expected ..., got ...", also where a library speaks another way.
 
     Example:
-        >>> printable("a" * 100, 5), len(printable(chr(27)))
-        ('aaaaa...', 4)
+        >>> fault(ValueError("w: expected numbers, got S3")), fault(OSError("eof"))
+        ('w: expected numbers, got S3', 'expected a whole file, got a damaged one (OSError: eof)')
     """
-    cut = text[:length] + ("..." if len(text) > length else "")
-    return "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in cut)
+    text = str(error)
+    ours = isinstance(error, ValueError) and "expected " in text and ", got " in text
+    return text if ours else f"expected a whole file, got a damaged one ({type(error).__name__}: {text})"
+
+
+def shown(name: object) -> str:
+    """A name out of a file, short enough for a message.
+
+    Example:
+        >>> len(shown("a" * 100))
+        83
+    """
+    return printable(name, _SHOWN)
 
 
 def is_number(dtype: np.dtype) -> bool:
@@ -124,22 +137,24 @@ def check_sizes(
     Example:
         >>> check_sizes([("w", (10**10,), np.dtype("f4"))], 248)
         Traceback (most recent call last):
-        ValueError: w declares 40000000000 bytes in all, at most 248 can be there
+        ValueError: w: expected at most 248 bytes in all, got 40000000000 declared
     """
     room, total, count = allowance(present, packed=packed), 0, 0
     for name, shape, dtype in declared:
         count += 1
         if not is_number(dtype):
-            raise ValueError(f"{printable(name)} holds {printable(str(dtype))}, expected numbers")
+            raise ValueError(f"{shown(name)}: expected numbers, got {shown(dtype)}")
         if min(shape, default=0) < 0 or len(shape) > DEPTH:
-            raise ValueError(f"{printable(name)} has the shape {printable(str(shape))}")
+            raise ValueError(
+                f"{shown(name)}: expected a shape of at most {DEPTH} lengths, 0 or more, got {shown(shape)}"
+            )
         total += math.prod(shape) * dtype.itemsize
         if total > room:
-            raise ValueError(f"{printable(name)} declares {total} bytes in all, at most {room} can be there")
+            raise ValueError(f"{shown(name)}: expected at most {room} bytes in all, got {total} declared")
         if count > ENTRIES:
-            raise ValueError(f"more than {ENTRIES} arrays")
+            raise ValueError(f"expected at most {ENTRIES} arrays, got more")
     if not count:
-        raise ValueError("holds no arrays")
+        raise ValueError("expected arrays, got none")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -149,11 +164,11 @@ def read_json(path: Path) -> dict[str, Any]:
         ValueError: it holds anything else; does not name the file.
     """
     if not path.is_file() or path.stat().st_size > HEADER_BYTES:
-        raise ValueError("expected a short file of JSON")
+        raise ValueError(f"expected a JSON file of at most {HEADER_BYTES} bytes, got none or a longer one")
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"not readable as JSON ({error})") from error
+        raise ValueError(f"expected a whole JSON file, got another ({error})") from error
     if not isinstance(content, dict) or len(content) > ENTRIES:
         raise ValueError(f"expected a JSON object, got a {type(content).__name__}")
     return content

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlfem_jax.backbones.files.limits import check_sizes, printable
+from mlfem_jax.backbones.files.limits import check_sizes, shown
 from mlfem_jax.backbones.files.zip_file import open_zip
 
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -42,20 +42,22 @@ def read_npz_file(path: Path) -> dict[str, np.ndarray]:
         for name, header in headers.items():
             held, needed = members[name].file_size - header.length, int(np.prod(header.shape)) * header.dtype.itemsize
             if held != needed:
-                raise ValueError(f"{printable(name)} holds {held} bytes where its header needs {needed}")
+                raise ValueError(f"{shown(name)}: expected the {needed} bytes of its header, got {held}")
         return {name.removesuffix(".npy"): _array(archive.read(name), header) for name, header in headers.items()}
 
 
 def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Header:
-    name = printable(member.filename)
+    name = shown(member.filename)
     if not member.filename.endswith(".npy"):
-        raise ValueError(f"{name} is no array; expected members that end in .npy")
+        raise ValueError(f"{name}: expected an array, whose name ends in .npy, got another member")
     with archive.open(member) as stream:
         try:
             version = np.lib.format.read_magic(stream)
             shape, columns_first, dtype = _HEADERS[version](stream)
         except Exception as error:
-            raise ValueError(f"{name} does not begin as an array does ({type(error).__name__}: {error})") from error
+            raise ValueError(
+                f"{name}: expected an array, got another beginning ({type(error).__name__}: {error})"
+            ) from error
         return _Header(shape, columns_first, dtype, stream.tell())
 
 

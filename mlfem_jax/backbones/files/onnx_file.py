@@ -55,10 +55,10 @@ def read_onnx_file(path: Path) -> dict[str, np.ndarray]:
             content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         graphs = [value for field, value in _fields(content) if field == _GRAPH and isinstance(value, memoryview)]
         if len(graphs) != 1:
-            raise ValueError(f"expected one graph, found {len(graphs)}")
+            raise ValueError(f"expected one graph, got {len(graphs)}")
         return _named(graphs[0])
     except ValueError as error:
-        raise ValueError(f"not a readable ONNX file ({error})") from error
+        raise ValueError(f"expected a readable ONNX file, got another ({error})") from error
 
 
 def _named(graph: memoryview) -> dict[str, np.ndarray]:
@@ -68,7 +68,9 @@ def _named(graph: memoryview) -> dict[str, np.ndarray]:
             parts[field].append(value)
     arrays = dict(_tensor(part) for part in parts[_INITIALIZER])
     if len(arrays) != len(parts[_INITIALIZER]):
-        raise ValueError(f"{len(parts[_INITIALIZER])} arrays under {len(arrays)} names")
+        raise ValueError(
+            f"expected one name for each array, got {len(parts[_INITIALIZER])} arrays under {len(arrays)} names"
+        )
     for node in parts[_NODE]:
         inputs, name, kind = _node(node)
         for index, operand in enumerate(inputs):
@@ -98,16 +100,16 @@ def _tensor(tensor: memoryview) -> tuple[str, np.ndarray]:
         elif field == _TYPE:
             dtype = _DTYPES.get(value) if isinstance(value, int) else None
             if dtype is None:
-                raise ValueError(f"an array of the unknown type {value!r:.40}")
+                raise ValueError(f"expected an array of a known type, got type {value!r:.40}")
         elif field in (_RAW, _FLOATS) and isinstance(value, memoryview):
             raw = value
         elif field == _TENSOR_NAME and isinstance(value, memoryview):
             name = str(value, "utf-8")
         elif field == _PLACE and value:
-            raise ValueError("its arrays lie in other files")
+            raise ValueError("expected arrays in the file, got some that lie in other files")
     dtype = dtype or np.dtype("<f4")
     if len(dims) > 32 or math.prod(dims) * dtype.itemsize != len(raw):
-        raise ValueError(f"{name!r:.80} has {len(raw)} bytes, expected {math.prod(dims[:32])} {dtype}")
+        raise ValueError(f"{name!r:.80}: expected {math.prod(dims[:32])} {dtype}, got {len(raw)} bytes")
     return name, np.frombuffer(raw, dtype).reshape(dims)
 
 
@@ -125,9 +127,9 @@ def _fields(message: memoryview) -> Iterator[tuple[int, Value]]:
             )
             value, position = message[position : position + length], position + length
         else:
-            raise ValueError(f"a field of the unknown kind {kind}")
+            raise ValueError(f"expected a field of a known kind, got kind {kind}")
         if position > len(message):
-            raise ValueError("it ends within a field")
+            raise ValueError("expected a whole field, got an end within it")
         yield key >> 3, value
 
 
@@ -143,10 +145,10 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if position >= len(message):
-            raise ValueError("it ends within a number")
+            raise ValueError("expected a whole number, got an end within it")
         byte = message[position]
         position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, position
-    raise ValueError("a number of more than ten bytes")
+    raise ValueError("expected a number of at most ten bytes, got a longer one")

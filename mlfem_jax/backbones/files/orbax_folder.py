@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mlfem_jax.backbones.files.limits import DEPTH, ENTRIES, check_sizes, printable, read_json
+from mlfem_jax.backbones.files.limits import DEPTH, ENTRIES, check_sizes, read_json, shown
 
 METADATA = "_METADATA"
 _SMALL_CHUNK = 2**20
@@ -64,9 +64,11 @@ def _files(folder: Path) -> dict[str, Path]:
             elif entry.is_file(follow_symlinks=False):
                 files[name] = Path(entry.path)
             else:
-                raise ValueError(f"{printable(name)} is no file and no folder; links, pipes and devices are refused")
+                raise ValueError(
+                    f"{shown(name)}: expected a file or folder, got neither; links, pipes and devices are refused"
+                )
             if len(files) + len(folders) > ENTRIES or name.count("/") > DEPTH:
-                raise ValueError(f"more than {ENTRIES} files, or folders deeper than {DEPTH}")
+                raise ValueError(f"expected at most {ENTRIES} files, {DEPTH} folders deep, got more")
     return files
 
 
@@ -78,10 +80,10 @@ def _names(tree: Mapping[str, Any]) -> list[str]:
         if value.get("skip_deserialize"):
             continue  # an empty dict or list, or None
         if value["value_type"] not in _ARRAYS:
-            raise ValueError(f"entry {printable(name)!r} is a {printable(str(value['value_type']))}, not an array")
+            raise ValueError(f"{shown(name)!r}: expected an array, got a {shown(value['value_type'])}")
         names.append(name)
     if len(set(names)) < len(names):
-        raise ValueError("two of its arrays have one name")
+        raise ValueError("expected arrays of distinct names, got two of one name")
     return names
 
 
@@ -101,4 +103,6 @@ def _check_chunks(name: str, store: Any) -> None:
     for chunk in (layout.read_chunk.shape, layout.write_chunk.shape):
         size = math.prod(chunk or ()) * itemsize
         if size > max(2 * math.prod(store.shape) * itemsize, _SMALL_CHUNK):
-            raise ValueError(f"{printable(name)} of shape {tuple(store.shape)} is cut into chunks of {size} bytes")
+            raise ValueError(
+                f"{shown(name)}: expected chunks to fit the shape {tuple(store.shape)}, got some of {size} bytes"
+            )

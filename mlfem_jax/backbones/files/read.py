@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from mlfem_jax.backbones.files.hdf5_process import read_apart
-from mlfem_jax.backbones.files.limits import naming, printable
+from mlfem_jax.backbones.files.limits import naming, shown
 from mlfem_jax.backbones.files.npz_file import read_npz_file
 from mlfem_jax.backbones.files.onnx_file import read_onnx_file
 from mlfem_jax.backbones.files.orbax_folder import METADATA, read_orbax_folder
@@ -38,8 +38,8 @@ def read_weights(path: str | Path) -> dict[str, Shaped[np.ndarray, "..."]]:
 
     Args:
         path: .safetensors; a torch state dict (.pth, .pt, .bin: zip or legacy layout); .npz; .h5 that Keras wrote
-            (needs h5py); .onnx; an orbax folder; the folder of a run of `train.classifier`; a folder of Hugging Face
-            (`model.safetensors` or `pytorch_model.bin`), in shards too, or the index of such shards.
+            (needs h5py); .onnx; an orbax folder; the folder of a run of `mlfem train classifier`; a folder of Hugging
+            Face (`model.safetensors` or `pytorch_model.bin`), in shards too, or the index of such shards.
 
     Returns:
         The arrays as they are in the file: dtype (bfloat16 and float8 as `ml_dtypes` has them) and axis order are kept,
@@ -64,7 +64,7 @@ def read_weights(path: str | Path) -> dict[str, Shaped[np.ndarray, "..."]]:
 
 
 def save_weights(folder: str | Path, arrays: Mapping[str, Any]) -> None:
-    """Nothing; writes the arrays to a new orbax folder, which `read_weights` reads back.
+    """Writes arrays to a new orbax folder, which `read_weights` reads back.
 
     Args:
         folder: where to write; orbax writes beside it and renames, and refuses a folder that exists.
@@ -84,7 +84,7 @@ def weights_folder(path: Path) -> Path:
 
 def _read_file(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
-        raise ValueError("expected a file or folder, found a pipe or device")
+        raise ValueError("expected a file or folder, got a pipe or device")
     if path.name.endswith(INDEX):
         return read_shards(path, _read_file)
     with path.open("rb") as file:
@@ -99,14 +99,16 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
         return read_npz_file(path) if _is_npz(path) else read_torch_file(path)
     if head[8:9] == b"{":
         return read_safetensors_file(path)
-    raise ValueError(f"expected {_KINDS}; found a file that begins {head[:16]!r}")
+    raise ValueError(f"expected {_KINDS}, got a file that begins {head[:16]!r}")
 
 
 def _is_npz(path: Path) -> bool:
     with open_zip(path) as archive:
         names = archive.namelist()
     if "model.weights.h5" in names:
-        raise ValueError('a .keras file, which is not read; save its weights: model.save_weights("a.weights.h5")')
+        raise ValueError(
+            'expected weights alone, got a .keras file; save its weights: model.save_weights("a.weights.h5")'
+        )
     return any(name.endswith(".npy") for name in names) and not any(name.endswith("data.pkl") for name in names)
 
 
@@ -120,7 +122,7 @@ def _read_folder(path: Path) -> dict[str, np.ndarray]:
     # Not looked at for links: the cache of Hugging Face is made of them.
     found = next((folder / name for name in _HUGGING_FACE if (folder / name).is_file()), None)
     if found is None:
-        raise ValueError(f"not an orbax folder (no {METADATA} in it) nor one of Hugging Face; expected {_KINDS}")
+        raise ValueError(f"expected {_KINDS}, got another folder; an orbax folder has {METADATA} in it")
     with naming(found.name):
         return _read_file(found)
 
@@ -131,5 +133,5 @@ def _unwrapped(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if all(name.startswith(prefix) for name in arrays):
             arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
     if any(len(name) > 1000 for name in arrays):
-        raise ValueError(f"an array is called {printable(max(arrays, key=len))!r}")
+        raise ValueError(f"expected names of at most 1000 letters, got {shown(max(arrays, key=len))!r}")
     return arrays

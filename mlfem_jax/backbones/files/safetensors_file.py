@@ -6,7 +6,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from mlfem_jax.backbones.files.limits import HEADER_BYTES, check_sizes, naming, printable, read_json
+from mlfem_jax.backbones.files.limits import HEADER_BYTES, check_sizes, naming, read_json, shown
 
 INDEX = ".index.json"
 """How the name of a file ends that says which shard holds which array."""
@@ -46,13 +46,13 @@ def read_safetensors_file(path: Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file:
         header = int.from_bytes(file.read(8), "little")
     if header > min(HEADER_BYTES, size):
-        raise ValueError(f"a .safetensors file of {size} bytes with a header of {header}")
+        raise ValueError(f"expected a header that fits into {size} bytes of .safetensors, got one of {header}")
     with safetensors.safe_open(path, "numpy") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}
         kinds = {name: piece.get_dtype() for name, piece in slices.items()}
         for name, kind in kinds.items():
             if kind not in _DTYPES:
-                raise ValueError(f"{printable(name)} holds {kind}, which is not read; expected {', '.join(_DTYPES)}")
+                raise ValueError(f"{shown(name)}: expected {', '.join(_DTYPES)}, got {kind}, which is not read")
         check_sizes(((name, tuple(slices[name].get_shape()), _DTYPES[kinds[name]]) for name in kinds), size)
         if not any(kind.startswith("F8") for kind in kinds.values()):
             return {name: file.get_tensor(name) for name in kinds}
@@ -78,18 +78,18 @@ def read_shards(index: Path, read: Callable[[Path], Mapping[str, np.ndarray]]) -
     """
     places = read_json(index)["weight_map"]
     if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
-        raise ValueError('expected a "weight_map" of names to files')
+        raise ValueError("weight_map: expected names, and the file of each, got something else")
     arrays: dict[str, np.ndarray] = {}
     for place in sorted(set(places.values())):
         if Path(place).name != place or place in (".", ".."):
-            raise ValueError(f"the shard {printable(place)!r} is no file beside it; refused")
+            raise ValueError(f"weight_map: expected shards that lie beside it, got {shown(place)!r}; refused")
         shard = index.parent / place
         if not shard.is_file():
-            raise ValueError(f"lacks the shard {printable(place)}")
-        with naming(printable(place)):
+            raise ValueError(f"{shown(place)}: expected this shard beside the index, got none")
+        with naming(shown(place)):
             held = read(shard)
         for name in (name for name, other in places.items() if other == place):
             if name not in held:
-                raise ValueError(f"the shard {place} lacks {printable(name)}")
+                raise ValueError(f"{shown(place)}: expected {shown(name)} in this shard, got none")
             arrays[name] = held[name]
     return arrays

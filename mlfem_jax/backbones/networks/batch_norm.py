@@ -14,7 +14,7 @@ class Norm:
     Attributes:
         epsilon: added to the variance.
         momentum: weight of a batch in the running statistics, in PyTorch's sense; 0.1 is PyTorch's default.
-        running: normalise by the running statistics and leave them as they are, as in inference and in a frozen
+        running: normalize by the running statistics and leave them as they are, as in inference and in a frozen
             network; else by the batch's, and move the running ones towards them.
     """
 
@@ -54,9 +54,9 @@ def batch_norm(
     *,
     norm: Norm,
 ) -> tuple[Float[Array, "N h w C"], Float[Array, " C"], Float[Array, " C"]]:
-    """The normalised features, and the running mean and variance moved towards those of the batch.
+    """The normalized features, and the running mean and variance moved towards those of the batch.
 
-    The batch is normalised by its biased variance (divided by n = N h w), and the running variance moves towards the
+    The batch is normalized by its biased variance (divided by n = N h w), and the running variance moves towards the
     unbiased one (divided by n - 1), as in PyTorch. Under jit the means are over the whole batch, however it is split
     over devices: the statistics are synchronised.
 

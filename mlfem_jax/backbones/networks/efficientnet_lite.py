@@ -52,10 +52,10 @@ class InvertedResidual(nnx.Module):
         """The block's linear output, and the activation before its projection, called `name`."""
         expanded = inputs if self.expand is None else rules.relu6(self.expand(inputs, rules.conv))
 
-        def filter(expanded):
+        def filter_channels(expanded):
             return rules.relu6(self.depthwise(expanded, rules.conv))
 
-        filtered = computed_once(filter, expanded, norm=self.norm)
+        filtered = computed_once(filter_channels, expanded, norm=self.norm)
         filtered = tap(name, filtered)
         projected = self.project(filtered, rules.conv)
         return rules.add(projected, inputs) if self.residual else projected, filtered

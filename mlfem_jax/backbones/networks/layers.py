@@ -159,7 +159,7 @@ def _padding(length: int, size: int, stride: int, rule: str) -> tuple[int, int]:
 
 def max_pool(inputs: Features, *, size: int, stride: int, padding: int = 0) -> Features:
     """Maximum over windows; padding never wins."""
-    lowest = np.array(-np.inf, inputs.dtype)  # a NumPy constant: JAX differentiates the maximum it recognises
+    lowest = np.array(-np.inf, inputs.dtype)  # a NumPy constant: JAX differentiates the maximum it recognizes
     sides = ((0, 0), (padding, padding), (padding, padding), (0, 0))
     return jax.lax.reduce_window(inputs, lowest, jax.lax.max, (1, size, size, 1), (1, stride, stride, 1), sides)
 

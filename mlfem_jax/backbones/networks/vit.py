@@ -240,7 +240,7 @@ def resized_positions(
 
 
 def _bicubic(length: int, size: int, antialias: bool) -> np.ndarray:
-    """(size, length) matrix of Keys' cubic convolution between half-pixel centres, edges repeated."""
+    """(size, length) matrix of Keys' cubic convolution between half-pixel centers, edges repeated."""
     a, step = (-0.5, max(length / size, 1.0)) if antialias else (-0.75, 1.0)
     center = (np.arange(size)[:, None] + 0.5) * length / size - 0.5
     # With antialiasing only samples that exist take part; without, those beyond an edge are the edge's.

@@ -120,29 +120,31 @@ class GazeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         total = sum(len(ids) for ids in release.splits.values())
         if total == 0:
             found = "; ".join(f"{kind}: {count}" for kind, count in self._problems.counts.items())
-            raise ValueError(f"{root}: no image with gaze ({found or 'no image'}). {self._dataset.instructions}")
+            raise ValueError(
+                f"{root}: expected images with gaze, got none ({found or 'no image'}). {self._dataset.instructions}"
+            )
         self._on_listed(total)
         self.info.metadata["class_names"] = list(release.class_names)
         return {split: self._generate_examples(release, split) for split in release.splits}
 
     def _generate_examples(self, release: Release, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         looked = []
-        for id in release.splits[split]:
-            example = release.read(id)
+        for image_id in release.splits[split]:
+            example = release.read(image_id)
             self._on_read()
             if example is None:
                 continue
             if self._sigma_px is None and not example.density:
                 raise ValueError(
-                    f"sigma_px: {self._dataset.name} has fixations ({id}) but no default sigma; give the "
-                    f"pixels of one degree of visual angle ({self._dataset.sigma_source})"
+                    f"sigma_px: expected the pixels of one degree of visual angle ({self._dataset.sigma_source}), got "
+                    f"none; {self._dataset.name} has fixations ({image_id}) but no default sigma"
                 )
             self._tally.add(split, example)
             looked.append(example.fixations)
-            yield id, {field.name: getattr(example, field.name) for field in dataclasses.fields(example)}
+            yield image_id, {field.name: getattr(example, field.name) for field in dataclasses.fields(example)}
         if split not in self._tally.images:
             count = len(release.splits[split])
-            raise ValueError(f"{self._dataset.name}, split {split}: none of its {count} images has gaze")
+            raise ValueError(f"{self._dataset.name}, split {split}: expected images with gaze, got {count} without")
         check_pixels(np.concatenate(looked), f"{self._dataset.name}, split {split}")
         self._check_published(split)
         problems = {

@@ -27,7 +27,7 @@ def preview(
     sigma_px: float | None = None,
     seed: int = 0,
 ) -> Path:
-    """The picture file of some photographs with their fixations (dots) and their GFDM (colours) on them.
+    """The picture file of some photographs with their fixations (dots) and their GFDM (colors) on them.
 
     Where a data set has no fixations on an image, its released density map is shown.
 
@@ -50,7 +50,7 @@ def preview(
         ValueError: if a number is not above 0, or the data set has no sigma of its own and none is given.
     """
     if min(count, columns) < 1:
-        raise ValueError(f"count and columns must be above 0, found {count} and {columns}")
+        raise ValueError(f"count, columns: expected numbers above 0, got {count} and {columns}")
     refuse_foreign(out.parent, [out.name])
     if sigma_px is not None:
         check_sigma(sigma_px)
@@ -108,5 +108,7 @@ def _density(record: Mapping[str, Any], shape: tuple[int, int], sigma_px: float 
     if len(record["fixations"]) == 0:
         return decode_density(record, shape, (0, 0, *shape))
     if sigma_px is None:
-        raise ValueError(f"sigma_px is needed: record {record_id(record)!r} has fixations, its data set no sigma")
+        raise ValueError(
+            f"sigma_px: expected one, got none; record {record_id(record)!r} has fixations, its data set no sigma"
+        )
     return np.asarray(gaze_density(record["fixations"], shape, sigma_px=sigma_px))

@@ -1,4 +1,4 @@
-"""CAT2000: 20 categories of 1920x1080 frames, some of them padded with grey bars."""
+"""CAT2000: 20 categories of 1920x1080 frames, some of them padded with gray bars."""
 
 import dataclasses
 from collections.abc import Collection
@@ -28,12 +28,12 @@ def read_cat2000(root: Path, problems: Problems) -> Release:
     untold = (path for path in (root.parent / "testSet" / "Stimuli").glob("*/*.jpg"))
     problems.add_all("test images (left out: truth not released)", (f"{p.parent.name}/{p.stem}" for p in untold))
 
-    def read(id: str):
-        points = mask(load_mat(mats[id], "fixLocs"), f"{named(mats[id])}: fixLocs")
-        label = categories.index(id.split("/")[0])
+    def read(image_id: str):
+        points = mask(load_mat(mats[image_id], "fixLocs"), f"{named(mats[image_id])}, fixLocs")
+        label = categories.index(image_id.split("/")[0])
         example = read_example(
-            id,
-            images[id],
+            image_id,
+            images[image_id],
             gaze_from_points(points),
             frame=(int(points.shape[0]), int(points.shape[1])),
             labels=(label,),
@@ -41,10 +41,10 @@ def read_cat2000(root: Path, problems: Problems) -> Release:
         )
         if example is None:
             return None
-        box = content_box(read_photo(example.image, upright=False, name=named(images[id])))
+        box = content_box(read_photo(example.image, upright=False, name=named(images[image_id])))
         return dataclasses.replace(example, content_box=box)
 
-    return Release({ALL: tuple(id for id in images if id in mats)}, read, tuple(categories))
+    return Release({ALL: tuple(image_id for image_id in images if image_id in mats)}, read, tuple(categories))
 
 
 def _by_category(folder: Path, problems: Problems, suffixes: Collection[str]) -> dict[str, Path]:
@@ -52,23 +52,25 @@ def _by_category(folder: Path, problems: Problems, suffixes: Collection[str]) ->
     output = [*folder.glob("Output"), *folder.glob("*/Output")]
     files = find_files(folder, problems, suffixes, deep=True, without=output)
     found = by_path(files, folder, problems)
-    problems.add_all("files outside the categories' folders (left out)", (id for id in found if id.count("/") != 1))
-    return {id: path for id, path in found.items() if id.count("/") == 1}
+    problems.add_all(
+        "files outside the categories' folders (left out)", (image_id for image_id in found if image_id.count("/") != 1)
+    )
+    return {image_id: path for image_id, path in found.items() if image_id.count("/") == 1}
 
 
-def content_box(image: UInt8[np.ndarray, "H W 3"], *, grey: int = 125, tolerance: int = 8) -> tuple[int, int, int, int]:
-    """The part of an image inside the grey bars that pad it to the frame.
+def content_box(image: UInt8[np.ndarray, "H W 3"], *, gray: int = 125, tolerance: int = 8) -> tuple[int, int, int, int]:
+    """The part of an image inside the gray bars that pad it to the frame.
 
-    A border row or column belongs to a bar if at least 99 % of its pixels are grey within the tolerance,
+    A border row or column belongs to a bar if at least 99 % of its pixels are gray within the tolerance,
     which covers the noise that JPEG leaves in a flat bar.
 
     Args:
         image: the decoded frame.
-        grey: level of the bars, in all three channels.
-        tolerance: largest distance from `grey` in any channel.
+        gray: level of the bars, in all three channels.
+        tolerance: largest distance from `gray` in any channel.
 
     Returns:
-        (y0, x0, y1, x1), half-open; the whole frame where there are no bars, or nothing but grey.
+        (y0, x0, y1, x1), half-open; the whole frame where there are no bars, or nothing but gray.
 
     Example:
         >>> frame = np.full((4, 6, 3), 126, np.uint8)
@@ -76,9 +78,9 @@ def content_box(image: UInt8[np.ndarray, "H W 3"], *, grey: int = 125, tolerance
         >>> content_box(frame)
         (0, 1, 4, 4)
     """
-    is_grey = (np.abs(image.astype(np.int16) - grey) <= tolerance).all(axis=-1)
-    rows = np.flatnonzero(is_grey.mean(axis=1) < 0.99)
-    columns = np.flatnonzero(is_grey.mean(axis=0) < 0.99)
+    is_gray = (np.abs(image.astype(np.int16) - gray) <= tolerance).all(axis=-1)
+    rows = np.flatnonzero(is_gray.mean(axis=1) < 0.99)
+    columns = np.flatnonzero(is_gray.mean(axis=0) < 0.99)
     if len(rows) == 0 or len(columns) == 0:
         return (0, 0, image.shape[0], image.shape[1])
     return (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)

@@ -43,5 +43,5 @@ def read_coco(path: Path) -> tuple[tuple[str, ...], dict[int, Objects]]:
             instances[annotation["image_id"]] += not annotation["iscrowd"]
         names = tuple(str(category["name"]) for category in categories)
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{named(path)}: not a COCO instances file: {error!r:.100}") from error
-    return names, {id: Objects(tuple(sorted(labels[id])), instances[id]) for id in labels}
+        raise ValueError(f"{named(path)}: expected a COCO instances file, got another ({error!r:.100})") from error
+    return names, {image_id: Objects(tuple(sorted(labels[image_id])), instances[image_id]) for image_id in labels}

@@ -21,13 +21,13 @@ def read_crowd(root: Path, problems: Problems) -> Release:
     """
     counts = _face_counts(root / "labels.mat")
     found = read_fixations_mat(root / "stimuli", root / "eye" / "fixations.mat", problems, clutter=counts)
-    present = {id for ids in found.splits.values() for id in ids}
-    names, classes = face_classes({id: count for id, count in counts.items() if id in present})
+    present = {image_id for ids in found.splits.values() for image_id in ids}
+    names, classes = face_classes({image_id: count for image_id, count in counts.items() if image_id in present})
 
-    def read(id: str) -> Example | None:
-        example = found.read(id)
-        known = example is not None and id in classes
-        return dataclasses.replace(example, labels=(classes[id],)) if known else example
+    def read(image_id: str) -> Example | None:
+        example = found.read(image_id)
+        known = example is not None and image_id in classes
+        return dataclasses.replace(example, labels=(classes[image_id],)) if known else example
 
     return Release(found.splits, read, names)
 
@@ -60,10 +60,10 @@ def _face_counts(mat: Path) -> dict[str, int]:
     counts: dict[str, int] = {}
     for i, record in enumerate(structs(load_mat(mat, "labels"), f"{named(mat)}, labels")):
         where = f"{named(mat)}, labels{{{i + 1}}}"
-        id = without_suffix(unicodedata.normalize("NFC", text(record, "img", where)))
-        if id in counts:
-            raise ValueError(f"{where}: duplicate id {id!r}")
-        counts[id] = count(record, "nFaces", where)
+        image_id = without_suffix(unicodedata.normalize("NFC", text(record, "img", where)))
+        if image_id in counts:
+            raise ValueError(f"{where}: expected each id once, got {image_id!r} again")
+        counts[image_id] = count(record, "nFaces", where)
     return counts
 
 

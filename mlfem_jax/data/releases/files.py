@@ -34,7 +34,7 @@ def find_root(
         FileNotFoundError: no folder fits; says what was looked for, and what the nearest one lacks.
     """
     if not source.is_dir():
-        raise FileNotFoundError(f"{source}: no such folder. {instructions}")
+        raise FileNotFoundError(f"{source}: expected a folder, got none. {instructions}")
     tried = []
     for root in (source / subfolder for subfolder in subfolders):
         for layout in layouts:
@@ -46,7 +46,7 @@ def find_root(
     looked_for = " or ".join(" + ".join(layout) for layout in layouts)
     where = ", ".join(dict.fromkeys(str(root) for _, root, _ in tried))
     raise FileNotFoundError(
-        f"looked for {looked_for} in {where}; {root} has no {', no '.join(missing)}. {instructions}"
+        f"{where}: expected {looked_for}, got {root} without {', without '.join(missing)}. {instructions}"
     )
 
 
@@ -63,9 +63,9 @@ def check_file(path: Path, purpose: str) -> None:
         ValueError: there is a folder, a pipe, a socket or a device.
     """
     if not path.exists():
-        raise FileNotFoundError(f"{named(path)}: no such file; {purpose}")
+        raise FileNotFoundError(f"{named(path)}: expected a file, got none; {purpose}")
     if not path.is_file():
-        raise ValueError(f"{named(path)}: expected a file, found a folder, a pipe, a socket or a device")
+        raise ValueError(f"{named(path)}: expected a file, got a folder, a pipe, a socket or a device")
 
 
 def read_text(path: Path) -> str:
@@ -74,7 +74,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{named(path)}: expected UTF-8 text ({error})") from error
+        raise ValueError(f"{named(path)}: expected UTF-8 text, got other bytes ({error})") from error
 
 
 def load_json(path: Path) -> Any:
@@ -83,12 +83,14 @@ def load_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{named(path)}: not a readable JSON file, perhaps truncated ({error})") from error
+        raise ValueError(
+            f"{named(path)}: expected a whole JSON file, got another, perhaps truncated ({error})"
+        ) from error
 
 
 def image_size(encoded: bytes, path: Path) -> tuple[int, int]:
     """(height, width) in pixels of an image that decodes to its end; ValueError naming a damaged `path`."""
-    return stored_size(encoded, name=f"{named(path)}: this image does not decode")[0]
+    return stored_size(encoded, name=named(path))[0]
 
 
 def structs(array: np.ndarray, where: str) -> Iterator[np.void]:
@@ -100,7 +102,7 @@ def structs(array: np.ndarray, where: str) -> Iterator[np.void]:
     for i, item in enumerate(array.ravel(), start=1):
         struct = item.ravel()[0] if isinstance(item, np.ndarray) and item.size == 1 else item
         if not isinstance(struct, np.void):
-            raise ValueError(f"{where}, element {i}: expected a struct, found {_brief(item)}")
+            raise ValueError(f"{where}, element {i}: expected a struct, got {_brief(item)}")
         yield struct
 
 
@@ -108,7 +110,7 @@ def field(record: Any, name: str, where: str) -> np.ndarray:
     """Field `name` of a MATLAB struct; ValueError naming the record (`where`) where there is none."""
     names = getattr(getattr(record, "dtype", None), "names", None) or ()
     if name not in names:
-        raise ValueError(f"{where}: expected the field {name!r}, found {', '.join(names) or 'no struct'}")
+        raise ValueError(f"{where}: expected the field {name!r}, got {', '.join(names) or 'no struct'}")
     return np.asarray(record[name])
 
 
@@ -116,7 +118,7 @@ def text(record: Any, name: str, where: str) -> str:
     """Field `name` as a string; ValueError naming the record (`where`) where it is not exactly one."""
     values = field(record, name, where)
     if values.size != 1 or values.dtype.kind != "U":
-        raise ValueError(f"{where}: field {name!r} should be one string, is {_brief(values)}")
+        raise ValueError(f"{where}, field {name!r}: expected one string, got {_brief(values)}")
     return str(values.item())
 
 
@@ -124,20 +126,20 @@ def count(record: Any, name: str, where: str) -> int:
     """Field `name` as one whole number; ValueError naming the record (`where`) where it is something else."""
     values = column(record, name, where)
     if values.size != 1 or not 0 <= values[0] <= MOST or values[0] % 1:
-        raise ValueError(f"{where}: field {name!r} should be one number, 0 or more and whole, is {_brief(values)}")
+        raise ValueError(f"{where}, field {name!r}: expected one whole number of 0 or more, got {_brief(values)}")
     return int(values[0])
 
 
 def column(record: Any, name: str, where: str) -> np.ndarray:
     """Field `name` as a flat float64 array; ValueError naming the record where it holds no numbers."""
-    return numbers(field(record, name, where), f"{where}: field {name!r}")
+    return numbers(field(record, name, where), f"{where}, field {name!r}")
 
 
 def numbers(values: Any, what: str) -> np.ndarray:
     """`values` as a flat float64 array; ValueError saying `what` they are where they hold no real numbers."""
     values = np.asarray(values)
     if values.size and values.dtype.kind not in "biuf":
-        raise ValueError(f"{what} should be numeric, is {_brief(values)}")
+        raise ValueError(f"{what}: expected numbers, got {_brief(values)}")
     return np.zeros(0) if values.size == 0 else values.ravel().astype(float)
 
 
@@ -145,7 +147,7 @@ def mask(values: Any, what: str) -> Bool[np.ndarray, "H W"]:
     """A map of fixations as what is set in it; ValueError saying `what` it is where it is no map of real numbers."""
     values = np.asarray(values)
     if values.ndim != 2 or values.size == 0 or not np.isfinite(numbers(values, what)).all():
-        raise ValueError(f"{what} should be a map of finite numbers, (height, width), is {_brief(values)}")
+        raise ValueError(f"{what}: expected a map of finite numbers, (height, width), got {_brief(values)}")
     return values != 0
 
 

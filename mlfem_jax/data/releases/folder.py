@@ -31,19 +31,19 @@ def read_folder(root: Path, problems: Problems) -> Release:
     class_names, labels, clutter = _labels(root / "labels.csv", images, folder)
     problems.add_all("labels without an image (left out)", labels.keys() - images.keys())
 
-    def read(id: str):
-        viewings = ((numbers[who], np.array([yx]), np.array([ms])) for who, yx, ms in rows.get(id, ()))
+    def read(image_id: str):
+        viewings = ((numbers[who], np.array([yx]), np.array([ms])) for who, yx, ms in rows.get(image_id, ()))
         return read_example(
-            id,
-            images[id],
+            image_id,
+            images[image_id],
             make_gaze(viewings),
-            density=maps.get(id),
-            labels=tuple(class_names.index(name) for name in sorted(labels.get(id, ()))),
-            clutter=clutter.get(id, -1),
+            density=maps.get(image_id),
+            labels=tuple(class_names.index(name) for name in sorted(labels.get(image_id, ()))),
+            clutter=clutter.get(image_id, -1),
             problems=problems,
         )
 
-    return Release({ALL: tuple(id for id in images if id in gaze)}, read, class_names)
+    return Release({ALL: tuple(image_id for image_id in images if image_id in gaze)}, read, class_names)
 
 
 def _maps(place: Path, images: Mapping[str, Path], folder: Path, problems: Problems) -> dict[str, Path]:
@@ -52,10 +52,12 @@ def _maps(place: Path, images: Mapping[str, Path], folder: Path, problems: Probl
     matched = match_names(maps, images, folder, place)
     found: dict[str, Path] = {}
     for name, path in maps.items():
-        id = matched.get(name, name)
-        if id in found:
-            raise ValueError(f"{named(place)}: {found[id].name} and {path.name} are both maps of {id!r}")
-        found[id] = path
+        image_id = matched.get(name, name)
+        if image_id in found:
+            raise ValueError(
+                f"{named(place)}: expected one map of {image_id!r}, got {found[image_id].name} and {path.name}"
+            )
+        found[image_id] = path
     return found
 
 
@@ -81,13 +83,12 @@ def _labels(
     table = read_csv(path, ("image", "label"))
     ids = _ids(table, path, images, folder)
     for row in table:
-        id = ids[row.cells["image"]]
-        labels.setdefault(id, set()).update({row.cells["label"].strip()} - {""})
+        image_id = ids[row.cells["image"]]
+        labels.setdefault(image_id, set()).update({row.cells["label"].strip()} - {""})
         count = cell_count(row, "clutter", path)
-        if count >= 0 and clutter.setdefault(id, count) != count:
-            raise ValueError(
-                f"{named(path)}, line {row.line}: clutter {count}, but {clutter[id]} before, of the same image"
-            )
+        if count >= 0 and clutter.setdefault(image_id, count) != count:
+            before = clutter[image_id]
+            raise ValueError(f"{named(path)}, line {row.line}: expected clutter {before}, as before, got {count}")
     return tuple(sorted(set().union(*labels.values()))), labels, clutter
 
 
@@ -105,7 +106,7 @@ FOLDER = Dataset(
     tree="""\
 images/**                (any names, .jpg, .png, ...; subfolders too)
 fixations.csv            (columns image, observer, x, y: 0-based pixels; duration in ms is optional)
-maps/**                  (grey maps named as their images, instead of, or beside, fixations.csv)
+maps/**                  (gray maps named as their images, instead of, or beside, fixations.csv)
 labels.csv               (optional: columns image, label; clutter is optional)""",
     homepage="your own experiment",
     sigma_px=None,

@@ -35,11 +35,11 @@ def load_mat(path: Path, variable: str) -> np.ndarray:
     with _TURN:
         kind, value = _ask(str(path.absolute()), variable, LIMIT_S + LIMIT_S_PER_MB * path.stat().st_size / 1e6)
     if kind == "missing":
-        raise ValueError(f"{named(path)}: expected the variable {variable!r}, found {', '.join(value) or 'none'}")
+        raise ValueError(f"{named(path)}: expected the variable {variable!r}, got {', '.join(value) or 'none'}")
     if kind == "refused":
-        raise ValueError(f"{named(path)}: {value}")
+        raise ValueError(f"{named(path)}: expected a MATLAB file up to version 7.2, got {value}")
     if kind == "error":
-        raise ValueError(f"{named(path)}: not a readable MATLAB file, perhaps truncated ({value})")
+        raise ValueError(f"{named(path)}: expected a whole MATLAB file, got another, perhaps truncated ({value})")
     return value
 
 

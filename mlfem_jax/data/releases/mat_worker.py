@@ -55,19 +55,21 @@ def plain(value: Any) -> Any:
 
     if scipy.sparse.issparse(value):
         if value.shape[0] * value.shape[1] > DENSE:
-            raise ValueError(f"a sparse matrix of {value.shape}, too large to be written out")
+            raise ValueError(
+                f"expected a sparse matrix of at most {DENSE} elements, to be written out, got one of {value.shape}"
+            )
         value = value.toarray()
     if type(value) is np.void:  # one struct of an array of them
         return tuple(plain(value[name]) for name in value.dtype.names or ())
     if type(value) is not np.ndarray:
-        raise ValueError(f"neither numbers nor text, cells or structs: {type(value).__name__}")
+        raise ValueError(f"expected numbers, text, cells or structs, got a {type(value).__name__}")
     if value.dtype.hasobject:
         written = np.empty(value.size, value.dtype)
         for i, item in enumerate(value.ravel()):
             written[i] = plain(item)
         return written.reshape(value.shape)
     if value.dtype.kind not in "biufU":
-        raise ValueError(f"expected real numbers or text, found {value.dtype}")
+        raise ValueError(f"expected real numbers or text, got {value.dtype}")
     return value
 
 

@@ -26,12 +26,19 @@ def read_mexculture(root: Path, problems: Problems) -> Release:
     gaze = maps.keys() | texts.keys()
     problems.add_all("images without gaze (left out)", images.keys() - gaze)
     problems.add_all("gaze without an image (left out)", gaze - images.keys())
-    ids = tuple(id for id in images if id in gaze)
-    problems.add_all("images of no known style (no label)", (id for id in ids if not _style(id)))
+    ids = tuple(image_id for image_id in images if image_id in gaze)
+    problems.add_all("images of no known style (no label)", (image_id for image_id in ids if not _style(image_id)))
 
-    def read(id: str):
-        fixations = None if id in maps else read_gaze_text(texts[id])
-        return read_example(id, images[id], fixations, density=maps.get(id), labels=_style(id), problems=problems)
+    def read(image_id: str):
+        fixations = None if image_id in maps else read_gaze_text(texts[image_id])
+        return read_example(
+            image_id,
+            images[image_id],
+            fixations,
+            density=maps.get(image_id),
+            labels=_style(image_id),
+            problems=problems,
+        )
 
     return Release({ALL: ids}, read, STYLES)
 
@@ -51,13 +58,13 @@ def read_gaze_text(path: Path) -> Gaze:
     if lines and not _is_number(lines[0][0]):
         names, first, lines = [name.lower() for name in lines[0]], 2, lines[1:]
     if not {"x", "y"} <= set(names):
-        raise ValueError(f"{named(path)}: expected columns named x and y, found {printable(', '.join(names)[:200])}")
+        raise ValueError(f"{named(path)}: expected columns named x and y, got {printable(', '.join(names)[:200])}")
     if len(set(names)) < len(names):
-        raise ValueError(f"{named(path)}: expected each column once, found {printable(', '.join(names)[:200])}")
+        raise ValueError(f"{named(path)}: expected each column once, got {printable(', '.join(names)[:200])}")
     for number, words in enumerate(lines, start=first):
         if len(words) != len(names) or not all(map(_is_number, words)):
             expected = f"{len(names)} numbers ({printable(', '.join(names)[:200])})"
-            raise ValueError(f"{named(path)}, row {number}: expected {expected}, found {reprlib.repr(' '.join(words))}")
+            raise ValueError(f"{named(path)}, row {number}: expected {expected}, got {reprlib.repr(' '.join(words))}")
     table = np.array(lines, float).reshape(-1, len(names))
     durations = table[:, names.index("duration")] if "duration" in names else None
     return make_gaze([(-1, table[:, [names.index("y"), names.index("x")]], durations)])
@@ -70,8 +77,8 @@ def _by_image(folder: Path, infix: str, suffix: str, problems: Problems) -> dict
     return {stem.replace(f"_{infix}_", "_"): path for stem, path in found.items() if f"_{infix}_" in stem}
 
 
-def _style(id: str) -> tuple[int, ...]:
-    return tuple(i for i, style in enumerate(STYLES) if id[:3].lower() == style[:3].lower())
+def _style(image_id: str) -> tuple[int, ...]:
+    return tuple(i for i, style in enumerate(STYLES) if image_id[:3].lower() == style[:3].lower())
 
 
 def _is_number(word: str) -> bool:

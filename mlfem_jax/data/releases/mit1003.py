@@ -26,15 +26,19 @@ def read_mit1003(root: Path, problems: Problems) -> Release:
     problems.add_all("gaze without an image (left out)", gaze - images.keys())
     problems.add_all("stray files (passed over)", (s for s in found if not s.endswith(("_fixPts", "_fixMap"))))
 
-    def read(id: str):
-        if id not in points:
-            return read_example(id, images[id], density=maps[id], problems=problems)
-        mask = read_photo(points[id].read_bytes(), upright=False, name=named(points[id])).max(axis=-1) >= 128
+    def read(image_id: str):
+        if image_id not in points:
+            return read_example(image_id, images[image_id], density=maps[image_id], problems=problems)
+        mask = (
+            read_photo(points[image_id].read_bytes(), upright=False, name=named(points[image_id])).max(axis=-1) >= 128
+        )
         frame = (mask.shape[0], mask.shape[1])
-        density = maps.get(id)
-        return read_example(id, images[id], gaze_from_points(mask), frame=frame, density=density, problems=problems)
+        density = maps.get(image_id)
+        return read_example(
+            image_id, images[image_id], gaze_from_points(mask), frame=frame, density=density, problems=problems
+        )
 
-    return Release({ALL: tuple(id for id in images if id in gaze)}, read)
+    return Release({ALL: tuple(image_id for image_id in images if image_id in gaze)}, read)
 
 
 MIT1003 = Dataset(
@@ -49,6 +53,6 @@ or
 stimuli/*.jpeg
 eye/fixations.mat""",
     homepage="https://people.csail.mit.edu/tjudd/WherePeopleLook/",
-    sigma_px=24.0,
-    sigma_source="about one degree of visual angle, as usual for this release",
+    sigma_px=35.0,
+    sigma_source="one degree: a 19-inch screen of 1280x1024 seen from 61 cm (Judd et al. 2009), the benchmark's 35 px",
 )

@@ -95,7 +95,10 @@ def match_names(names: Iterable[str], images: Mapping[str, Path], folder: Path, 
         spelled = unicodedata.normalize("NFC", name.strip()).replace("\\", "/")
         found = _candidates(spelled, steps)
         if len(found) > 1:
-            raise ValueError(f"{named(table)}: {name!r} could be any of {', '.join(found)}: give its folder and suffix")
+            raise ValueError(
+                f"{named(table)}: expected the name of one image, got {name!r}, which could be any of "
+                f"{', '.join(found)}; give its folder and suffix"
+            )
         if not found:
             continue
         (matched[name],) = found
@@ -103,7 +106,8 @@ def match_names(names: Iterable[str], images: Mapping[str, Path], folder: Path, 
             file, first = files.setdefault(found[0], (str(PurePosixPath(spelled)), name))
             if PurePosixPath(file).name != PurePosixPath(spelled).name:
                 raise ValueError(
-                    f"{named(table)}: {first!r} and {name!r} are two images, but there is only {images[found[0]].name}"
+                    f"{named(table)}: expected one name of {images[found[0]].name}, got {first!r} and {name!r}, which "
+                    "are two images"
                 )
     return matched
 
@@ -111,14 +115,14 @@ def match_names(names: Iterable[str], images: Mapping[str, Path], folder: Path, 
 def _steps(images: Mapping[str, Path], folder: Path) -> list[dict[str, list[str]]]:
     """For each way that a name can fit, from the first tried to the last: name to ids."""
     steps: list[dict[str, list[str]]] = [{}, {}, {}, {}]
-    for id, path in images.items():
+    for image_id, path in images.items():
         below = PurePosixPath(unicodedata.normalize("NFC", path.relative_to(folder).as_posix()))
         bare = below.with_suffix("")
         whole, without = ([str(name), f"{folder.name}/{name}"] for name in (below, bare))
-        fits = (whole, [id, *without], [below.name], [bare.name])
+        fits = (whole, [image_id, *without], [below.name], [bare.name])
         for step, names in zip(steps, fits, strict=True):
             for name in dict.fromkeys(names):
-                step.setdefault(name, []).append(id)
+                step.setdefault(name, []).append(image_id)
     return steps
 
 
@@ -132,12 +136,12 @@ def _candidates(name: str, steps: list[dict[str, list[str]]]) -> list[str]:
 
 def _by_id(files: Iterable[tuple[str, Path]], problems: Problems) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for id, path in sorted(files, key=lambda file: file[1]):
-        id = unicodedata.normalize("NFC", id)
-        if id.encode(errors="replace") != id.encode(errors="surrogatepass"):
+    for image_id, path in sorted(files, key=lambda file: file[1]):
+        image_id = unicodedata.normalize("NFC", image_id)
+        if image_id.encode(errors="replace") != image_id.encode(errors="surrogatepass"):
             problems.add("files whose names are not UTF-8 (left out)", str(path))
-        elif id in found:
-            raise ValueError(f"duplicate id {id!r}: {named(found[id])} and {named(path)}")
+        elif image_id in found:
+            raise ValueError(f"id {image_id!r}: expected one file, got {named(found[image_id])} and {named(path)}")
         else:
-            found[id] = path
+            found[image_id] = path
     return found

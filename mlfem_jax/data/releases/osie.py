@@ -38,19 +38,21 @@ def read_fixations_mat(
     matched = match_names(names, images, stimuli, mat)
     records: dict[str, np.void] = {}
     for i, (name, record) in enumerate(zip(names, found, strict=True), start=1):
-        id = matched.get(name, without_suffix(name))
-        if id in records:
-            raise ValueError(f"{named(mat)}, fixations{{{i}}}: duplicate id {id!r}")
-        records[id] = record
+        image_id = matched.get(name, without_suffix(name))
+        if image_id in records:
+            raise ValueError(f"{named(mat)}, fixations{{{i}}}: expected each id once, got {image_id!r} again")
+        records[image_id] = record
     problems.add_all("images without gaze (left out)", images.keys() - records.keys())
     problems.add_all("gaze without an image (left out)", records.keys() - images.keys())
-    ids = tuple(id for id in images if id in records)
+    ids = tuple(image_id for image_id in images if image_id in records)
     if clutter is not None:
         problems.add_all("images without clutter labels (clutter -1)", set(ids) - clutter.keys())
 
-    def read(id: str):
-        gaze = _subjects(records[id], f"{named(mat)}, image {id}")
-        return read_example(id, images[id], gaze, problems=problems, clutter=(clutter or {}).get(id, -1))
+    def read(image_id: str):
+        gaze = _subjects(records[image_id], f"{named(mat)}, image {image_id}")
+        return read_example(
+            image_id, images[image_id], gaze, problems=problems, clutter=(clutter or {}).get(image_id, -1)
+        )
 
     return Release({ALL: ids}, read)
 
@@ -61,7 +63,9 @@ def _subjects(record: np.void, where: str) -> Gaze:
         here = f"{where}, subject {i + 1}"
         x, y, ms = (column(subject, name, here) for name in ("fix_x", "fix_y", "fix_duration"))
         if not len(x) == len(y) == len(ms):
-            raise ValueError(f"{here}: {len(x)} fix_x, {len(y)} fix_y, {len(ms)} fix_duration: expected as many")
+            raise ValueError(
+                f"{here}: expected as many of each, got {len(x)} fix_x, {len(y)} fix_y, {len(ms)} fix_duration"
+            )
         viewings.append((i, np.stack([y, x], axis=1) - 1, ms))
     return make_gaze(viewings)
 

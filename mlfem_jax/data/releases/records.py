@@ -22,6 +22,10 @@ from mlfem_jax.data.releases.files import find_root, named
 from mlfem_jax.files import printable
 from mlfem_jax.photos import stored_size
 
+_CONVERTED = {
+    0: "Give x * width - 0.5 and y * height - 0.5",
+    -1: "Give (x + 1) * width / 2 - 0.5 and (y + 1) * height / 2 - 0.5, if they count from the center",
+}
 ALL = "full"  # the split of a release that has none of its own; TFDS reserves the name "all"
 
 
@@ -54,7 +58,7 @@ class Example:
         density: the encoded released density map where that is the only truth, else b"".
         labels: class indices; empty where unknown.
         clutter: number of things in the image; -1 unknown.
-        content_box: (y0, x0, y1, x1), half-open: the image without the grey bars that pad it.
+        content_box: (y0, x0, y1, x1), half-open: the image without the gray bars that pad it.
     """
 
     image: bytes
@@ -170,7 +174,7 @@ def gaze_from_points(mask: np.ndarray) -> Gaze:
 
 
 def read_example(
-    id: str,
+    image_id: str,
     image: Path,
     gaze: Gaze | None = None,
     *,
@@ -184,7 +188,7 @@ def read_example(
     """One record from an image file and its gaze, checked by the rule at the head of this module.
 
     Args:
-        id: unique in the data set.
+        image_id: unique in the data set.
         image: the encoded image.
         gaze: raw fixations in 0-based pixels; None where there are none.
         problems: where clipped and dropped fixations are counted.
@@ -202,20 +206,22 @@ def read_example(
             size of the image.
     """
     encoded = image.read_bytes()
-    size, rotated = stored_size(encoded, name=f"{named(image)}: this image does not decode")
-    problems.add("images with an EXIF orientation (read as stored, not rotated)", id, rotated)
+    size, rotated = stored_size(encoded, name=named(image))
+    problems.add("images with an EXIF orientation (read as stored, not rotated)", image_id, rotated)
     if frame is not None and frame != size:
-        raise ValueError(f"{named(image)}: the gaze of {id} is for a frame of {frame} (height, width), image is {size}")
-    gaze = _clean(gaze or make_gaze([]), size, id, problems, clip_all)
+        raise ValueError(
+            f"{named(image)}: expected {frame} (height, width), the frame of the gaze of {image_id}, got {size}"
+        )
+    gaze = _clean(gaze or make_gaze([]), size, image_id, problems, clip_all)
     encoded_density = b""
     if len(gaze.fixations) == 0:
-        encoded_density = b"" if density is None else _density(density, size, id, problems)
+        encoded_density = b"" if density is None else _density(density, size, image_id, problems)
         if not encoded_density:
-            problems.add("images without gaze (left out)", id)
+            problems.add("images without gaze (left out)", image_id)
             return None
     return Example(
         image=encoded,
-        id=id,
+        id=image_id,
         size=size,
         fixations=gaze.fixations.astype(np.float32),
         observers=gaze.observers.astype(np.int32),
@@ -228,7 +234,7 @@ def read_example(
 
 
 def check_pixels(points: Float[np.ndarray, "n 2"], where: str) -> None:
-    """Refuses fixations that are fractions of the frame, not pixels: nine tenths of them or more lie in [0, 1].
+    """Refuses fixations that are fractions of the frame, not pixels: nine tenths of them or more lie in [-1, 1].
 
     Args:
         points: (n, 2) of a whole data set, or of as much of it as has one source.
@@ -238,14 +244,15 @@ def check_pixels(points: Float[np.ndarray, "n 2"], where: str) -> None:
         ValueError: it says how to convert them.
     """
     points = points[np.isfinite(points).all(axis=1)]
-    if len(points) and ((points >= 0) & (points <= 1)).all(axis=1).mean() >= 0.9:
+    if len(points) and (np.abs(points) <= 1).all(axis=1).mean() >= 0.9:
+        lowest = 0 if points.min() >= 0 else -1  # from the frame's corner, or from its center
         raise ValueError(
-            f"{where}: expected fixations in pixels, found {len(points)} of which nearly all lie in [0, 1]: are they "
-            "fractions of the frame? Give x * width - 0.5 and y * height - 0.5"
+            f"{where}: expected fixations in pixels, got {len(points)} of which nearly all lie in [{lowest}, 1]; are "
+            "they fractions of the frame? " + _CONVERTED[lowest]
         )
 
 
-def _density(path: Path, size: tuple[int, int], id: str, problems: Problems) -> bytes:
+def _density(path: Path, size: tuple[int, int], image_id: str, problems: Problems) -> bytes:
     """The encoded density map; b"", counted with the file, where it is blank."""
     encoded = path.read_bytes()
     values = read_density(encoded, f"{named(path)}: this density map")
@@ -253,22 +260,22 @@ def _density(path: Path, size: tuple[int, int], id: str, problems: Problems) -> 
         problems.add("density maps that are all zero (not used)", f"{path.parent.name}/{path.name}")
         return b""
     if values.shape != size:
-        problems.add("density maps of another size than their image (kept)", id)
+        problems.add("density maps of another size than their image (kept)", image_id)
     return encoded
 
 
-def _clean(gaze: Gaze, size: tuple[int, int], id: str, problems: Problems, clip_all: bool) -> Gaze:
+def _clean(gaze: Gaze, size: tuple[int, int], image_id: str, problems: Problems, clip_all: bool) -> Gaze:
     """`gaze` without NaNs and inside [0, height - 1] x [0, width - 1]; what it changes is counted."""
     points, last = gaze.fixations, np.array(size) - 1.0
     finite = np.isfinite(points).all(axis=1)
     outside = finite & ((points < 0) | (points > last)).any(axis=1)
     near = clip_all | ((points >= -1) & (points <= last + 1)).all(axis=1)
-    problems.add("fixations with a NaN coordinate (dropped)", id, int((~finite).sum()))
-    problems.add("fixations outside the frame (moved onto its border)", id, int((outside & near).sum()))
-    problems.add("fixations more than a pixel outside the frame (dropped)", id, int((outside & ~near).sum()))
+    problems.add("fixations with a NaN coordinate (dropped)", image_id, int((~finite).sum()))
+    problems.add("fixations outside the frame (moved onto its border)", image_id, int((outside & near).sum()))
+    problems.add("fixations more than a pixel outside the frame (dropped)", image_id, int((outside & ~near).sum()))
     keep = finite & (~outside | near)
     inside = np.clip(points[keep], 0.0, last)
     durations = gaze.durations[keep]
     impossible = (durations < 0) | (durations > np.finfo(np.float32).max)
-    problems.add("durations that are negative or infinite (taken as unknown)", id, int(impossible.sum()))
+    problems.add("durations that are negative or infinite (taken as unknown)", image_id, int(impossible.sum()))
     return Gaze(inside, gaze.observers[keep], np.where(impossible, np.nan, durations))

@@ -38,5 +38,5 @@ def find_dataset(name: str) -> Dataset:
         24.0
     """
     if name not in DATASETS:
-        raise ValueError(f"unknown data set {name!r}; expected one of {', '.join(sorted(DATASETS))}")
+        raise ValueError(f"data set: expected one of {', '.join(sorted(DATASETS))}, got {name!r}")
     return DATASETS[name]

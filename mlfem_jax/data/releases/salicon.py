@@ -34,15 +34,15 @@ def read_salicon(root: Path, problems: Problems) -> Release:
     splits = {split: tuple(sorted(s for s in truth if split_of.get(s) == split)) for split in ("train", "val")}
     class_names, objects = _objects(root, splits, problems)
 
-    def read(id: str):
-        gaze, frame = _workers(mats[id]) if id in mats else (None, None)
-        labels, instances = objects.get(int(id[-12:]), Objects((), -1))
+    def read(image_id: str):
+        gaze, frame = _workers(mats[image_id]) if image_id in mats else (None, None)
+        labels, instances = objects.get(int(image_id[-12:]), Objects((), -1))
         return read_example(
-            id,
-            images[id],
+            image_id,
+            images[image_id],
             gaze,
             frame=frame,
-            density=maps.get(id),
+            density=maps.get(image_id),
             labels=labels,
             clutter=instances,
             clip_all=True,
@@ -65,19 +65,19 @@ def read_salicon_json(root: Path, problems: Problems) -> Release:
     for path in sorted((root / "annotations").glob("fixations_*.json")):
         listed, annotations = _read_annotations(path, images, root / "images")
         if duplicates := frames.keys() & listed.keys():
-            raise ValueError(f"{named(path)}: duplicate id {min(duplicates)!r}, listed in another annotations file")
+            raise ValueError(f"{named(path)}: expected new ids, got {min(duplicates)!r}, which another file lists")
         frames |= listed
         viewings |= annotations
         split = "val" if "_val" in path.stem else "train"
-        splits[split] = splits.get(split, ()) + tuple(id for id in listed if id in images)
+        splits[split] = splits.get(split, ()) + tuple(image_id for image_id in listed if image_id in images)
     problems.add_all("images without gaze (left out)", images.keys() - frames.keys())
     problems.add_all("gaze without an image (left out)", frames.keys() - images.keys())
     seen = {worker for of_image in viewings.values() for worker, _ in of_image}
     workers = {worker: i for i, worker in enumerate(sorted(seen, key=lambda worker: (isinstance(worker, str), worker)))}
 
-    def read(id: str):
-        gaze = make_gaze((workers[worker], points - 1, None) for worker, points in viewings[id])
-        return read_example(id, images[id], gaze, frame=frames[id], clip_all=True, problems=problems)
+    def read(image_id: str):
+        gaze = make_gaze((workers[worker], points - 1, None) for worker, points in viewings[image_id])
+        return read_example(image_id, images[image_id], gaze, frame=frames[image_id], clip_all=True, problems=problems)
 
     return Release({split: ids for split, ids in splits.items() if ids}, read)
 
@@ -89,11 +89,11 @@ def _workers(mat: Path) -> tuple[Gaze, tuple[int, int]]:
         where = f"{named(mat)}, gaze({i + 1})"
         points = field(worker, "fixations", where)
         if points.size and (points.ndim != 2 or points.shape[1] != 2):
-            raise ValueError(f"{where}: expected fixations of shape (n, 2) as (x, y), found {points.shape}")
+            raise ValueError(f"{where}: expected fixations of shape (n, 2) as (x, y), got {points.shape}")
         viewings.append((i, column(worker, "fixations", where).reshape(-1, 2)[:, ::-1] - 1, None))
-    resolution = numbers(load_mat(mat, "resolution"), f"{named(mat)}: resolution")
+    resolution = numbers(load_mat(mat, "resolution"), f"{named(mat)}, resolution")
     if resolution.size != 2 or not ((resolution > 0) & (resolution <= MOST)).all():
-        raise ValueError(f"{named(mat)}: expected a resolution of (height, width), found {resolution[:4]}")
+        raise ValueError(f"{named(mat)}: expected a resolution of (height, width), got {resolution[:4]}")
     return make_gaze(viewings), (int(resolution[0]), int(resolution[1]))
 
 
@@ -111,9 +111,9 @@ def _objects(
             continue
         found, of_split = read_coco(path)
         if names not in ((), found):
-            raise ValueError(f"{named(path)}: other categories than in the annotations of the other split")
+            raise ValueError(f"{named(path)}: expected the categories of the other split's annotations, got others")
         names = found
-        wanted = {int(id[-12:]): id for id in ids}
+        wanted = {int(image_id[-12:]): image_id for image_id in ids}
         unlisted = (wanted[i] for i in wanted.keys() - of_split.keys())
         problems.add_all(f"images without labels: {name} does not list them", unlisted)
         objects |= {i: of_image for i, of_image in of_split.items() if i in wanted}
@@ -133,17 +133,19 @@ def _read_annotations(
         ids = {number: matched.get(name, without_suffix(name)) for number, name, _, _ in listed}
         frames = {ids[number]: (height, width) for number, _, height, width in listed}
         if len(frames) < len(listed) or len(ids) < len(listed):
-            raise ValueError(f"{named(path)}: duplicate ids among its {len(listed)} images")
-        viewings: dict[str, list] = {id: [] for id in frames}
+            raise ValueError(f"{named(path)}: expected each id once, got duplicates among its {len(listed)} images")
+        viewings: dict[str, list] = {image_id: [] for image_id in frames}
         for annotation in content["annotations"]:
             worker = annotation["worker_id"]
             where = f"{named(path)}, image {annotation['image_id']!r:.40}, worker {worker!r:.40}"
             if not isinstance(worker, int | str):
-                raise ValueError(f"{where}: expected a number or a name as the worker's id")
+                raise ValueError(
+                    f"{where}: expected a number or a name as the worker's id, got a {type(worker).__name__}"
+                )
             points = _row_column(annotation["fixations"], where)
             viewings[ids[annotation["image_id"]]].append((worker, points))
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{named(path)}: not a SALICON annotations file: {error!r:.100}") from error
+        raise ValueError(f"{named(path)}: expected a SALICON annotations file, got another ({error!r:.100})") from error
     return frames, viewings
 
 
@@ -151,9 +153,9 @@ def _row_column(fixations: list, where: str) -> np.ndarray:
     try:
         points = np.asarray(fixations, float)
     except (OverflowError, TypeError, ValueError) as error:
-        raise ValueError(f"{where}: expected fixations as [row, column] ({error!s:.100})") from error
+        raise ValueError(f"{where}: expected fixations as [row, column], got others ({error!s:.100})") from error
     if points.size and (points.ndim != 2 or points.shape[1] != 2):
-        raise ValueError(f"{where}: expected fixations as [row, column], found an array of shape {points.shape}")
+        raise ValueError(f"{where}: expected fixations as [row, column], got an array of shape {points.shape}")
     return points.reshape(-1, 2)
 
 

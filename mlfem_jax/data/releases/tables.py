@@ -44,13 +44,13 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> list[Row]:
         _check_columns(names, columns, path)
         rows = [(reader.line_num, cells) for cells in reader if cells]
     except csv.Error as error:
-        raise ValueError(f"{named(path)}, line {reader.line_num}: {error}") from error
+        raise ValueError(
+            f"{named(path)}, line {reader.line_num}: expected a row of a CSV file, got another ({error})"
+        ) from error
     for line, cells in rows:
         if len(cells) != len(names):
             wanted = f"as many values as columns, {len(names)}"
-            raise ValueError(
-                f"{named(path)}, line {line}: expected {wanted}, found {len(cells)}: {reprlib.repr(cells)}"
-            )
+            raise ValueError(f"{named(path)}, line {line}: expected {wanted}, got {len(cells)}: {reprlib.repr(cells)}")
     return [Row(line, dict(zip(names, cells, strict=True))) for line, cells in rows]
 
 
@@ -67,7 +67,7 @@ def cell_number(row: Row, column: str, path: Path) -> float:
         return float(cell or "nan")
     except ValueError:
         raise ValueError(
-            f"{named(path)}, line {row.line}: {column} should be a number, found {reprlib.repr(cell)}"
+            f"{named(path)}, line {row.line}: expected a number as {column}, got {reprlib.repr(cell)}"
         ) from None
 
 
@@ -82,13 +82,13 @@ def cell_count(row: Row, column: str, path: Path) -> int:
         return -1
     if not 0 <= number <= MOST or number % 1:
         found = reprlib.repr(row.cells[column])
-        raise ValueError(f"{named(path)}, line {row.line}: {column} should be a count, found {found}")
+        raise ValueError(f"{named(path)}, line {row.line}: expected a count as {column}, got {found}")
     return int(number)
 
 
 def _check_columns(names: list[str], columns: tuple[str, ...], path: Path) -> None:
     if missing := set(columns) - set(names):
         found = printable(", ".join(names)[:200]) or "nothing"
-        raise ValueError(f"{named(path)}: expected the columns {', '.join(columns)}; no {sorted(missing)} in {found}")
+        raise ValueError(f"{named(path)}: expected the columns {', '.join(columns)}, got {found}; no {sorted(missing)}")
     if repeated := [name for name, count in Counter(names).items() if name and count > 1]:
-        raise ValueError(f"{named(path)}: expected each column once, found {reprlib.repr(repeated[0])} more than once")
+        raise ValueError(f"{named(path)}: expected each column once, got {reprlib.repr(repeated[0])} more than once")

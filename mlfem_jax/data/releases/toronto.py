@@ -19,22 +19,26 @@ def read_toronto(root: Path, problems: Problems) -> Release:
     mat = root / "origfixdata.mat"
     maps = load_mat(mat, "white").ravel()
     if maps.dtype != object:
-        raise ValueError(f"{named(mat)}: expected `white` to be a cell array of maps, found {maps.dtype}")
+        raise ValueError(f"{named(mat)}: expected `white` to be a cell array of maps, got {maps.dtype}")
     images: dict[int, Path] = {}
     for stem, path in by_stem(find_files(root / "Original Image Set", problems), problems).items():
         if not (stem.isascii() and stem.isdecimal() and len(stem) < 10):
-            raise ValueError(f"{named(path)}: expected a number as the name, the index of its map in {mat.name}")
+            raise ValueError(
+                f"{named(path)}: expected a number as the name, the index of its map in {mat.name}, got another"
+            )
         if int(stem) in images:
-            raise ValueError(f"duplicate id {int(stem):03d}: {named(images[int(stem)])} and {named(path)}")
+            raise ValueError(
+                f"id {int(stem):03d}: expected one image, got {named(images[int(stem)])} and {named(path)}"
+            )
         images[int(stem)] = path
     numbers = range(1, len(maps) + 1)
     problems.add_all("images without gaze (left out)", (f"{n:03d}" for n in images if n not in numbers))
     problems.add_all("gaze without an image (left out)", (f"{n:03d}" for n in numbers if n not in images))
 
-    def read(id: str):
-        points = mask(maps[int(id) - 1], f"{named(mat)}, white{{{int(id)}}}")
+    def read(image_id: str):
+        points = mask(maps[int(image_id) - 1], f"{named(mat)}, white{{{int(image_id)}}}")
         frame = (int(points.shape[0]), int(points.shape[1]))
-        return read_example(id, images[int(id)], gaze_from_points(points), frame=frame, problems=problems)
+        return read_example(image_id, images[int(image_id)], gaze_from_points(points), frame=frame, problems=problems)
 
     return Release({ALL: tuple(f"{n:03d}" for n in sorted(images) if n in numbers)}, read)
 

@@ -59,7 +59,9 @@ def test_other_parts_are_left_out_and_a_head_beside_the_trunk_is_found(tmp_path,
     renamed = {name if name.startswith("fc.") else f"backbone.{name}": array for name, array in resnet.items()}
     same(load_backbone("resnet18", written(tmp_path, renamed | {"loss.weight": np.ones(4, np.float32)})), resnet)
     both = {f"{part}.{name}": array for name, array in resnet.items() for part in ("student", "teacher")}
-    with pytest.raises(ValueError, match=r"w\.st: it holds two networks that fit, under '(student|teacher)\.'"):
+    with pytest.raises(
+        ValueError, match=r"w\.st: expected one network that fits, got two, under '(student|teacher)\.'"
+    ):
         load_backbone("resnet18", written(tmp_path, both))
     assert without_prefix({"..": 1, ".": 2}, ["a"]) == {"..": 1, ".": 2}
 
@@ -85,7 +87,7 @@ def test_shards_and_folders_of_hugging_face(tmp_path, resnet):
     assert backbone.labels == ("cat", "dog", "cup") and backbone.output == "sigmoid"
     assert same(load_backbone("resnet18", index), resnet).labels == ()
     index.write_text(json.dumps({"weight_map": weight_map | {"fc.bias": "../model-1.safetensors"}}))
-    with pytest.raises(ValueError, match=r"no file beside it; refused"):
+    with pytest.raises(ValueError, match=r"beside it, got '\.\./model-1\.safetensors'; refused"):
         load_backbone("resnet18", tmp_path)
     (tmp_path / "model.safetensors").symlink_to(written(tmp_path, resnet))  # as its cache has them
     (tmp_path / "config.json").write_text(json.dumps({"id2label": {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}}))
@@ -104,7 +106,7 @@ def test_what_nearly_fits_is_suggested():
 def test_odd_heads_are_refused(tmp_path, resnet, array):
     file = tmp_path / "w.npz"
     np.savez(file, **resnet | {"fc.weight": array})
-    with pytest.raises(ValueError, match=r"w\.npz does not fit the network"):
+    with pytest.raises(ValueError, match=r"w\.npz: expected the network's arrays, got others"):
         load_backbone("resnet18", file)
 
 
@@ -115,7 +117,7 @@ def test_odd_heads_are_refused(tmp_path, resnet, array):
         ("fc.bias", -np.inf, r"1 of 3 NaN or infinite in fc\.bias"),
         ("fc.bias", 1e300, r"1 of 3 NaN or infinite in fc\.bias"),
         ("bn1.running_var", -1e-3, r"1 of 64 variances below zero in bn1\.running_var"),
-        ("bn1.weight", 1e38, r"conv1\.weight is beyond float32 once bn1 is folded"),
+        ("bn1.weight", 1e38, r"conv1\.weight: expected float32, got numbers beyond it once bn1 is folded"),
     ],
 )
 def test_values_that_are_no_networks(tmp_path, resnet, name, value, message):
@@ -241,7 +243,7 @@ def test_harmless_objects_beside_the_tensors_are_left_out(tmp_path, value):
 
 def test_other_objects_beside_the_tensors_are_not(tmp_path):
     for value in (b"cposix\nsystem\n", b"c__main__\nModel\n)R", b"c__builtin__\neval\n"):
-        with pytest.raises(ValueError, match=r"a\.pth: it names the Python object .*nothing in it was run"):
+        with pytest.raises(ValueError, match=r"a\.pth: expected .*, got the Python object .*nothing in it was run"):
             read_weights(write_zip(tmp_path / "a.pth", beside(("args", value))))
 
 

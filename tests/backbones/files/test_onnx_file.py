@@ -82,17 +82,17 @@ def lying(dims):
     ("content", "what"),
     [
         (b"", "cannot mmap an empty file"),
-        (b"\x08", "it ends within a number"),
-        (field(7, b"\x2a\x7f"), "it ends within a field"),
-        (model() + model(), "expected one graph, found 2"),
-        (field(1, 8), "expected one graph, found 0"),
-        (b"\xff" * 11, "a number of more than ten bytes"),
-        (b"\x0b", "a field of the unknown kind 3"),
-        (model(lying((2, 2**40))), "'w' has 24 bytes, expected"),
-        (model(lying([2**62] * 3)), "'w' has 24 bytes, expected"),
-        (model(lying([1] * 40)), "'w' has 24 bytes, expected"),
-        (model(tensor("w", ARRAY, dtype=8)), "an array of the unknown type 8"),
-        (model(tensor("w", ARRAY) + field(14, 1)), "its arrays lie in other files"),
+        (b"\x08", "expected a whole number, got an end within it"),
+        (field(7, b"\x2a\x7f"), "expected a whole field, got an end within it"),
+        (model() + model(), "expected one graph, got 2"),
+        (field(1, 8), "expected one graph, got 0"),
+        (b"\xff" * 11, "expected a number of at most ten bytes"),
+        (b"\x0b", "a field of a known kind, got kind 3"),
+        (model(lying((2, 2**40))), "'w': expected .* float32, got 24 bytes"),
+        (model(lying([2**62] * 3)), "'w': expected .* float32, got 24 bytes"),
+        (model(lying([1] * 40)), "'w': expected .* float32, got 24 bytes"),
+        (model(tensor("w", ARRAY, dtype=8)), "an array of a known type, got type 8"),
+        (model(tensor("w", ARRAY) + field(14, 1)), "some that lie in other files"),
         (model(tensor("w", ARRAY), tensor("w", ARRAY)), "2 arrays under 1 names"),
         (model(field(8, b"\xff\xfe")), "codec can't decode"),
     ],
@@ -101,13 +101,13 @@ def test_damaged_files_are_refused(file, content, what):
     path = file(content)
     with pytest.raises(ValueError, match=what) as caught:
         read_weights(path)
-    assert str(caught.value).startswith(f"{path}: not a readable ONNX file")
+    assert str(caught.value).startswith(f"{path}: expected a readable ONNX file, got another")
 
 
 def test_every_cut_of_a_file_is_refused_or_short_of_arrays(file):
     content = model(tensor("a", ARRAY), tensor("b", ARRAY))
     for end in range(len(content)):
-        with pytest.raises(ValueError, match="not a readable ONNX file"):
+        with pytest.raises(ValueError, match="expected a readable ONNX file, got another"):
             read_weights(file(content[:end]))
 
 

@@ -110,7 +110,7 @@ def test_unknown_content(tmp_path, content):
 def test_missing_file_and_foreign_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         read_weights(tmp_path / "nowhere.pth")
-    with pytest.raises(ValueError, match="not an orbax folder"):
+    with pytest.raises(ValueError, match=r"got another folder; an orbax folder has _METADATA in it"):
         read_weights(tmp_path)
 
 
@@ -244,10 +244,10 @@ def test_check_weights_lists_everything_by_name():
     with pytest.raises(ValueError) as error:
         check_weights(found, expected, source="a.pth")
     assert str(error.value).splitlines() == [
-        "a.pth does not fit the network:",
+        "a.pth: expected the network's arrays, got others:",
         "  1 missing: fc.bias",
         "  1 not expected: head",
-        "  1 of another shape: fc.weight (expected (3, 2), found (2, 3))",
+        "  1 of another shape: fc.weight (expected (3, 2), got (2, 3))",
     ]
 
 

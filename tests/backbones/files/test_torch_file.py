@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mlfem_jax.backbones.files.read import read_weights
+from tests.test_messages import in_form
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
@@ -62,8 +63,9 @@ def write_legacy(path, content, protocol=b"\x80\x02M\xe9\x03.", info=b"\x80\x02}
 
 
 def refused(path, match=""):
-    with pytest.raises(ValueError, match=rf"(?s){path.name}.*{match}"):
+    with pytest.raises(ValueError, match=rf"(?s){path.name}.*{match}") as error:
         read_weights(path)
+    assert in_form(str(error.value))
 
 
 WRITERS = pytest.mark.parametrize("write", [write_zip, write_legacy])

@@ -1,0 +1,145 @@
+"""How much of a map lies where a thing is: a map and the mask of the thing in, one number out."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float32, Int
+
+from mlfem_jax.metrics.common import Arrays, Map, Score, limits, or_nan, same_shape
+
+Mask = Bool[Arrays, "H W"]
+
+
+def box_mask(boxes: Int[Arrays, "n 4"], shape: tuple[int, int]) -> Bool[Array, "H W"]:
+    """(H, W) True where one of the boxes is, (y0, x0, y1, x1) half open, such as those of COCO or of faces.
+
+    Example:
+        >>> box_mask(np.array([[0, 1, 1, 3]]), (2, 3)).tolist()
+        [[False, True, True], [False, False, False]]
+    """
+    top, left, bottom, right = jnp.asarray(boxes).T[..., None]
+    rows, columns = jnp.arange(shape[0])[None], jnp.arange(shape[1])[None]
+    down, along = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
+    return (down[:, :, None] & along[:, None, :]).any(axis=0)
+
+
+def pointing_game(importance: Map, mask: Mask) -> Score:
+    """Whether the map's highest pixel is on the thing: 1 or 0; of several highest ones, the share that is.
+
+    Args:
+        importance: (H, W) of any range.
+        mask: (H, W) True on the thing.
+
+    Returns:
+        A number from 0 to 1; its mean over images is the accuracy. NaN for a constant map, one that is not finite, or
+        an empty mask.
+
+    Raises:
+        ValueError: the two differ in shape.
+
+    Source:
+        Zhang et al. 2016, arXiv:1608.00507, without their tolerance of 15 pixels (enlarge the mask for it). Quantus
+        counts a hit where any of several highest pixels is on the thing.
+
+    Example:
+        >>> print(pointing_game(jnp.array([[0.0, 3.0, 3.0]]), jnp.array([[True, True, False]])))
+        0.5
+    """
+    importance, mask, defined = _checked(importance, mask)
+    return or_nan(_share(importance == importance.max(), mask), defined)
+
+
+def energy_inside(importance: Map, mask: Mask) -> Score:
+    """The share of the map's sum that is on the thing: the energy-based pointing game, relevance mass accuracy.
+
+    Args:
+        importance: (H, W). One with negative values is shifted to minimum 0 first.
+        mask: (H, W) True on the thing.
+
+    Returns:
+        A number from 0 to 1; a uniform map would have the thing's share of the image. NaN as `pointing_game`.
+
+    Raises:
+        ValueError: the two differ in shape.
+
+    Source:
+        Wang et al. 2020, Score-CAM, section 4.3; Arras, Osman and Samek 2022, doi:10.1016/j.inffus.2021.11.008
+        (relevance mass accuracy). Quantus drops negative values instead.
+
+    Example:
+        >>> print(energy_inside(jnp.array([[0.0, 3.0, 1.0]]), jnp.array([[True, True, False]])))
+        0.75
+    """
+    importance, mask, defined = _checked(importance, mask)
+    mass = importance - jnp.minimum(importance.min(), 0.0)
+    total = mass.sum()
+    return or_nan(jnp.where(mask, mass, 0.0).sum() / jnp.where(total > 0, total, 1.0), defined)
+
+
+def relevance_rank(importance: Map, mask: Mask) -> Score:
+    """The share of the K highest pixels that is on the thing, with K its number of pixels.
+
+    Args:
+        importance: (H, W); only the order of its values matters.
+        mask: (H, W) True on the thing.
+
+    Returns:
+        A number from 0 to 1; pixels that tie for the last places count by the share of them that get in. NaN as
+        `pointing_game`.
+
+    Raises:
+        ValueError: the two differ in shape.
+
+    Source:
+        Arras, Osman and Samek 2022, doi:10.1016/j.inffus.2021.11.008 (relevance rank accuracy).
+
+    Example:
+        >>> print(relevance_rank(jnp.array([[0.0, 3.0, 1.0]]), jnp.array([[True, True, False]])))
+        0.5
+    """
+    importance, mask, defined = _checked(importance, mask)
+    return or_nan(_top(importance, mask, mask.sum()) / jnp.maximum(mask.sum(), 1).astype(jnp.float32), defined)
+
+
+def top_k_intersection(importance: Map, mask: Mask, *, k: int = 1000) -> Score:
+    """The share of the k highest pixels that is on the thing.
+
+    Args:
+        importance: (H, W); only the order of its values matters.
+        mask: (H, W) True on the thing.
+        k: number of pixels; the thing's own size is `relevance_rank`.
+
+    Returns:
+        A number from 0 to 1, ties as in `relevance_rank`. NaN as `pointing_game`.
+
+    Raises:
+        ValueError: the two differ in shape; k is not a number of pixels of the map.
+
+    Source:
+        Theiner, Mueller-Budack and Ewerth 2022, arXiv:2104.14995 (Top-K intersection).
+
+    Example:
+        >>> print(top_k_intersection(jnp.array([[0.0, 3.0, 1.0]]), jnp.array([[True, True, False]]), k=1))
+        1.0
+    """
+    importance, mask, defined = _checked(importance, mask)
+    if not 1 <= k <= importance.size:
+        raise ValueError(f"k: expected 1 to {importance.size} pixels, got {k}")
+    return or_nan(_top(importance, mask, jnp.asarray(k)) / k, defined)
+
+
+def _checked(importance: Map, mask: Mask) -> tuple[Float32[Array, "H W"], Bool[Array, "H W"], Bool[Array, ""]]:
+    same_shape(importance, np.empty(mask.shape), "mask")
+    importance, mask = jnp.asarray(importance, jnp.float32), jnp.asarray(mask)
+    return importance, mask, limits(importance, jnp.ones(mask.shape, bool))[2] & mask.any()
+
+
+def _share(pixels: Bool[Array, "H W"], mask: Bool[Array, "H W"]) -> Score:
+    return (pixels & mask).sum().astype(jnp.float32) / jnp.maximum(pixels.sum(), 1).astype(jnp.float32)
+
+
+def _top(importance: Float32[Array, "H W"], mask: Bool[Array, "H W"], k: Array) -> Score:
+    """How many of the k highest pixels are on the thing; those that tie for the last places in parts."""
+    last = jnp.sort(importance.ravel())[importance.size - jnp.clip(k, 1, importance.size)]
+    above, level = importance > last, importance == last
+    places = (k - above.sum()).astype(jnp.float32)
+    return (above & mask).sum().astype(jnp.float32) + places * _share(level, mask)
