@@ -21,7 +21,7 @@ PACKAGED: dict[tuple[str, str], dict[tuple[int, int], str]] = {
     ("net", "efficientnet_lite0"): {(224, 224): "net_efficientnet_lite0.safetensors"},
     ("unet", "efficientnet_lite0"): {(224, 224): "unet_efficientnet_lite0.safetensors"},
 }
-"""(architecture, backbone) to the files of the fusions that the library brings along, each by the frame it was trained in.
+"""(architecture, backbone) to the files of the fusions that the library brings along, by the frame of their training.
 
 The files are in `mlfem_jax/fusion/packaged/`.
 """

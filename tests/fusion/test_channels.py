@@ -85,7 +85,8 @@ def test_contributions_sum_to_the_map_exactly():
     given = contributions(activation, weights, ks=KS)
     assert given.shape == (11, 5, 6)
     np.testing.assert_allclose(given.sum(axis=0), channel_maps(activation, weights, ks=KS).sum(axis=0), atol=1e-5)
-    alone = [channel_maps(activation, weights * (jnp.arange(11) == c).astype(jnp.float32).reshape(1, 1, 11), ks=KS).sum(axis=0) for c in range(11)]
+    only = jnp.eye(11).reshape(11, 1, 1, 11)
+    alone = [channel_maps(activation, weights * one, ks=KS).sum(axis=0) for one in only]
     np.testing.assert_allclose(given, jnp.stack(alone), atol=1e-5)
 
 
