@@ -81,8 +81,8 @@ def explain(
         resize: how a photograph gets the network's input size; native keeps its own.
         frame: height and width whose number of pixels each photograph gets, in its own proportions (384 512); by
             default the network's input size, whatever the photograph's proportions.
-        fusion: of the method net: a packaged one (net, unet, channels, linear), or a file of mlfem train fusion.
-        why: also shows which layers and channels the map of net came from, a picture and a JSON file each.
+        fusion: of the method net: a packaged one (net, unet), or a file of mlfem train fusion.
+        why: also shows which layers and channels the map of net came from, where its fusion weighs channels.
         map_size: size of the written map: the photograph's own, or that of the network's input.
         picture_px: longest side in pixels of the photograph and overlay pictures.
         cache: folder for compiled programs; auto is the user's cache folder or MLFEM_CACHE, none is none.
