@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test campaigns lint format docs wheel clean
+.PHONY: demo test campaigns compiled lint format docs wheel clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py --out out/demo
@@ -16,6 +16,12 @@ CAMPAIGNS := kill disk_full two_processes invariance weights images tables mat
 
 campaigns: $(VENV)/.test
 	for name in $(CAMPAIGNS); do $(BIN)/python -m tests.campaigns.$$name || exit 1; done
+
+# What accelerators' compilers make of the library; no accelerator is needed, but minutes are. In an environment of its
+# own: with the compilers installed, JAX would look for their devices wherever it starts.
+compiled:
+	$(MAKE) VENV=.venv-compiled .venv-compiled/.eval .venv-compiled/.tpu-compile .venv-compiled/.cuda-compile
+	.venv-compiled/bin/python -m eval.benchmarks.compiled --targets v5e h100 --what add --out out/compiled.json
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
@@ -50,7 +56,7 @@ wheel: $(VENV)/.release
 	cd out/wheel && bin/mlfem --help && bin/mlfem score --help >help.txt && bin/python ../../examples/quickstart.py --out .
 
 clean:
-	rm -rf $(VENV) out build dist
+	rm -rf $(VENV) .venv-compiled out build dist
 
 $(VENV)/.%: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -6,11 +6,10 @@ There is no gaze in it: nobody's gaze is known on a photograph whose license all
 Stéfan van der Walt, CC0, from scikit-image.
 """
 
-import functools
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
+import jax
 from PIL import Image
 
 import mlfem_jax as mlfem
@@ -19,25 +18,25 @@ from mlfem_jax.plot import contact_sheet
 
 CHELSEA = Path(str(files("skimage") / "data" / "chelsea.png"))
 PANEL_PX = (200, 300)
-CAPTIONS = {
-    "fem": "FEM: the last layer",
-    "add": "ADD: all layers, added",
-    "net": "NET: all layers, by a network",
-}
 
 
 def make_figure(out: Path = Path(__file__).parent / "images" / "maps.jpg") -> None:
     """Writes the picture."""
+    methods = {
+        "FEM: the last layer": mlfem.method("fem"),
+        "ADD: all layers, added": mlfem.method("add"),
+        "NET: all layers, by a network": mlfem.method("net", architecture="net"),
+    }
+
+    def look(forward: mlfem.Forward) -> dict[str, jax.Array]:
+        return {caption: maps(forward) for caption, maps in methods.items()}
+
     photo = mlfem.resize_photo(mlfem.read_photo(CHELSEA), PANEL_PX)
-    look = functools.partial(mlfem.explain, mlfem.load_backbone("efficientnet_lite0"), [photo], output="photo")
-    maps = {CAPTIONS[name]: np.asarray(look(method=name, **_options(name))[0]) for name in CAPTIONS}
+    (found,) = mlfem.map_batches(mlfem.load_backbone("efficientnet_lite0"), [photo], look)
+    maps = {caption: mlfem.place_map(found[caption], PANEL_PX) for caption in methods}
     sheet = contact_sheet(photo, {"What EfficientNet-Lite0 looked at": maps}, columns=4)
     with replacing(out) as file:
         Image.fromarray(sheet[28:]).save(file, "JPEG", quality=88)
-
-
-def _options(name: str) -> dict[str, str]:
-    return {"architecture": "net"} if name == "net" else {}
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from mlfem_jax.scores import Config as Scores, score_records
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 METHODS = ("fem", "max", "add", "top", "mean", "product", "net", "grad_cam", "grad_cam_pp", "layer_cam", "hires_cam",
            "xgrad_cam", "eigen_cam", "saliency", "center", "edge", "random")  # fmt: skip
+METRICS = ("insertion", "deletion", "drop", "increase")
 
 
 def demo(*, out: Path = Path("out/demo")) -> None:
@@ -36,7 +37,7 @@ def demo(*, out: Path = Path("out/demo")) -> None:
     explain(tuple(map(str, paths)), out=out)
     records, scores = [photo_record(path) for path in paths], out / "report" / "scores"
     config = Scores(
-        Path(), scores, methods=METHODS, metrics=("model",), humans=False, batch_size=len(records), map_size=112
+        Path(), scores, methods=METHODS, metrics=METRICS, humans=False, batch_size=len(records), map_size=112
     )
     dataset = {"name": "photographs", "sigma_px": 1.0, "class_names": []}
     score_records(config, records, dataset, load_backbone("efficientnet_lite0"))

@@ -48,8 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name == "train" and rest:
         name, rest = " ".join(words[:2]), words[2:]
     if name in ("-h", "--help"):
-        _print_help()
-        return 0
+        return run_command("mlfem", _print_help)
     if name == "--version":
         from mlfem_jax import __version__
 
@@ -113,6 +112,8 @@ def run_command(prog: str, command: Callable[[], Any]) -> int:
         except KeyboardInterrupt:
             interrupts.append(signal.SIGINT)
         except Exception as error:
+            if isinstance(error, BrokenPipeError):  # what is left to print would fail once more at the exit
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             if not interrupts:  # C code turns an interrupt into errors of all kinds
                 print(f"{prog}: {_described(error)}", file=sys.stderr)
                 return 2

@@ -3,13 +3,14 @@
 Every function takes ONE example (no batch axis); batch them with `jax.vmap`. Activations have their channels last.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, BFloat16, Float, Float32, Num
 
 SIGNS = ("as_is", "relu", "two_sided")
 """What FEM does with activations below zero, see `fem`."""
@@ -71,31 +72,55 @@ def fem(
         raise ValueError(f"sign: expected one of {', '.join(SIGNS)}, got {sign!r}")
     if weights is not None and weights.shape != activation.shape[-1:]:
         raise ValueError(f"weights: expected one for each of {activation.shape[-1]} channels, got {weights.shape}")
-    activation = activation.astype(jnp.float64 if activation.dtype == jnp.float64 else jnp.float32)
-    zero = jnp.zeros((), activation.dtype)
+    if not jnp.issubdtype(activation.dtype, jnp.floating):
+        activation = activation.astype(jnp.float32)
     if sign == "relu":  # minus infinity stays: a channel that is not finite adds nothing
-        activation = jnp.where(jnp.isfinite(activation) & (activation < 0), zero, activation)
+        below = jnp.isfinite(activation) & (activation < 0)
+        activation = jnp.where(below, jnp.zeros((), activation.dtype), activation)
     mean, deviation = _statistics(activation)
-    span = jnp.asarray(k, activation.dtype) * deviation
+    activation, zero = activation.astype(mean.dtype), jnp.zeros((), mean.dtype)
+    span = jnp.asarray(k, mean.dtype) * deviation
     strong = jnp.abs(activation - mean) >= span if sign == "two_sided" else activation >= mean + span
     counted = jnp.abs(mean) if sign == "two_sided" else mean
     if weights is not None:
-        counted = weights.astype(activation.dtype).reshape(mean.shape)
+        counted = weights.astype(mean.dtype).reshape(mean.shape)
     return jnp.where(strong, counted, zero).sum(axis=-1)
 
 
 def _statistics(activation: Float[Array, "*S C"]) -> tuple[Float[Array, "*one C"], Float[Array, "*one C"]]:
-    """Mean and population standard deviation of each channel, spatial axes kept as ones.
+    """Mean and population standard deviation of each channel, in at least float32, spatial axes kept as ones.
 
-    Values are taken relative to the first position: a constant channel comes out exactly constant, and a large mean
-    cancels nothing.
+    A constant channel comes out exactly constant. The moments of bfloat16 are plain ones, which a compiler computes
+    where it makes the activation, without a look at memory: what float32 loses there, when a mean is large, is less
+    than what bfloat16 has lost of the values. Other values are taken relative to the first position, so that a large
+    mean cancels nothing.
     """
     space = tuple(range(activation.ndim - 1))
-    origin = activation[(slice(0, 1),) * len(space)]
-    offset = activation - origin
+    if activation.dtype == jnp.bfloat16:
+        return _bfloat16_statistics(activation, space)
+    wide = jnp.promote_types(activation.dtype, jnp.float32)
+    # Cut out before the cast: else the whole activation would be written once more, in float32.
+    origin = activation[(slice(0, 1),) * len(space)].astype(wide)
+    offset = activation.astype(wide) - origin
     mean = offset.mean(axis=space, keepdims=True)
     variance = jnp.maximum((offset * offset).mean(axis=space, keepdims=True) - mean * mean, 0.0)
     return mean + origin, jnp.sqrt(variance)
+
+
+def _bfloat16_statistics(
+    activation: BFloat16[Array, "*S C"], space: tuple[int, ...]
+) -> tuple[Float32[Array, "*one C"], Float32[Array, "*one C"]]:
+    """From the sums of the values, of their squares, and the largest value, by which a constant channel is known."""
+    count = math.prod(activation.shape[:-1])
+    values = activation.astype(jnp.float32)
+    total = values.sum(axis=space, keepdims=True)
+    squares = (values * values).sum(axis=space, keepdims=True)
+    largest = values.max(axis=space, keepdims=True)
+    mean = total / count
+    variance = jnp.maximum(squares / count - mean * mean, 0.0)
+    # Up to 65536 equal values of 8 bits have an exact sum.
+    constant = (total == count * largest) & jnp.isfinite(total)
+    return jnp.where(constant, largest, mean), jnp.sqrt(jnp.where(constant, 0.0, variance))
 
 
 def upsample(importance: Float[Array, "*S"], shape: tuple[int, ...]) -> Float[Array, "*T"]:
@@ -132,27 +157,25 @@ def upsample(importance: Float[Array, "*S"], shape: tuple[int, ...]) -> Float[Ar
 
 
 def _interpolate(importance: Float[Array, "*S"], axis: int, size: int) -> Float[Array, "*T"]:
-    """Linear interpolation along one axis: a product with a narrow matrix on a CPU, gathers elsewhere."""
+    """Linear interpolation along one axis, as a product with a narrow matrix: gathers would write every map again."""
     length = importance.shape[axis]
     if length == size:
         return importance
     position = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
     below = np.minimum(position.astype(np.int32), max(length - 2, 0))
-    above = np.minimum(below + 1, length - 1)
     weight = position - below
+    matrix = np.zeros((size, length))
+    np.add.at(matrix, (np.arange(size), below), 1 - weight)
+    np.add.at(matrix, (np.arange(size), np.minimum(below + 1, length - 1)), weight)
 
-    def product(importance):
-        matrix = np.zeros((size, length))
-        np.add.at(matrix, (np.arange(size), below), 1 - weight)
-        np.add.at(matrix, (np.arange(size), above), weight)
-        return jnp.moveaxis(jnp.tensordot(jnp.asarray(matrix, importance.dtype), importance, axes=(1, axis)), 0, axis)
+    def product(importance, precision=None):
+        factor = jnp.asarray(matrix, importance.dtype)
+        return jnp.moveaxis(jnp.tensordot(factor, importance, axes=(1, axis), precision=precision), 0, axis)
 
-    def gathers(importance):
-        low, high = jnp.take(importance, below, axis=axis), jnp.take(importance, above, axis=axis)
-        along_axis = [size if index == axis else 1 for index in range(importance.ndim)]
-        return low + jnp.asarray(weight.reshape(along_axis), importance.dtype) * (high - low)
-
-    return jax.lax.platform_dependent(importance, cpu=product, default=gathers)
+    # The default precision of accelerators (TF32, bfloat16) is wrong in the third digit. On a CPU the choice itself
+    # keeps XLA from fusing the product into what follows: `add` on EfficientNet-Lite0 is 1.4 times as fast with it.
+    exact = functools.partial(product, precision=jax.lax.Precision.HIGHEST)
+    return jax.lax.platform_dependent(importance, cpu=product, default=exact)
 
 
 def normalize(importance: Float[Array, "*S"]) -> Float[Array, "*S"]:

@@ -55,7 +55,7 @@ def check_claim(folder: str | Path, settings: Mapping[str, Any], *, resume: bool
         FileExistsError: as `claim`.
         ValueError: as `claim`.
     """
-    if not (Path(folder) / _FILE).exists():
+    if not holds_run(folder):
         return
     if not resume:
         raise FileExistsError(
@@ -70,6 +70,11 @@ def check_claim(folder: str | Path, settings: Mapping[str, Any], *, resume: bool
             f"{folder}: expected the settings of the run that it holds, got other settings; name another folder "
             f"({'; '.join(unlike)})"
         )
+
+
+def holds_run(folder: str | Path) -> bool:
+    """Whether there is a run in a folder, of whatever settings."""
+    return (Path(folder) / _FILE).exists()
 
 
 def read_settings(folder: str | Path) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -257,6 +259,15 @@ def test_an_interrupted_run_leaves_no_half_written_file(tmp_path, tiny, monkeypa
         ".mlfem.jsonl",
     }
     assert capsys.readouterr().err == "mlfem explain: interrupted\n"
+
+
+def test_a_reader_that_is_gone_is_one_line():
+    reading, writing = os.pipe()
+    os.close(reading)
+    script = "from mlfem_jax.cli import program; program(['--help'])"
+    with os.fdopen(writing, "wb") as pipe:
+        ended = subprocess.run([sys.executable, "-c", script], stdout=pipe, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 2 and ended.stderr == "mlfem: [Errno 32] Broken pipe\n"
 
 
 def test_the_lists_and_the_help(capsys):

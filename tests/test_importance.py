@@ -51,6 +51,32 @@ def test_bfloat16_statistics_are_float32():
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 1e-3, 12345.678, -0.7])
 @pytest.mark.parametrize("size", [(7, 7), (13, 17), (112, 112)])
+def test_constant_channel_of_bfloat16_is_strong_everywhere(value, size):
+    activation = jnp.full((*size, 3), value, jnp.bfloat16)
+    np.testing.assert_array_equal(mlfem.fem(activation), np.full(size, 3 * np.float32(activation[0, 0, 0])))
+
+
+@pytest.mark.parametrize("position", [(0, 0), (6, 11)])
+@pytest.mark.parametrize("value", [100.5, 99.5], ids=["above", "below"])
+def test_bfloat16_channel_with_one_other_value_is_not_constant(position, value):
+    # The neighbors of 100 in bfloat16: its 192 positions differ from a constant channel in one last bit.
+    activation = np.full((12, 16, 1), 100, np.float32)
+    activation[(*position, 0)] = value
+    found = mlfem.fem(jnp.asarray(activation, jnp.bfloat16), k=1.0)
+    np.testing.assert_allclose(found, reference.fem(activation, 1.0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("mean", [0.0, 3.0, -30.0, 300.0], ids=str)
+@pytest.mark.parametrize("shape", [(7, 7, 8), (24, 56, 4)], ids=str)
+def test_bfloat16_agrees_with_float64_for_large_means(mean, shape):
+    # At 300 a step of bfloat16 is 2: what the values have lost is more than float32 loses of their moments.
+    activation = jnp.asarray(np.random.default_rng(14).standard_normal(shape) + mean, jnp.bfloat16)
+    expected = reference.fem(np.asarray(activation, np.float64), 1.5)
+    np.testing.assert_allclose(mlfem.fem(activation, k=1.5), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 1e-3, 12345.678, -0.7])
+@pytest.mark.parametrize("size", [(7, 7), (13, 17), (112, 112)])
 def test_constant_channel_is_strong_everywhere(value, size):
     result = mlfem.fem(jnp.full((*size, 2), value, jnp.float32))
     np.testing.assert_array_equal(result, np.full(size, np.float32(value) + np.float32(value)))

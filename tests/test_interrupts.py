@@ -12,7 +12,12 @@ import pytest
 from mlfem_jax.cli import run_command
 
 ROOT = Path(__file__).parents[1]
-START = "import sys; from mlfem_jax.cli import main, program, run_command; sys.argv[1:] = []"
+# The children of a shell's background job are born with SIGINT ignored.
+START = """import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from mlfem_jax.cli import main, program, run_command
+sys.argv[1:] = []
+"""
 
 
 def interrupted(script, after=0.0):
@@ -20,10 +25,13 @@ def interrupted(script, after=0.0):
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
     command = [sys.executable, "-c", f"{START}\n{script}"]
     with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, **options) as process:
-        process.stdout.readline()
-        time.sleep(after)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        try:
+            process.stdout.readline()
+            time.sleep(after)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()  # else one that goes on is waited for for ever
     return process.returncode, errors
 
 

@@ -29,7 +29,17 @@ NEVER = {
 }
 PICTURES_AND_TERMINALS = {"tyro", "rich", "matplotlib", "jinja2"}
 """Libraries that only these may import: what is drawn, printed, or called from the command line."""
-FOR_PEOPLE = ("cli", "gallery", "report", "plot", "data.prepared", "scores.run", "training.progress", "training.run")
+FOR_PEOPLE = (
+    "cli",
+    "gallery",
+    "report",
+    "plot",
+    "data.prepared",
+    "scores.config",
+    "scores.run",
+    "training.progress",
+    "training.run",
+)
 PACKAGES = sorted(module.name for module in pkgutil.walk_packages(mlfem_jax.__path__, "mlfem_jax.") if module.ispkg)
 USERS = """
     Backbone Forward Method backbone_names batch_bytes explain fem from_function from_linen from_nnx fuse

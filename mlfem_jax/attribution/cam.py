@@ -24,6 +24,8 @@ Activation = Float[Array, "h w C"]
 RawMap = Float[Array, "h w"]
 Formula = Callable[[Activation, Activation], RawMap]
 _TINY = 1e-7
+# The default precision of accelerators (TF32, bfloat16) is wrong in the third digit, which a Gram matrix squares.
+_exact = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 def layer_gradients(
@@ -108,10 +110,10 @@ def eigen_cam(activation: Activation, *, center: bool = False) -> RawMap:
     total = matrix.sum(axis=1)
     matrix = matrix - matrix.mean(axis=0, keepdims=True) if center else matrix
     if height * width <= channels:
-        left = jnp.linalg.eigh(matrix @ matrix.T)[1][:, -1]
-        importance = left * jnp.linalg.norm(matrix.T @ left)
+        left = jnp.linalg.eigh(_exact(matrix, matrix.T))[1][:, -1]
+        importance = left * jnp.linalg.norm(_exact(matrix.T, left))
     else:
-        importance = matrix @ jnp.linalg.eigh(matrix.T @ matrix)[1][:, -1]
+        importance = _exact(matrix, jnp.linalg.eigh(_exact(matrix.T, matrix))[1][:, -1])
     side = (importance * total).sum() if center else importance.sum()
     return (importance * jnp.where(side < 0, -1.0, 1.0)).reshape(height, width)
 
@@ -208,7 +210,7 @@ def score_cam_maps(
     Source:
         Wang et al., Score-CAM (2020), algorithm 1.
     """
-    size, chunk = forward.size, chunk_size(len(forward.inputs), internal_batch_size)
+    size, chunk = forward.size, chunk_size(len(forward.inputs), internal_batch_size, forward.platform)
 
     def weighted(activation):
         def channel_score(channel):

@@ -99,7 +99,7 @@ def noisy_gradients(
         return offset, offset * offset
 
     keys = jax.random.split(jax.random.key(seed), samples)
-    total, square = sum_chunks(moments, keys, chunk_size(len(forward.inputs), internal_batch_size))
+    total, square = sum_chunks(moments, keys, chunk_size(len(forward.inputs), internal_batch_size, forward.platform))
     mean = total / samples
     return plain + mean, jnp.maximum(square / samples - mean * mean, 0.0)
 
@@ -182,7 +182,7 @@ def integrated_gradients(
         return input_gradient(forward, start + fraction.astype(start.dtype) * change, score=score)
 
     fractions = (jnp.arange(steps, dtype=jnp.float32) + 0.5) / steps
-    total = sum_chunks(gradient, fractions, chunk_size(len(forward.inputs), internal_batch_size))
+    total = sum_chunks(gradient, fractions, chunk_size(len(forward.inputs), internal_batch_size, forward.platform))
     attribution = change.astype(jnp.float32) * total / steps
     end = class_score(forward.logits, forward.classes, score, forward.backbone.output)
     difference = end - class_score(forward.run(start), forward.classes, score, forward.backbone.output)

@@ -66,10 +66,11 @@ def relevance(
         forward, backbone=forward.backbone.astype(jnp.float32), inputs=forward.inputs.astype(jnp.float32)
     )
     rules = _rules(forward, rule, first, epsilon, gamma)
-    logits, pull_back = jax.vjp(lambda inputs: forward.run(inputs, rules=rules), forward.inputs)
-    # One for each class to explain; of a function of the logits, how much each of them counts.
-    chosen = jax.grad(lambda logits: class_score(logits, forward.classes).sum())(logits)
-    return pull_back(logits * chosen)[0]
+    with jax.default_matmul_precision("highest"):  # else an accelerator loses relevance in the third digit
+        logits, pull_back = jax.vjp(lambda inputs: forward.run(inputs, rules=rules), forward.inputs)
+        # One for each class to explain; of a function of the logits, how much each of them counts.
+        chosen = jax.grad(lambda logits: class_score(logits, forward.classes).sum())(logits)
+        return pull_back(logits * chosen)[0]
 
 
 def lrp_maps(

@@ -63,7 +63,7 @@ def occlusion_maps(
     starts = [range(0, max(length - window_px, 0) + stride_px, stride_px) for length in size]
     corners = [(y, x) for y in starts[0] for x in starts[1] if y < height and x < width]
     windows = jnp.array([(height, width), *corners], jnp.int32)  # the first hides nothing
-    chunk = chunk_size(1, internal_batch_size)
+    chunk = chunk_size(1, internal_batch_size, forward.platform)
 
     def inside(corner):
         down, along = (jnp.arange(length, dtype=jnp.int32) - start for length, start in zip(size, corner, strict=True))
@@ -118,7 +118,7 @@ def rise_maps(
     check_count("cells", cells)
     if not 0 < keep < 1:
         raise ValueError(f"keep: expected a probability between 0 and 1, got {keep}")
-    keys, chunk = jax.random.split(jax.random.key(seed), samples), chunk_size(1, internal_batch_size)
+    keys, chunk = jax.random.split(jax.random.key(seed), samples), chunk_size(1, internal_batch_size, forward.platform)
     draw = functools.partial(rise_mask, size=forward.size, cells=cells, keep=keep)
 
     def of_image(image, classes):
@@ -194,10 +194,11 @@ def lime_maps(
     members = jax.nn.one_hot(labels, room, dtype=jnp.float32)
     pixels = members.sum(axis=(1, 2))
     inputs = forward.inputs.astype(jnp.float32)
-    colors = jnp.einsum("nhwk,nhwc->nkc", members, inputs) / jnp.maximum(pixels, 1.0)[..., None]
+    total = jnp.einsum("nhwk,nhwc->nkc", members, inputs, precision=jax.lax.Precision.HIGHEST)
+    colors = total / jnp.maximum(pixels, 1.0)[..., None]
     hidden = jax.vmap(lambda color, label: color[label])(colors, labels)
     shown = jax.random.bernoulli(jax.random.key(seed), jnp.float32(0.5), (samples, room)).at[0].set(True)
-    chunk = chunk_size(1, internal_batch_size)
+    chunk = chunk_size(1, internal_batch_size, forward.platform)
 
     def of_image(image, classes, label, hidden, exists):
         def score_of(shown):
@@ -234,12 +235,12 @@ def weighted_ridge(
     distance = 1 - jnp.sqrt(features.sum(axis=1) / exists.sum(dtype=jnp.float32))
     nearness = jnp.exp(-(distance**2) / (2 * kernel_width**2))
     # Both centered on their weighted means, which leaves the intercept out of the penalty.
-    features = features - (nearness @ features / nearness.sum())[None]
-    scores = scores - nearness @ scores / nearness.sum()
-    gram = (features * nearness[:, None]).T @ features
-    return jnp.linalg.solve(
-        gram + ridge * jnp.eye(features.shape[1], dtype=jnp.float32), features.T @ (nearness * scores)
-    )
+    with jax.default_matmul_precision("highest"):  # an accelerator's own is wrong in the third digit
+        features = features - (nearness @ features / nearness.sum())[None]
+        scores = scores - nearness @ scores / nearness.sum()
+        gram = (features * nearness[:, None]).T @ features
+        penalty = ridge * jnp.eye(features.shape[1], dtype=jnp.float32)
+        return jnp.linalg.solve(gram + penalty, features.T @ (nearness * scores))
 
 
 def superpixels(inputs: Num[Array, "N H W 3"], segments: int) -> Int[Array, "N H W"]:

@@ -28,6 +28,7 @@ class Forward:
         activations: ordered dict of (N, h, w, C), first layer first.
         targets: (N, K) classes to explain, K of them for each image; or a function of the logits; None is the
             predicted class, or, of a network that tells no classes, the image's own embedding.
+        platform: of the devices that compute it, such as "cpu"; None is JAX's default.
     """
 
     backbone: Backbone
@@ -35,6 +36,7 @@ class Forward:
     logits: Float[Array, "N classes"]
     activations: Activations
     targets: Int[Array, "N K"] | LogitFunction | None = None
+    platform: str | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -62,6 +64,7 @@ def forward_pass(
     targets: Int[Array, "N K"] | LogitFunction | None = None,
     *,
     dtype: DTypeLike | None = None,
+    platform: str | None = None,
 ) -> Forward:
     """One forward pass over images: what every method, score and fusion is computed from.
 
@@ -70,6 +73,7 @@ def forward_pass(
         images: (N, H, W, 3), uint8 or float in [0, 1].
         targets: (N, K) classes to explain, or a function of the logits; None is the predicted class.
         dtype: of the inputs, and so of the forward; None is that of the parameters.
+        platform: see `Forward`.
 
     Returns:
         Inputs, logits and activations of the batch.
@@ -81,7 +85,7 @@ def forward_pass(
     """
     inputs = backbone.preprocess(jnp.asarray(images)).astype(_parameters_dtype(backbone) if dtype is None else dtype)
     logits, activations = backbone.apply(backbone.params, inputs)
-    return Forward(backbone, inputs, logits, activations, targets)
+    return Forward(backbone, inputs, logits, activations, targets, platform)
 
 
 def _parameters_dtype(backbone: Backbone) -> DTypeLike:

@@ -174,7 +174,7 @@ def _split(network: nnx.Module) -> tuple[Params, Statistics]:
     return nnx.to_pure_dict(params), nnx.to_pure_dict(statistics)
 
 
-def _in_dtype(params: Params, dtype: Any) -> Params:
+def _in_dtype(params: dict[Any, Any], dtype: Any) -> dict[Any, Any]:
     """Kernels, and biases that are added to activations, in `dtype`; batch norm's scale and bias as they are."""
     if "scale" in params:
         return params | {"kernel": params["kernel"].astype(dtype)}

@@ -15,6 +15,7 @@ from .example import (
 )
 from .maps import (
     MapCheck as MapCheck,
+    MapFile as MapFile,
     check_maps as check_maps,
     find_maps as find_maps,
     read_map as read_map,

@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float32, Int, Int32, Shaped, UInt8
 
 from mlfem_jax.data.example import ExampleFormat, blank_example, make_example
 from mlfem_jax.data.split import Source
-from mlfem_jax.files import UNREADABLE, walk
+from mlfem_jax.files import UNREADABLE, printable, walk
 
 _PADDING = -1
 
@@ -168,10 +168,8 @@ def open_dataset(directory: str | Path, split: str | None = None) -> Any:
 
     Raises:
         FileNotFoundError: if there is no prepared data set in the folder.
-        ValueError: if there are several; or no such split, or several and none was named.
+        ValueError: if there are several, or it is damaged; or no such split, or several and none was named.
     """
-    import tensorflow_datasets as tfds
-
     walked = walk(directory)  # a build that is not finished lies in a hidden folder
     found = [path.parent for path in walked.files if path.name == "dataset_info.json"]
     if not found:
@@ -182,13 +180,26 @@ def open_dataset(directory: str | Path, split: str | None = None) -> Any:
         )
     if len(found) > 1:
         raise ValueError(f"{directory}: expected one data set, got several; name one: {', '.join(map(str, found))}")
-    builder = tfds.builder_from_directory(found[0])
+    builder = open_builder(found[0])
     splits = list(builder.info.splits)
     if split is None and len(splits) == 1:
         split = splits[0]
     if split is None or split.split("[")[0] not in splits:
         raise ValueError(f"{found[0]}: expected one of the splits {', '.join(splits)}, got {split}")
     return builder.as_data_source(split=split)
+
+
+def open_builder(folder: Path) -> Any:
+    """TFDS's builder of a prepared data set; ValueError naming the folder where that is damaged."""
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder_from_directory(folder)
+        builder.info.metadata["sigma_px"]  # reads all that there is
+    except Exception as error:  # each library that reads a part of it has its own
+        reason = printable(f"{type(error).__name__}: {error}", 200)
+        raise ValueError(f"{folder}: expected a prepared data set, got a damaged one ({reason})") from error
+    return builder
 
 
 def _example(source: Source, example_format: ExampleFormat, position: int) -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -62,7 +62,6 @@ def _count(kind: str, names: tuple[str, ...]) -> str:
     return f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
 
 
-@functools.lru_cache(maxsize=8)
 def find_maps(path: str) -> dict[str, MapFile]:
     """The maps of a folder, or of one file, by the id of their image.
 
@@ -91,14 +90,13 @@ def find_maps(path: str) -> dict[str, MapFile]:
     return {name: files[0] for name, files in short.items() if len(files) == 1} | dict(found)
 
 
-def check_maps(path: str, images: Iterable[tuple[str, tuple[int, int]]]) -> MapCheck:
-    """How the maps of a folder fit the images, from the headers alone.
+def check_maps(files: Mapping[str, MapFile], images: Iterable[tuple[str, tuple[int, int]]]) -> MapCheck:
+    """How maps fit the images, from the headers alone.
 
     Args:
-        path: see `find_maps`.
+        files: from `find_maps`.
         images: id and (height, width) in pixels of each.
     """
-    files = find_maps(path)
     found, missing, wrong, used = [], [], [], set()
     for image_id, shape in images:
         file = files.get(image_id)
@@ -118,7 +116,7 @@ def fits(shape: tuple[int, ...], photo: tuple[int, int]) -> bool:
     """Whether a map has the photograph's proportions, to within a pixel of the map.
 
     Example:
-        >>> fits((300, 400), (600, 800)), fits((300, 300), (600, 800)), fits((5, 6), (600, 800))
+        >>> fits((300, 400), (600, 800)), fits((300, 300), (600, 800)), fits((5, 9), (600, 800))
         (True, False, False)
     """
     if len(shape) != 2:
@@ -128,12 +126,17 @@ def fits(shape: tuple[int, ...], photo: tuple[int, int]) -> bool:
 
 
 def read_map(
-    path: str, image_id: str, photo: tuple[int, int], frame: tuple[int, int], *, rule: FitRule = "stretch"
-) -> Any:
+    files: Mapping[str, MapFile],
+    image_id: str,
+    photo: tuple[int, int],
+    frame: tuple[int, int],
+    *,
+    rule: FitRule = "stretch",
+) -> Float32[np.ndarray, "H W"]:
     """The map of an image, in the frame that its photograph is resized into.
 
     Args:
-        path: see `find_maps`.
+        files: from `find_maps`.
         image_id: of the image.
         photo: (height, width) of the photograph, in pixels.
         frame: (height, width) of the frame, in pixels.
@@ -147,7 +150,7 @@ def read_map(
         ValueError: naming the file: it does not decode, or holds no finite numbers.
     """
     out = np.zeros(frame, np.float32)
-    file = find_maps(path).get(image_id)
+    file = files.get(image_id)
     if file is None or not fits(file.shape, photo):
         return out
     values = np.asarray(file.read(), np.float32)
@@ -246,7 +249,7 @@ def _npz_shapes(path: Path) -> list[tuple[str, tuple[int, ...]]]:
 
 def _read_npz(path: Path, name: str) -> Float32[np.ndarray, "..."]:
     with np.load(path, allow_pickle=False) as arrays:
-        return np.float32(arrays[name])
+        return np.asarray(arrays[name], np.float32)
 
 
 def _hdf5_shapes(path: Path) -> list[tuple[str, tuple[int, ...]]]:
@@ -267,4 +270,4 @@ def _read_hdf5(path: Path, name: str) -> Float32[np.ndarray, "..."]:
     import h5py
 
     with h5py.File(path, "r") as file:
-        return np.float32(file[name][()])
+        return np.asarray(file[name][()], np.float32)

@@ -49,16 +49,31 @@ def run_batch(whole: Any, batch: Any, *, function: Function, settings: Hashable,
     return over_shares(lambda whole, part: function(whole, part, settings), devices)(whole, batch)
 
 
-def forward_program(backbone: Backbone, function: Callable[[Forward], Any], *, dtype: Any, devices: Devices) -> Program:
-    """The program of `function` of the forward pass of (images, targets), in `dtype`; see `forward_pass`."""
-    dtype = jnp.dtype(dtype)
-    return Program(_of_forward, replicate(backbone.astype(dtype), devices), (function, dtype), devices)
+def forward_program(
+    backbone: Backbone,
+    function: Callable[[Forward], Any],
+    *,
+    dtype: Any,
+    devices: Devices,
+    platform: str | None = None,
+) -> Program:
+    """The program of `function` of the forward pass of (images, targets), in `dtype`; see `forward_pass`.
+
+    Args:
+        backbone: the network.
+        function: from a `Forward` to a pytree of arrays whose first axis is the image.
+        dtype: of the forward pass.
+        devices: that a batch is split over.
+        platform: that it is traced for. Default: that of the devices; another is for what is only compiled.
+    """
+    dtype, platform = jnp.dtype(dtype), platform or devices[0].platform
+    return Program(_of_forward, replicate(backbone.astype(dtype), devices), (function, dtype, platform), devices)
 
 
-def _of_forward(backbone: Backbone, batch: Any, settings: tuple[Callable[[Forward], Any], np.dtype]) -> Any:
+def _of_forward(backbone: Backbone, batch: Any, settings: tuple[Callable[[Forward], Any], np.dtype, str]) -> Any:
     images, targets = batch
-    function, dtype = settings
-    return function(forward_pass(backbone, images, targets, dtype=dtype))
+    function, dtype, platform = settings
+    return function(forward_pass(backbone, images, targets, dtype=dtype, platform=platform))
 
 
 def padded(batch: Any, size: int) -> Any:

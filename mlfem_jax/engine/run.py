@@ -106,7 +106,7 @@ def explain(
             "self", of a network that tells no classes, is the image's own embedding, which None stands for there.
         batch_size: images in a forward pass, of all devices together; each device gets the same number, so it is
             rounded up to a multiple of theirs. "auto" is what fits the devices' memory: the largest power of two up to
-            256 images a device (32 on a CPU), or all images where they are fewer.
+            256 images a device (32 on a CPU, 16 on a TPU), or all images where they are fewer.
         dtype: of the forward pass, float32 or bfloat16; statistics are float32 in any case.
         resize: how a photograph gets to `backbone.input_size`: "stretch", "crop" (the center), or "native" (its own
             size; each size is compiled once).

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int, Num, UInt8
 
-from mlfem_jax.backbones import Forward, LogitFunction
+from mlfem_jax.backbones import Backbone, Forward, LogitFunction, forward_pass
 
 Arrays: TypeAlias = Array | np.ndarray
 Image: TypeAlias = Float[Arrays, "H W 3"] | UInt8[Arrays, "H W 3"]
@@ -31,6 +31,11 @@ def confidences(logits: Float[Array, "N classes"], target: Target, *, output: Ou
         return target(logits)
     values = _OUTPUTS[output](logits.astype(jnp.float32))
     return values.at[:, jnp.atleast_1d(jnp.asarray(target))].get(mode="fill", fill_value=jnp.nan).sum(axis=1)
+
+
+def or_predicted(target: Target, backbone: Backbone, image: Float[Array, "H W 3"]) -> Target:
+    """The target; None is the class that the network predicts."""
+    return forward_pass(backbone, image[None]).logits[0].argmax() if target is None else target
 
 
 def same_size(image: Num[Arrays, "..."], importance: Num[Arrays, "..."]) -> None:

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float32
 
 from mlfem_jax.backbones import Backbone, forward_pass, unit_pixels
 from mlfem_jax.faithfulness.baseline import BaselineName, baseline_image
-from mlfem_jax.faithfulness.common import Image, Map, Output, Target, confidences, defined, same_size
+from mlfem_jax.faithfulness.common import Image, Map, Output, Target, confidences, defined, or_predicted, same_size
 from mlfem_jax.metrics import pcc
 from mlfem_jax.parallel import images_at_once, over_chunks
 
@@ -71,21 +71,12 @@ def sensitivity_n(
     """
     same_size(image, importance)
     image, substitute, target = _ready(backbone, image, target, baseline, blur_sigma_px)
-    if draws < 2 or not 0 < share < 1 or not 1 <= cells <= min(importance.shape):
-        raise ValueError(
-            f"draws, share and cells: expected at least 2, between 0 and 1, and at most {min(importance.shape)}, got "
-            f"{draws}, {share} and {cells}"
-        )
-    taken = max(1, round(share * cells * cells))
-    keys = jax.random.split(key, draws)
+    _check_grid(importance, draws, cells, share, fewest=2)
 
-    def fall(keys):
-        gone = jax.vmap(lambda key: _cells(jax.random.permutation(key, cells * cells) < taken, cells, image))(keys)
-        images = jnp.where(gone[..., None], substitute[None], image[None])
-        after = confidences(forward_pass(backbone, images).logits, target, output=output)
-        return after, jnp.where(gone, jnp.asarray(importance, jnp.float32)[None], 0.0).sum(axis=(1, 2))
+    def without(keys):
+        return _without_cells(backbone, keys, (image, substitute), importance, target, cells, share, output)
 
-    after, attributed = over_chunks(fall, keys, images_at_once(batch_size))
+    attributed, after = over_chunks(without, jax.random.split(key, draws), images_at_once(batch_size))
     return jnp.where(defined(importance), pcc(attributed[None], -after[None]), jnp.nan)
 
 
@@ -147,22 +138,14 @@ def infidelity(
     """
     same_size(image, importance)
     image, substitute, target = _ready(backbone, image, target, baseline, blur_sigma_px)
-    if draws < 1 or not 0 < share < 1 or not 1 <= cells <= min(importance.shape):
-        raise ValueError(
-            f"draws, share and cells: expected at least 1, between 0 and 1, and at most {min(importance.shape)}, got "
-            f"{draws}, {share} and {cells}"
-        )
-    taken = max(1, round(share * cells * cells))
+    _check_grid(importance, draws, cells, share, fewest=1)
     weights = (jnp.asarray(importance, jnp.float32)[..., None] * (image - substitute)).sum(axis=-1)
 
-    def pairs(keys):
-        gone = jax.vmap(lambda key: _cells(jax.random.permutation(key, cells * cells) < taken, cells, image))(keys)
-        images = jnp.where(gone[..., None], substitute[None], image[None])
-        after = confidences(forward_pass(backbone, images).logits, target, output=output)
-        return jnp.where(gone, weights[None], 0.0).sum(axis=(1, 2)), after
+    def without(keys):
+        return _without_cells(backbone, keys, (image, substitute), weights, target, cells, share, output)
 
     before = confidences(forward_pass(backbone, image[None]).logits, target, output=output)
-    said, after = over_chunks(pairs, jax.random.split(key, draws), images_at_once(batch_size))
+    said, after = over_chunks(without, jax.random.split(key, draws), images_at_once(batch_size))
     return jnp.where(defined(importance), mean_square_gap(said, before - after, normalize=normalize), jnp.nan)
 
 
@@ -184,9 +167,37 @@ def _ready(
     backbone: Backbone, image: Image, target: Target, baseline: BaselineName, blur_sigma_px: float
 ) -> tuple[Float32[Array, "H W 3"], Float32[Array, "H W 3"], Target]:
     image = unit_pixels(image)
-    if target is None:
-        target = forward_pass(backbone, image[None]).logits[0].argmax()
+    target = or_predicted(target, backbone, image)
     return image, baseline_image(image, baseline, blur_sigma_px=blur_sigma_px), target
+
+
+def _check_grid(importance: Map, draws: int, cells: int, share: float, *, fewest: int) -> None:
+    finest = min(importance.shape)
+    if draws < fewest or not 0 < share < 1 or not 1 <= cells <= finest:
+        raise ValueError(
+            f"draws, share and cells: expected at least {fewest}, between 0 and 1, and at most {finest}, got "
+            f"{draws}, {share} and {cells}"
+        )
+
+
+def _without_cells(
+    backbone: Backbone,
+    keys: Array,
+    images: tuple[Float32[Array, "H W 3"], Float32[Array, "H W 3"]],
+    weights: Map,
+    target: Target,
+    cells: int,
+    share: float,
+    output: Output,
+) -> tuple[Float32[Array, " draws"], Float32[Array, " draws"]]:
+    """For each key, with a share of the cells of a grid: the sum of weights there, and the confidence without them."""
+    image, substitute = images
+    taken = max(1, round(share * cells * cells))
+    chosen = jax.vmap(lambda key: jax.random.permutation(key, cells * cells) < taken)(keys)
+    gone = jax.vmap(lambda chosen: _cells(chosen, cells, image))(chosen)
+    hidden = jnp.where(gone[..., None], substitute[None], image[None])
+    after = confidences(forward_pass(backbone, hidden).logits, target, output=output)
+    return jnp.where(gone, jnp.asarray(weights, jnp.float32)[None], 0.0).sum(axis=(1, 2)), after
 
 
 def _cells(chosen: Bool[Array, " cells"], cells: int, image: Float32[Array, "H W 3"]) -> Bool[Array, "H W"]:

@@ -16,6 +16,7 @@ from mlfem_jax.faithfulness.common import (
     Target,
     confidences,
     defined,
+    or_predicted,
     same_size,
 )
 from mlfem_jax.parallel import images_at_once, over_chunks
@@ -77,8 +78,7 @@ def insertion_curve(
     """
     same_size(image, importance)
     image = unit_pixels(image)
-    if target is None:
-        target = forward_pass(backbone, image[None]).logits[0].argmax()
+    target = or_predicted(target, backbone, image)
     substitute = baseline_image(image, baseline, blur_sigma_px=blur_sigma_px)
     ranks, shown = pixel_ranks(importance, seed), _shown(importance, steps)
 

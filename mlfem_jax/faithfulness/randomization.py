@@ -92,7 +92,7 @@ def randomization_check(backbone: Backbone, key: Array, image: Image, *, method:
 
 
 def _redrawn(key: Array, leaf: Shaped[Array, "*S"]) -> Shaped[Array, "*S"]:
-    return jax.random.choice(key, leaf.ravel(), leaf.shape)
+    return leaf.ravel()[jax.random.randint(key, leaf.shape, 0, leaf.size, jnp.int32)]
 
 
 def _ranks(importance: Float32[Array, "H W"]) -> Float32[Array, "H W"]:
@@ -108,7 +108,8 @@ def _layers(backbone: Backbone) -> dict[str, list[int]]:
     """Path of each layer, in the order of use, to the numbers of its leaves."""
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), backbone.params)
     paths = [_layer_path(path) if path else "params" for path, _ in jax.tree.leaves_with_path(shapes)]
-    inputs = jax.ShapeDtypeStruct((1, *backbone.input_size, 3), jnp.float32)
+    floats = (leaf.dtype for leaf in jax.tree.leaves(shapes) if jnp.issubdtype(leaf.dtype, jnp.floating))
+    inputs = jax.ShapeDtypeStruct((1, *backbone.input_size, 3), next(floats, jnp.float32))
     trace = jax.make_jaxpr(backbone.apply)(shapes, inputs)
     uses: list[frozenset[int]] = []
     _follow(trace.jaxpr, [*(frozenset([number]) for number in range(len(paths))), None], uses)

@@ -8,7 +8,17 @@ from jaxtyping import Array, Bool, Float32
 
 from mlfem_jax.backbones import Backbone, forward_pass, unit_pixels
 from mlfem_jax.faithfulness.baseline import BaselineName
-from mlfem_jax.faithfulness.common import Image, Map, Output, Target, confidences, defined, same_size
+from mlfem_jax.faithfulness.common import (
+    Arrays,
+    Image,
+    Map,
+    Output,
+    Target,
+    confidences,
+    defined,
+    or_predicted,
+    same_size,
+)
 from mlfem_jax.faithfulness.perturbation import deletion_auc, pixel_ranks
 from mlfem_jax.parallel import images_at_once, over_chunks
 
@@ -107,8 +117,7 @@ def road(
     if not percents or not all(0 < percent < 100 for percent in percents):
         raise ValueError(f"percents: expected numbers between 0 and 100, got {percents}")
     image = unit_pixels(image)
-    if target is None:
-        target = forward_pass(backbone, image[None]).logits[0].argmax()
+    target = or_predicted(target, backbone, image)
     counts = jnp.array([round(importance.size * percent / 100) for percent in percents])
     ranks = pixel_ranks(importance, seed)
     counts = counts[:, None, None]
@@ -125,7 +134,7 @@ def road(
 
 
 def fill_in(
-    key: Array, image: Float32[Array, "H W 3"], gone: Bool[Array, "H W"], *, noise: float = 0.0
+    key: Array, image: Float32[Arrays, "H W 3"], gone: Bool[Arrays, "H W"], *, noise: float = 0.0
 ) -> Float32[Array, "H W 3"]:
     """The image with the pixels that are gone filled in: each the weighted mean of its neighbors, plus noise.
 
@@ -145,6 +154,7 @@ def fill_in(
         >>> print(fill_in(jax.random.key(0), jnp.array([[[0.0] * 3, [9.0] * 3, [1.0] * 3]]), hole)[0, 1].round(3))
         [0.5 0.5 0.5]
     """
+    image, gone = jnp.asarray(image), jnp.asarray(gone)
     there = (~gone)[..., None].astype(jnp.float32)
     degree = _neighbors(jnp.ones_like(there))
 
@@ -152,7 +162,7 @@ def fill_in(
         return jnp.where(gone[..., None], degree * values - _neighbors(values * (1 - there)), values)
 
     known = jnp.where(gone[..., None], _neighbors(image * there), 0.0)
-    filled, _ = jax.scipy.sparse.linalg.cg(system, known, tol=1e-5, maxiter=500)
+    filled, _ = jax.scipy.sparse.linalg.cg(system, known, tol=1e-6, maxiter=500)
     noisy = filled + noise * jax.random.normal(key, image.shape, jnp.float32)
     return jnp.where(gone[..., None], noisy, image)
 
@@ -165,4 +175,4 @@ def _neighbors(values: Float32[Array, "H W c"]) -> Float32[Array, "H W c"]:
     def at(down, along):
         return padded[1 + down : 1 + down + height, 1 + along : 1 + along + width]
 
-    return sum(weight * (at(y, x) + at(-y, -x)) for (y, x), weight in _NEIGHBORS.items())
+    return sum((weight * (at(y, x) + at(-y, -x)) for (y, x), weight in _NEIGHBORS.items()), jnp.zeros_like(values))

@@ -109,16 +109,18 @@ def max_sensitivity(
 
 def _near(
     backbone: Backbone, key: Array, image: Image, method: Method, draws: int, radius: float, batch_size: int
-) -> tuple[Float32[Array, "H W"], Float32[Array, " draws"], Float32[Array, " draws"]]:
+) -> tuple[Float32[Array, "h w"], Float32[Array, " draws"], Float32[Array, " draws"]]:
     """The map; and for each neighbor, how far its map and how far the neighbor itself is away."""
     if draws < 1 or not radius > 0:
         raise ValueError(f"draws and radius: expected numbers above 0, got {draws} and {radius}")
     image = unit_pixels(image)
     importance = method(forward_pass(backbone, image[None]))[0].astype(jnp.float32)
 
+    def noise(key):
+        return jax.random.uniform(key, image.shape, jnp.float32, minval=-radius, maxval=radius)
+
     def distances(keys):
-        noise = jax.vmap(lambda key: jax.random.uniform(key, image.shape, minval=-radius, maxval=radius))(keys)
-        near = jnp.clip(image[None] + noise, 0.0, 1.0)
+        near = jnp.clip(image[None] + jax.vmap(noise)(keys), 0.0, 1.0)
         changes = method(forward_pass(backbone, near)).astype(jnp.float32) - importance[None]
         moved = jnp.sqrt(jnp.square(near - image[None]).sum(axis=(1, 2, 3)))
         return jnp.sqrt(jnp.square(changes).sum(axis=(1, 2))), moved

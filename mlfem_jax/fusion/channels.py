@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Num, UInt8
 
+# The default precision of accelerators (TF32, bfloat16) is wrong in the third digit.
+_EXACT = jax.lax.Precision.HIGHEST
 _FLOOR = 1e-3  # of the layer's mean deviation: what varies less is rounding, and differs from device to device
 
 
@@ -40,7 +42,7 @@ def channel_maps(
     """The reweighted FEM maps of one layer: s_km = sum over channels of w_kmc [f_c >= mu_c + k sigma_c].
 
     It is `fem(activation, k=k, weights=w)` for every k and each of its m weight vectors, from one read of the
-    activation behind the statistics: row by row, so that nothing of the activation's size is written.
+    activation behind the statistics. Nothing of the activation's size is written.
 
     Args:
         activation: (*S, C), see `mlfem_jax.fem`.
@@ -69,16 +71,11 @@ def channel_maps(
             f"got {weights.shape}"
         )
     activation = activation.astype(jnp.float32)
-    thresholds = _thresholds(activation, ks)
-
-    def row(index, maps):
-        values = jax.lax.dynamic_index_in_dim(activation, index, keepdims=False)
-        strong = _strong(values, thresholds).astype(jnp.float32)
-        weighed = jnp.concatenate([strong[..., k, :] @ weights[k].T for k in range(count)], axis=-1)
-        return jax.lax.dynamic_update_index_in_dim(maps, weighed, index, 0)
-
-    blank = jnp.zeros((*activation.shape[:-1], count * vectors), jnp.float32)
-    return jnp.moveaxis(jax.lax.fori_loop(0, len(activation), row, blank), -1, 0)
+    # XLA's CPU would write all strong positions in float32, K times the activation, before it multiplies.
+    maps = jax.lax.platform_dependent(
+        activation, _thresholds(activation, ks), weights, cpu=_weighed_by_row, default=_weighed
+    )
+    return jnp.moveaxis(maps, -1, 0)
 
 
 def packed_maps(packed: UInt8[Array, "K *S B"], weights: Float[Array, "K m C"]) -> Float[Array, " Km *S"]:
@@ -97,7 +94,7 @@ def packed_maps(packed: UInt8[Array, "K *S B"], weights: Float[Array, "K m C"]) 
     def of_k(packed: Array, planes: Array) -> Array:
         flat = packed.reshape(-1, packed.shape[-1])
         bits = [((flat >> np.uint8(7 - bit)) & np.uint8(1)).astype(jnp.float32) for bit in range(8)]
-        products = [strong @ planes[..., bit].T for bit, strong in enumerate(bits)]
+        products = [jnp.matmul(strong, planes[..., bit].T, precision=_EXACT) for bit, strong in enumerate(bits)]
         return functools.reduce(jnp.add, products)
 
     maps = [of_k(packed[index], planes[index]).T.reshape(vectors, *packed.shape[1:-1]) for index in range(count)]
@@ -145,3 +142,22 @@ def _thresholds(activation: Float[Array, "*S C"], ks: Sequence[float]) -> Float[
 def _strong(activation: Float[Array, "*S C"], thresholds: Float[Array, "K C"]) -> Bool[Array, "*S K C"]:
     alone = thresholds.reshape((1,) * (activation.ndim - 1) + thresholds.shape)
     return activation[..., None, :] >= alone
+
+
+def _weighed(
+    activation: Float[Array, "*S C"], thresholds: Float[Array, "K C"], weights: Float[Array, "K m C"]
+) -> Float[Array, "*S Km"]:
+    strong = _strong(activation, thresholds).astype(jnp.float32)
+    maps = jnp.einsum("...kc,kmc->...km", strong, weights, precision=_EXACT)
+    return maps.reshape(*activation.shape[:-1], -1)
+
+
+def _weighed_by_row(
+    activation: Float[Array, "*S C"], thresholds: Float[Array, "K C"], weights: Float[Array, "K m C"]
+) -> Float[Array, "*S Km"]:
+    def row(index, maps):
+        values = jax.lax.dynamic_index_in_dim(activation, index, keepdims=False)
+        return jax.lax.dynamic_update_index_in_dim(maps, _weighed(values, thresholds, weights), index, 0)
+
+    blank = jnp.zeros((*activation.shape[:-1], weights.shape[0] * weights.shape[1]), jnp.float32)
+    return jax.lax.fori_loop(0, len(activation), row, blank)

@@ -9,6 +9,9 @@ from jaxtyping import Array, Float
 
 Features = Float[Array, "N _h _w _c"]
 
+# The default precision of accelerators (TF32, bfloat16) is wrong in the third digit.
+_EXACT = jax.lax.Precision.HIGHEST
+
 
 class Conv(nnx.Module):
     """A convolution with bias; edges are repeated, so that a border looks like what is next to it."""
@@ -16,15 +19,15 @@ class Conv(nnx.Module):
     def __init__(self, channels_in: int, channels_out: int, size: int, rngs: nnx.Rngs):
         """He-normal kernel, zero bias."""
         shape = (size, size, channels_in, channels_out)
-        self.kernel = nnx.Param(nnx.initializers.he_normal()(rngs.params(), shape))
-        self.bias = nnx.Param(jnp.zeros((channels_out,)))
+        self.kernel = nnx.Param(nnx.initializers.he_normal()(rngs.params(), shape, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((channels_out,), jnp.float32))
 
     def __call__(self, inputs: Features) -> Features:
         """(N, h, w, channels_in) to (N, h, w, channels_out)."""
         kernel, margin = self.kernel[...], self.kernel.shape[0] // 2
         padded = jnp.pad(inputs, ((0, 0), (margin, margin), (margin, margin), (0, 0)), mode="edge")
         outputs = jax.lax.conv_general_dilated(
-            padded, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            padded, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=_EXACT
         )
         return outputs + self.bias[...][None, None, None]
 
@@ -35,7 +38,8 @@ class Block(nnx.Module):
     def __init__(self, channels_in: int, channels_out: int, rngs: nnx.Rngs):
         """A 3x3 convolution, then a gain and an offset for each channel."""
         self.conv = Conv(channels_in, channels_out, 3, rngs)
-        self.scale, self.shift = nnx.Param(jnp.ones((channels_out,))), nnx.Param(jnp.zeros((channels_out,)))
+        self.scale = nnx.Param(jnp.ones((channels_out,), jnp.float32))
+        self.shift = nnx.Param(jnp.zeros((channels_out,), jnp.float32))
 
     def __call__(self, inputs: Features) -> Features:
         """(N, h, w, channels_in) to (N, h, w, channels_out)."""
@@ -68,7 +72,7 @@ class UNetLayers(nnx.Module):
         self.position, self.dropout, self.sigma = position, dropout, blur
         widths = [width * (level + 1) for level in range(levels)]
         entering = [channels + 2 * position, *widths[:-1]]
-        self.gain = nnx.Param(jnp.ones((channels,)))
+        self.gain = nnx.Param(jnp.ones((channels,), jnp.float32))
         self.down = nnx.List([Block(before, width, rngs) for before, width in zip(entering, widths, strict=True)])
         self.bottom = Block(widths[-1], widths[-1], rngs)
         pairs = list(itertools.pairwise(widths))
@@ -131,13 +135,14 @@ def _dropped(features: Features, share: float, key: jax.Array | None, layer: int
     """Whole channels blanked, the others raised to keep the mean; nothing without a key."""
     if key is None or share == 0:
         return features
-    kept = jax.random.bernoulli(jax.random.fold_in(key, layer), 1 - share, (len(features), 1, 1, features.shape[3]))
+    shape = (len(features), 1, 1, features.shape[3])
+    kept = jax.random.bernoulli(jax.random.fold_in(key, layer), jnp.float32(1 - share), shape)
     return jnp.where(kept, features / (1 - share), 0.0)
 
 
 def _squared_distances(shape: tuple[int, ...]) -> Float[Array, "N H W 2"]:
     """Squared distance from the center along y and along x, 1 at the borders."""
-    axes = (jnp.square(jnp.linspace(-1, 1, size)) for size in shape[1:3])
+    axes = (jnp.square(jnp.linspace(-1, 1, size, dtype=jnp.float32)) for size in shape[1:3])
     grid = jnp.stack(jnp.meshgrid(*axes, indexing="ij"), axis=-1)
     return jnp.broadcast_to(grid[None], (shape[0], *grid.shape))
 
@@ -154,5 +159,5 @@ def blur(density: Float[Array, "N _h _w"], sigma: float | Float[Array, ""]) -> F
         return weights / weights.sum(axis=1, keepdims=True)
 
     rows, columns = averages(density.shape[1]), averages(density.shape[2])
-    blurred = jnp.einsum("ij,njk,lk->nil", rows, density, columns)
+    blurred = jnp.einsum("ij,njk,lk->nil", rows, density, columns, precision=_EXACT)
     return blurred / jnp.maximum(blurred.sum(axis=(1, 2), keepdims=True), 1e-7)

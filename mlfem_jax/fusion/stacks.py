@@ -24,5 +24,10 @@ def map_stack(activations: Any, shape: tuple[int, int], *, layers: Sequence[str]
     Returns:
         (layers times ks, *shape) float32 in [0, 1]: layer by layer, for each layer every k; a constant map is 0.
     """
-    maps = (fem(activations[name], k=k) for name in layers for k in ks)
-    return jnp.stack([normalize(jax.image.resize(importance, shape, "linear")) for importance in maps])
+
+    def of_layer(activation: Array) -> Array:
+        # All k at once: a kernel a step, where one k after the other would be as many kernels as maps.
+        raw = jax.vmap(lambda k: fem(activation, k=k))(jnp.asarray(ks, jnp.float32))
+        return jax.vmap(normalize)(jax.image.resize(raw, (len(ks), *shape), "linear"))
+
+    return jnp.concatenate([of_layer(activations[name]) for name in layers])

@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 from rich.progress import track
 
+from mlfem_jax.attribution import Method
 from mlfem_jax.backbones import load_backbone
 from mlfem_jax.data import decode_photo, fold_positions, open_dataset, record_id, scan, write_map
 from mlfem_jax.engine import BatchSize, map_batches
@@ -67,8 +68,11 @@ def export(config: Annotated[Config, tyro.conf.arg(name="")]) -> None:
     def photos() -> Iterator[np.ndarray]:
         yield from (decode_photo(record) for record in records)
 
+    method = parse_method(config.method)
+    if not isinstance(method, Method):
+        raise ValueError(f"method: expected a method of ours, got {config.method!r}")
     look = functools.partial(map_batches, batch_size=config.batch_size, resize=config.resize)
-    maps = look(load_backbone(config.backbone, config.weights), photos(), parse_method(config.method))
+    maps = look(load_backbone(config.backbone, config.weights), photos(), method)
     ids = [record_id(record) for record in records]
     with writing(config.out):
         refuse_foreign(config.out, [f"{image_id}.{config.form}" for image_id in ids])

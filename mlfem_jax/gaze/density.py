@@ -65,7 +65,7 @@ def gaze_density(
     counted = jnp.isfinite(points).all(axis=-1)
     if mask is not None:
         counted = counted & jnp.asarray(mask)
-    weights = jnp.ones(len(points)) if weights is None else jnp.asarray(weights, jnp.float32)
+    weights = jnp.ones(len(points), jnp.float32) if weights is None else jnp.asarray(weights, jnp.float32)
     weights = jnp.where(counted, weights, 0.0)
     points = jnp.where(counted[:, None], points, 0.0)
     sigma_y, sigma_x = jnp.broadcast_to(jnp.asarray(sigma_px, jnp.float32), (2,))

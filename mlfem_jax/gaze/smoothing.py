@@ -35,7 +35,8 @@ def smooth_map(
         A convolution normalized by that of the frame: Knutsson and Westin 1993, doi:10.1109/CVPR.1993.341081.
 
     Example:
-        >>> print(smooth_map(jnp.array([[0.0, 1.0, 0.0]]), sigma_px=1.0).round(3))
+        >>> import numpy as np
+        >>> print(np.asarray(smooth_map(jnp.array([[0.0, 1.0, 0.0]]), sigma_px=1.0)).round(3))
         [[0.348 0.452 0.348]]
     """
     if isinstance(sigma_px, int | float):

@@ -6,7 +6,7 @@ from jaxtyping import Array, Bool, Float32, Int
 
 from mlfem_jax.metrics.common import Arrays, Map, Score, limits, or_nan, same_shape
 
-Mask = Bool[Arrays, "H W"]
+Mask = Bool[Arrays, "_h _w"]
 
 
 def box_mask(boxes: Int[Arrays, "n 4"], shape: tuple[int, int]) -> Bool[Array, "H W"]:

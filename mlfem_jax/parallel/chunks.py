@@ -69,17 +69,17 @@ def _chunks(items: Any, size: int) -> tuple[Any, np.ndarray]:
     return jax.tree.map(chunked, items), (index < count).reshape(steps, size)
 
 
-def chunk_size(images: int, internal_batch_size: int) -> int:
+def chunk_size(images: int, internal_batch_size: int, platform: str | None = None) -> int:
     """How many perturbations of each of so many images fit in a forward pass of at most `internal_batch_size` images.
 
-    On a CPU fewer, see `images_at_once`.
+    On a CPU fewer, see `images_at_once`, which says what `platform` is.
 
     Raises:
         ValueError: `internal_batch_size` is less than 1.
     """
     if internal_batch_size < 1:
         raise ValueError(f"internal_batch_size: expected at least 1, got {internal_batch_size}")
-    return max(images_at_once(internal_batch_size) // images, 1)
+    return max(images_at_once(internal_batch_size, platform) // images, 1)
 
 
 def images_at_once(most: int, platform: str | None = None) -> int:

@@ -1,6 +1,7 @@
-from .batch import score_batches as score_batches
-from .changes import Change as Change, changes as changes
+from .batch import score_batches as score_batches, score_part as score_part
+from .change import Change as Change, changes as changes
 from .columns import METRICS as METRICS, column as column, metric_names as metric_names, metric_of as metric_of
+from .config import Config as Config
 from .pairs import (
     Effect as Effect,
     Survival as Survival,
@@ -23,7 +24,7 @@ from .read import (
     load as load,
     methods_only as methods_only,
 )
-from .run import Config as Config, score as score, score_records as score_records
+from .run import score as score, score_records as score_records
 from .statistics import (
     Group as Group,
     Summary as Summary,

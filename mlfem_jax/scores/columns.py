@@ -84,6 +84,15 @@ def _seeded(function: Callable[..., Array]) -> Callable[..., Array]:
     return seeded
 
 
+def _in_cells(function: Callable[..., Array]) -> Callable[..., Array]:
+    """A test that hides cells of a grid, 14 a side; of a smaller image, its pixels."""
+
+    def in_cells(backbone, key, image, importance, **options):
+        return function(backbone, key, image, importance, cells=min(14, *importance.shape), **options)
+
+    return in_cells
+
+
 def _mit_shuffled(importance: Array, fixations: Array, **options) -> Array:
     return metrics.auc_shuffled_sampled(importance, fixations, key=jax.random.key(0), **options)
 
@@ -105,8 +114,8 @@ METRICS: dict[str, Metric] = {
     "increase": Metric("Increase", "model", faithfulness.confidence_change, part=1),
     "abpc": Metric("ABPC", "model", faithfulness.abpc),
     "road": Metric("ROAD", "model", _seeded(faithfulness.road)),
-    "sensitivity_n": Metric("Sensitivity-n", "model", _seeded(faithfulness.sensitivity_n)),
-    "infidelity": Metric("Infidelity", "model", _seeded(faithfulness.infidelity), False),
+    "sensitivity_n": Metric("Sensitivity-n", "model", _seeded(_in_cells(faithfulness.sensitivity_n))),
+    "infidelity": Metric("Infidelity", "model", _seeded(_in_cells(faithfulness.infidelity)), False),
     "stability": Metric("Lipschitz", "method", faithfulness.local_lipschitz, False),
     "max_sensitivity": Metric("Max-sensitivity", "method", faithfulness.max_sensitivity, False),
     "sparseness": Metric("Gini", "map", metrics.sparseness),

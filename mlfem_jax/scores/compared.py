@@ -69,7 +69,8 @@ def shown_people(
         totals: how many fixations each pixel of that frame has on all images together.
         density: the GFDM in the frame of the input.
     """
-    shape = density.shape[1:]
+    height, width = density.shape[1:]
+    shape = height, width
     even = jax.vmap(lambda own: gaze_density(own.fixations, shape, sigma_px=own.sigma_px, mask=_half(own, 0)))(looks)
 
     def prior(own):
@@ -95,7 +96,8 @@ def _image_scores(
     released: Float[Array, "h w"] | None,
 ) -> Float[Array, "rows columns"]:
     """The scores of all rows of one image."""
-    shape = totals.shape
+    height, width = totals.shape
+    shape = height, width
     totals = totals if plan.frame == "input" else counts_on_photo(totals, looks.size)
     gaze = gaze_on(looks, looks.mask, totals)
     if released is not None:
@@ -116,9 +118,11 @@ def _image_scores(
 def _map_scores(
     plan: Plan, columns: list[Column], maps: Float[Array, "methods H W"], gaze: Gaze, looks: Looks
 ) -> Float[Array, "methods columns"]:
-    smoothed = {smoothing: _smoothed(plan, maps, looks, smoothing) for smoothing in {c.smoothing for c in columns}}
-    scores = [jax.vmap(METRICS[metric].function, (0, None))(smoothed[smoothing], gaze) for metric, smoothing in columns]
-    return jnp.stack(scores, axis=1)
+    smoothed = {
+        smoothing: _smoothed(plan, maps, looks, smoothing) for smoothing in dict.fromkeys(c.smoothing for c in columns)
+    }
+    scores = (jax.vmap(METRICS[metric].function, (0, None))(smoothed[smoothing], gaze) for metric, smoothing in columns)
+    return jnp.stack([jnp.asarray(score) for score in scores], axis=1)
 
 
 def _smoothed(
@@ -150,8 +154,10 @@ def _fitted(plan: Plan, maps: Float[Array, "methods H W"], looks: Looks) -> Floa
 
 def _unsmoothed(columns: list[Column], importance: Float[Array, "H W"], gaze: Gaze) -> Float[Array, " columns"]:
     """The scores of a density, which is as smooth as the GFDM already, in the columns of every smoothing."""
-    of_metric = {metric: METRICS[metric].function(importance, gaze) for metric in {c.metric for c in columns}}
-    return jnp.stack([of_metric[metric] for metric, _ in columns])
+    of_metric = {
+        metric: METRICS[metric].function(importance, gaze) for metric in dict.fromkeys(c.metric for c in columns)
+    }
+    return jnp.stack([jnp.asarray(of_metric[metric]) for metric, _ in columns])
 
 
 def _gold_scores(plan: Plan, columns: list[Column], gaze: Gaze, looks: Looks) -> Float[Array, " columns"]:
@@ -159,7 +165,8 @@ def _gold_scores(plan: Plan, columns: list[Column], gaze: Gaze, looks: Looks) ->
 
     A Gaussian kernel density estimate by the sigma of the GFDM, with one percent of a uniform density.
     """
-    shape = gaze.density.shape
+    height, width = gaze.density.shape
+    shape = height, width
     inside = content(shape, looks.content_box).astype(jnp.float32)
     uniform = inside / jnp.maximum(inside.sum(), 1.0)
 

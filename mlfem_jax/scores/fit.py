@@ -12,7 +12,7 @@ from mlfem_jax.attribution import Method
 from mlfem_jax.backbones import Forward, load_backbone
 from mlfem_jax.data import ExampleFormat, fold_positions, open_dataset, read_batches, scan
 from mlfem_jax.engine import map_batches
-from mlfem_jax.files import printable, replacing
+from mlfem_jax.files import keep_record, printable, refuse_foreign, replacing
 from mlfem_jax.gaze import DensityFit, fit_density
 from mlfem_jax.scores.plan import parse_method
 
@@ -54,7 +54,9 @@ def fit(
 
     Raises:
         ValueError: an unknown method or network, or images without a fixation.
+        FileExistsError: `out` is there, and no earlier fit wrote it.
     """
+    refuse_foreign(out.parent, [out.name])
     source, network = open_dataset(directory, split), load_backbone(backbone, weights)
     index = scan(source)
     usable = np.flatnonzero(index.fixation_counts > 0)
@@ -63,8 +65,8 @@ def fit(
     if len(usable) == 0:
         raise ValueError(f"{directory}: expected images with fixations to fit on, got none")
     chosen = usable[np.unique(np.linspace(0, len(usable) - 1, min(images, len(usable))).round().astype(int))]
-    parsed = tuple(parse_method(name) for name in methods)
-    if not all(isinstance(method, Method) for method in parsed):
+    parsed = tuple(own for name in methods if isinstance(own := parse_method(name), Method))
+    if len(parsed) < len(methods):
         raise ValueError(f"methods: expected methods of ours, got {methods}")
     example_format = ExampleFormat(network.input_size, index.max_fixations)
     batches = list(read_batches(source, example_format, batch_size=16, positions=chosen))
@@ -80,6 +82,8 @@ def fit(
     stored = {
         name: dataclasses.asdict(found) | {"sigma_px": 2 * found.sigma_px / height} for name, found in fits.items()
     }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    keep_record(out.parent)
     with replacing(out) as file:
         file.write(json.dumps({"backbone": network.name, "images": len(chosen), "fold": fold, "fits": stored}).encode())
     print(printable(f"{out}: {len(fits)} methods fitted on {len(chosen)} images"))

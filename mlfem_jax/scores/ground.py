@@ -51,7 +51,7 @@ def looks_in_input(batch: Batch, plan: Plan) -> dict[str, np.ndarray]:
         "sigma_px": plan.sigma_px * batch.scale,
         "content_box": boxes if plan.bars else batch.content_box,
         "size": np.broadcast_to(frame, (count, 2)).astype(np.int32),
-        "place": np.tile(np.float32([1, 1, 0, 0]), (count, 1)),
+        "place": np.tile(np.array([1, 1, 0, 0], np.float32), (count, 1)),
     }
 
 

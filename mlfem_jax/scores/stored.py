@@ -1,12 +1,13 @@
 """A method whose maps somebody else has made: read from files, and scored as ours are."""
 
 import dataclasses
+import functools
 from collections.abc import Hashable, Sequence
 
 import numpy as np
 from jaxtyping import Float32, Int, Shaped
 
-from mlfem_jax.data import read_map
+from mlfem_jax.data import MapFile, find_maps, read_map
 from mlfem_jax.gaze import FitRule
 
 
@@ -21,6 +22,11 @@ class StoredMaps:
 
     path: str
     rule: FitRule = "stretch"
+
+    @functools.cached_property
+    def files(self) -> dict[str, MapFile]:
+        """The maps that there are, by the id of their image; looked for once."""
+        return find_maps(self.path)
 
     @property
     def options(self) -> tuple[tuple[str, Hashable], ...]:
@@ -41,7 +47,7 @@ class StoredMaps:
         blank = np.zeros((height, width), np.float32)
         return np.stack(
             [
-                read_map(self.path, str(name), (int(size[0]), int(size[1])), (height, width), rule=self.rule)
+                read_map(self.files, str(name), (int(size[0]), int(size[1])), (height, width), rule=self.rule)
                 if name
                 else blank
                 for name, size in zip(ids, sizes, strict=True)

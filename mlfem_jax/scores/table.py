@@ -4,6 +4,7 @@
 small photograph and gaze map; `settings.json` is what produced them, and is in the metadata of every part too.
 """
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlfem_jax.files import replacing
+from mlfem_jax.files import printable, replacing
 from mlfem_jax.runs import read_settings
 
 _IMAGE_FIELDS = [
@@ -100,18 +101,20 @@ def read_scores(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     for path in paths:
         if _settings_of(path) != settings:
             raise ValueError(f"{path}: expected the settings of {folder}, got others")
-    return pa.concat_tables([pq.read_table(path, columns=list(columns)) for path in paths])
+    return pa.concat_tables([_read(path, columns) for path in paths])
 
 
 def read_pictures(folder: Path) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """(picture record, the rows of its image with their small maps), image after image, part after part."""
     for path in sorted(folder.glob("scores-*.parquet")):
-        rows = pq.read_table(path, columns=["id", "method", "map"]).to_pylist()
+        rows = _read(path, ["id", "method", "map"]).to_pylist()
         by_id: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             by_id.setdefault(row["id"], []).append(row)
         beside = path.with_name(path.name.replace("scores", "pictures"))
-        for picture in pq.read_table(beside).to_pylist():
+        for picture in _read(beside, PICTURES.names).to_pylist():
+            if picture["id"] not in by_id:
+                raise ValueError(f"{beside}: expected the images of {path.name}, got {picture['id']!r} too")
             yield picture, by_id[picture["id"]]
 
 
@@ -150,10 +153,24 @@ def undefined_counts(table: pa.Table, methods: Sequence[str], metrics: Sequence[
 
 
 def _settings_of(part: Path) -> Any:
-    try:
+    with _naming(part):
         return json.loads((pq.read_schema(part).metadata or {})[b"mlfem_settings"])
-    except (ValueError, KeyError) as error:  # pyarrow's errors are ValueErrors
-        raise ValueError(f"{part}: expected a part of a table of scores, got something else ({error})") from error
+
+
+def _read(part: Path, columns: Sequence[str]) -> pa.Table:
+    with _naming(part):
+        return pq.read_table(part, columns=list(columns)).select(list(columns))
+
+
+@contextlib.contextmanager
+def _naming(part: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (ValueError, KeyError, OSError) as error:  # of pyarrow, some with line breaks, none with the file
+        reason = printable(" ".join(str(error).split()), 300)
+        raise ValueError(f"{part}: expected a part of a table of scores, got something else ({reason})") from error
 
 
 def part_names(number: int) -> tuple[str, str]:

@@ -21,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from mlfem_jax.files import own_checkpointer
+from mlfem_jax.files import naming_full_disk, own_checkpointer
 
 _KIND = "mlfem_jax training checkpoint"
 _NAME = re.compile(r"step_(\d{8})")
@@ -61,12 +61,13 @@ def open_checkpoints(folder: str | Path, like: Any) -> Iterator[ocp.CheckpointMa
         cleanup_tmp_directories=True,
         async_options=ocp.options.AsyncOptions(post_finalization_callback=seal),
     )
-    manager = ocp.CheckpointManager(folder, options=options)
-    try:
-        yield manager
-        manager.wait_until_finished()
-    finally:
-        manager.close()
+    with naming_full_disk(folder):  # orbax and grain leave it out
+        manager = ocp.CheckpointManager(folder, options=options)
+        try:
+            yield manager
+            manager.wait_until_finished()
+        finally:
+            manager.close()
 
 
 def save_checkpoint(

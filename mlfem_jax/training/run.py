@@ -6,11 +6,25 @@ from typing import Any
 
 from mlfem_jax.files import replacing
 
+RUN_FILES = ("metrics.jsonl", "curves.png", "checkpoints")
+"""What every training writes into its folder, beside `run.json`."""
+
 
 def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
-    """The lines of a run's `metrics.jsonl`."""
+    """The lines of a run's `metrics.jsonl`; none where there is no such file.
+
+    Raises:
+        ValueError: it is damaged, by name.
+    """
     path = Path(folder) / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    rows = []
+    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), start=1):
+        try:
+            rows.append(dict(json.loads(line)))
+            int(rows[-1]["step"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{path}, line {number}: expected a report of a training, got something else") from error
+    return rows
 
 
 def plot_curves(folder: str | Path) -> Path:

@@ -12,13 +12,13 @@ import numpy as np
 import tyro
 
 from mlfem_jax.data import fold_positions, split_positions
-from mlfem_jax.files import writing
+from mlfem_jax.files import refuse_foreign, writing
 from mlfem_jax.parallel import Processes, batch_sharding, is_first
-from mlfem_jax.runs import check_claim, claim, provenance
+from mlfem_jax.runs import check_claim, claim, holds_run, provenance
 from mlfem_jax.training.checkpoints import restore_checkpoint
 from mlfem_jax.training.loop import Step, train
 from mlfem_jax.training.progress import loss_line, shown_scores, training_progress
-from mlfem_jax.training.run import read_metrics
+from mlfem_jax.training.run import RUN_FILES, read_metrics
 from mlfem_jax.training.step import TrainState
 
 
@@ -98,14 +98,20 @@ def writing_run(config: RunConfig) -> contextlib.AbstractContextManager[None]:
     return writing(config.out, process_index=jax.process_index() if jax.process_count() > 1 else None)
 
 
-def check_out(config: RunConfig) -> None:
+def check_out(config: RunConfig, results: Sequence[str]) -> None:
     """Nothing, where the folder of the run may be used; before any work, and without leaving anything in it.
 
+    Args:
+        config: whose `out` it is.
+        results: names in it that the training writes at its end.
+
     Raises:
-        FileExistsError: it holds a run, and `resume` is False.
+        FileExistsError: it holds a run, and `resume` is False; or no run, but others' files of a run's names.
         ValueError: it holds a run of other settings; names them.
     """
     check_claim(config.out, config.settings(), resume=config.resume)
+    if is_first() and not holds_run(config.out):
+        refuse_foreign(config.out, (*RUN_FILES, *results))
 
 
 def training_parts(config: RunConfig, ids: Sequence[str], usable: np.ndarray | None = None) -> dict[str, np.ndarray]:

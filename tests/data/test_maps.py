@@ -31,8 +31,10 @@ def test_every_form_is_read(folder):
     found = find_maps(str(folder))
     assert set(found) == {"a", "b", "c", "Action/001", "001"} and found["b"].shape == (6, 8)
     for image_id, seed, tolerance in (("a", 0, 0), ("b", 1, 1e-7), ("001", 3, 0), ("Action/001", 3, 0)):
-        np.testing.assert_allclose(read_map(str(folder), image_id, (6, 8), (6, 8)), values(seed), atol=tolerance)
-    np.testing.assert_array_equal(read_map(str(folder), "c", (6, 8), (6, 8)), np.rint(values(2) * 255))
+        np.testing.assert_allclose(
+            read_map(find_maps(str(folder)), image_id, (6, 8), (6, 8)), values(seed), atol=tolerance
+        )
+    np.testing.assert_array_equal(read_map(find_maps(str(folder)), "c", (6, 8), (6, 8)), np.rint(values(2) * 255))
 
 
 def test_archives_as_pysaliency_writes_them(tmp_path):
@@ -44,23 +46,25 @@ def test_archives_as_pysaliency_writes_them(tmp_path):
         file.attrs["type"] = "SaliencyMapModel"
     for name in ("maps.npz", "maps.hdf5"):
         for image_id, seed in (("a", 0), ("b", 1)):
-            np.testing.assert_array_equal(read_map(str(tmp_path / name), image_id, (6, 8), (6, 8)), values(seed))
+            np.testing.assert_array_equal(
+                read_map(find_maps(str(tmp_path / name)), image_id, (6, 8), (6, 8)), values(seed)
+            )
 
 
 def test_what_does_not_fit_is_counted_by_name(folder):
     images = [("a", (60, 80)), ("b", (6, 8)), ("c", (60, 60)), ("d", (6, 8))]
-    check = check_maps(str(folder), images)
+    check = check_maps(find_maps(str(folder)), images)
     assert check.found == ("a", "b") and check.missing == ("d",)
     (wrong,) = check.wrong_sized
     assert wrong.endswith("c.png is 6x8, the photograph 60x60")
     assert [name.rpartition("/")[2] for name in check.extra] == ["001.npy"]
     assert str(check).startswith("2 maps, 1 missing (d), 1 extra (")
-    assert not read_map(str(folder), "c", (60, 60), (4, 4)).any()
-    assert not read_map(str(folder), "d", (6, 8), (4, 4)).any()
+    assert not read_map(find_maps(str(folder)), "c", (60, 60), (4, 4)).any()
+    assert not read_map(find_maps(str(folder)), "d", (6, 8), (4, 4)).any()
 
 
 def test_a_map_gets_where_its_photograph_gets(folder):
-    frame = read_map(str(folder), "a", (6, 8), (8, 8), rule="letterbox")
+    frame = read_map(find_maps(str(folder)), "a", (6, 8), (8, 8), rule="letterbox")
     np.testing.assert_array_equal(frame[1:7], values(0))
     assert not frame[[0, 7]].any()
 
@@ -87,15 +91,16 @@ def test_bad_maps_are_named(tmp_path):
             find_maps(str(own / name if name.endswith("npz") else own))
     np.save(tmp_path / "empty" / "n.npy", values(0) * np.nan)
     with pytest.raises(ValueError, match=r"n.npy: expected finite numbers"):
-        read_map(str(tmp_path / "empty"), "n", (6, 8), (6, 8))
+        read_map(find_maps(str(tmp_path / "empty")), "n", (6, 8), (6, 8))
 
 
 def test_what_is_written_comes_back(tmp_path):
     write_map(tmp_path, "Action/001", values(0), form="npy")
     write_map(tmp_path, "b", values(1))
-    np.testing.assert_array_equal(read_map(str(tmp_path), "Action/001", (6, 8), (6, 8)), values(0))
-    np.testing.assert_allclose(read_map(str(tmp_path), "b", (6, 8), (6, 8)) / 255, values(1), atol=0.5 / 255)
-    assert Image.open(tmp_path / "b.png").size == (8, 6)
+    np.testing.assert_array_equal(read_map(find_maps(str(tmp_path)), "Action/001", (6, 8), (6, 8)), values(0))
+    np.testing.assert_allclose(read_map(find_maps(str(tmp_path)), "b", (6, 8), (6, 8)) / 255, values(1), atol=0.5 / 255)
+    with Image.open(tmp_path / "b.png") as image:
+        assert image.size == (8, 6)
     for image_id in ("../b", "/b"):
         with pytest.raises(ValueError, match="image_id: expected a name in the folder"):
             write_map(tmp_path, image_id, values(0))

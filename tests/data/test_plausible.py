@@ -43,8 +43,8 @@ def map_of(tmp_path, pixels, name="a.png", **options):
 @pytest.mark.parametrize(
     ("points", "advice"),
     [
-        ([(0.5, 0.2), (0.1, 0.9), (1, 0)], r"lie in \[0, 1\]: .* x \* width - 0.5"),
-        ([(-0.5, 0.2), (0.1, -0.9), (1, 0)], r"lie in \[-1, 1\]: .* \(x \+ 1\) \* width / 2"),
+        ([(0.5, 0.2), (0.1, 0.9), (1, 0)], r"lie in \[0, 1\]; .* x \* width - 0.5"),
+        ([(-0.5, 0.2), (0.1, -0.9), (1, 0)], r"lie in \[-1, 1\]; .* \(x \+ 1\) \* width / 2"),
     ],
 )
 def test_fractions_of_the_frame_are_refused(tmp_path, points, advice):

@@ -12,6 +12,7 @@ import pytest
 import tensorflow_datasets as tfds
 import tyro
 
+from mlfem_jax.data.batches import open_dataset
 from mlfem_jax.data.prepared import write as module
 from mlfem_jax.data.prepared.builder import GazeBuilder
 from mlfem_jax.data.prepared.write import dataset_folder, prepare
@@ -194,6 +195,20 @@ prepare("osie", Path({str(release)!r}), Path({str(tmp_path)!r}), sigma_px=30.0)
     assert len(records(folder)) == 2
     prepare("osie", release, tmp_path, sigma_px=40.0)
     assert os.listdir(folder.parent) == ["1.0.0"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("dataset_info.json", ""), ("features.json", "{}"), ("metadata.json", "{")]
+)
+def test_a_damaged_data_set_is_named_and_neither_read_nor_replaced(release, tmp_path, name, content):
+    folder = prepare("osie", release, tmp_path)
+    (folder / name).write_text(content)
+    with pytest.raises(ValueError, match=rf"^{folder}: expected a prepared data set, got a damaged one \([^\n]*\)$"):
+        open_dataset(tmp_path / "osie")
+    with pytest.raises(FileExistsError, match=rf"got {name}, which would be written over; .* or were changed since"):
+        prepare("osie", release, tmp_path)
+    (folder / name).unlink()
+    assert len(records(prepare("osie", release, tmp_path))) == 2
 
 
 def test_a_folder_with_somebody_elses_files_is_not_replaced(release, tmp_path):

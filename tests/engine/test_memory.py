@@ -2,6 +2,7 @@
 
 import functools
 import re
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -157,3 +158,8 @@ def test_out_of_memory_on_the_command_line_is_one_line(tmp_path, monkeypatch, ca
     Image.fromarray(photographs(1, (16, 16))[0]).save(tmp_path / "a.png")
     assert main(["explain", str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), "--cache", "none"]) == 2
     assert capsys.readouterr().err == "mlfem explain: batch_size: 64 images need 9.00 GiB\n"
+
+
+@pytest.mark.parametrize(("platform", "most"), [("cpu", 32), ("tpu", 16), ("gpu", 256)])
+def test_where_the_search_for_a_batch_size_starts(platform, most):
+    assert memory.most_images((mock.Mock(spec=jax.Device, platform=platform),)) == most

@@ -320,3 +320,16 @@ def test_bad_input_is_named(backbone, image):
             unchecked(backbone, image, np.zeros((4, 6), np.float32))
     with pytest.raises(ValueError, match=r"draws and radius: .* got 0 and 0\.05"):
         faithfulness.local_lipschitz(backbone, jax.random.key(0), image, method=lambda forward: None, draws=0)
+
+
+def test_randomization_in_bfloat16(image):
+    """A product that refuses two dtypes, as a convolution does."""
+
+    def apply(params, inputs):
+        return jax.lax.dot(inputs.mean(axis=(1, 2)), params), {"inputs": inputs}
+
+    backbone = from_function(apply, jnp.eye(3, dtype=jnp.bfloat16), input_size=SHAPE, preprocess=lambda image: image)
+    found = faithfulness.randomization_check(
+        backbone, jax.random.key(0), image, method=lambda forward: forward.inputs[..., 0]
+    )
+    np.testing.assert_allclose(found, [1], rtol=1e-6)  # it sees the image alone

@@ -82,7 +82,7 @@ def slow_fill(image, gone):
 def test_holes_are_filled_from_around(image):
     gone = np.random.default_rng(2).random(SHAPE) < 0.6
     got = faithfulness.fill_in(jax.random.key(0), image, gone)
-    np.testing.assert_allclose(got, slow_fill(image, gone), atol=1e-4)
+    np.testing.assert_allclose(got, slow_fill(image, gone), atol=5e-4)  # an eighth of a gray level
     noisy = np.asarray(faithfulness.fill_in(jax.random.key(0), image, gone, noise=0.5))
     assert np.ptp((noisy - np.asarray(got))[gone]) > 0.5
     np.testing.assert_array_equal(noisy[~gone], image[~gone])

@@ -91,7 +91,7 @@ def test_a_pattern_across_folders_ends_in_a_circle_of_links(tree):
 def test_a_link_to_nowhere_is_named_whether_given_or_matched(tree):
     for argument in (tree / "gone.jpg", tree / "gon*.jpg"):
         assert names(tree, find_photos([argument])) == ["gone.jpg"]
-    with pytest.raises(ValueError, match=r"gone\.jpg: no such file"):
+    with pytest.raises(ValueError, match=r"gone\.jpg: expected an image file, got none: no such file"):
         read_photo(tree / "gone.jpg")
 
 

@@ -18,7 +18,7 @@ def test_localization_by_loops(seed):
     importance, mask = random_case(seed)
     pixels = sorted(((importance[p], mask[p]) for p in np.ndindex(SHAPE)), reverse=True)
     size = int(mask.sum())
-    assert pointing_game(importance, mask) == pixels[0][1]
+    assert float(pointing_game(importance, mask)) == float(pixels[0][1])
     inside = sum(float(value) for value, there in pixels if there)
     assert float(energy_inside(importance, mask)) == pytest.approx(inside / importance.sum(), abs=1e-6)
     assert float(relevance_rank(importance, mask)) == pytest.approx(sum(t for _, t in pixels[:size]) / size)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlfem_jax.parallel.chunks import in_parts, map_chunks, over_chunks
+from mlfem_jax.parallel.chunks import chunk_size, in_parts, map_chunks, over_chunks
 from mlfem_jax.parallel.devices import over_shares
 
 
@@ -50,3 +50,8 @@ def test_chunks_of_at_most_so_many_change_nothing(size, chunks):
     assert seen == chunks
     one_by_one = map_chunks(lambda item: item**2, jnp.arange(5.0), size)
     np.testing.assert_array_equal(one_by_one, found["square"])
+
+
+def test_perturbations_at_once_depend_on_the_platform(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    assert [chunk_size(2, 64, platform) for platform in ("cpu", "gpu", "tpu")] == [4, 32, 32]

@@ -8,6 +8,7 @@ import os
 import pathlib
 import signal
 import sys
+import time
 
 import numpy as np
 
@@ -15,7 +16,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT)]
 
 from mlfem_jax.parallel.processes import Processes, start  # noqa: E402
-from mlfem_jax.scores.run import Config, score_records  # noqa: E402
+from mlfem_jax.scores.config import Config  # noqa: E402
+from mlfem_jax.scores.run import score_records  # noqa: E402
 from tests.data.gaze_records import encode, make_record  # noqa: E402
 from tests.networks import brightness_network  # noqa: E402
 
@@ -38,15 +40,22 @@ def tiny_source(count=12):
 
 
 class DeadlySource(list):
-    """A source that kills the process when a record is read as an example, after the two passes that only count."""
+    """A source that kills the process when a record is read as an example, after the two passes that only count.
 
-    def __init__(self, records, killed_at):
+    It waits until a part is there, of this process or of another.
+    """
+
+    def __init__(self, records, killed_at, out):
         super().__init__(records)
-        self.killed_at, self.reads = killed_at, 0
+        self.killed_at, self.out, self.reads = killed_at, out, 0
 
     def __getitem__(self, position):
         self.reads += 1
         if self.reads > 2 * len(self) and position == self.killed_at:
+            for _ in range(600):
+                if any(self.out.glob("scores-*.parquet")):
+                    break
+                time.sleep(0.1)
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__getitem__(position)
 
@@ -58,4 +67,4 @@ if __name__ == "__main__":
         start(Processes(coordinator=sys.argv[6], process_index=index, process_count=count, lost_after_s=5))
     else:
         config = dataclasses.replace(config, process_index=index, process_count=count)
-    score_records(config, DeadlySource(tiny_source(), killed_at), DATASET, brightness_network())
+    score_records(config, DeadlySource(tiny_source(), killed_at, out), DATASET, brightness_network())

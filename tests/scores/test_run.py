@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -270,9 +271,14 @@ def test_fits_are_made_on_other_images(tmp_path, network, monkeypatch, capsys):
     assert "2 methods fitted on" in capsys.readouterr().out
     edge, add = fit.read_fits(tmp_path / "fits.json", ("edge", "add:alpha=0.3"))
     assert edge != add and all(np.diff(add.curve) >= 0)
+    (tmp_path / "bad.json").write_text("[]")
     with pytest.raises(ValueError, match="expected what `mlfem fit` wrote"):
-        (tmp_path / "bad.json").write_text("[]")
         fit.read_fits(tmp_path / "bad.json", ("edge",))
+    with pytest.raises(FileExistsError, match=r"got bad\.json, which would be written over"):
+        fit.fit(tmp_path, tmp_path / "bad.json", methods=("edge",), images=5)
+    assert (tmp_path / "bad.json").read_text() == "[]"
+    fit.fit(tmp_path, tmp_path / "fits.json", methods=("edge",), images=5)  # our own, made anew
+    assert fit.read_fits(tmp_path / "fits.json", ("edge",)) != (edge,)
 
 
 def test_maps_of_a_data_set_are_written_and_read_back(tmp_path, network, monkeypatch, capsys):
@@ -289,7 +295,8 @@ def test_maps_of_a_data_set_are_written_and_read_back(tmp_path, network, monkeyp
     export.export(export.Config(tmp_path, tmp_path / "png", method="edge"))
     from PIL import Image
 
-    assert Image.open(tmp_path / "png" / "image3.png").size == (16, 12)
+    with Image.open(tmp_path / "png" / "image3.png") as picture:
+        assert picture.size == (16, 12)
 
 
 def test_other_peoples_maps_are_a_method(tmp_path, network, capsys):
@@ -443,6 +450,18 @@ def test_a_killed_process_ends_the_others_and_a_new_start_goes_on(whole, tmp_pat
     same_rows(whole[1], read_scores(tmp_path).to_pylist())
 
 
+@pytest.mark.parametrize("name", ["scores-00000.parquet", "pictures-00000.parquet"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "zeros"])
+def test_a_damaged_part_is_named(whole, tmp_path, name, damage):
+    shutil.copytree(whole[0], tmp_path / "scores")
+    path = tmp_path / "scores" / name
+    data = path.read_bytes()
+    path.write_bytes({"empty": b"", "cut": data[:-40], "zeros": data[:8] + bytes(200) + data[208:]}[damage])
+    with pytest.raises(ValueError, match=rf"^{path}: expected a part of a table of scores, got something else .*\)$"):
+        read_scores(tmp_path / "scores")
+        list(read_pictures(tmp_path / "scores"))
+
+
 def test_other_settings_in_the_same_folder_are_refused(whole, network):
     with pytest.raises(
         ValueError,
@@ -510,4 +529,4 @@ def test_bad_settings_are_named(options, message, tmp_path, network):
 
 def test_a_missing_data_set_is_one_line(tmp_path, capsys):
     assert main(["score", str(tmp_path), str(tmp_path / "out"), "--batch-size", "auto"]) == 2
-    assert "mlfem score: no prepared data set in" in capsys.readouterr().err
+    assert "expected a prepared data set, with a dataset_info.json" in capsys.readouterr().err

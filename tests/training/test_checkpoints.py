@@ -1,5 +1,6 @@
 """Checkpoints: exact, atomic, and refused by name when they are not what they should be."""
 
+import errno
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
+from mlfem_jax.training import checkpoints
 from mlfem_jax.training.checkpoints import checkpoint_steps, open_checkpoints, restore_checkpoint, save_checkpoint
 
 
@@ -59,6 +61,19 @@ def test_another_number_of_processes_goes_on_at_the_same_batch(saved):
     batches = reader()
     restore_checkpoint(saved, 7, state(), batches)
     assert next(batches).tolist() == [6, 7]
+
+
+def test_a_full_disk_is_an_error_that_names_the_folder(saved, monkeypatch):
+    def full(place):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoints, "_sync", full)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        save(saved, (9, 0.7))
+    assert error.value.filename == str(saved)
+    monkeypatch.undo()
+    save(saved, (9, 0.7))
+    assert checkpoint_steps(saved) == (9,)
 
 
 def test_only_the_newest_and_the_best_stay(saved):

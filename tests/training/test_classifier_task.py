@@ -57,6 +57,16 @@ def run(tiny, data, tmp_path_factory):
     return out
 
 
+def test_files_of_others_are_not_written_over(data, tmp_path):
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "thesis.txt").write_text("mine")
+    with pytest.raises(
+        FileExistsError, match="expected files that this program made, got weights, which would be written over"
+    ):
+        classifier.train_classifier(Config(data, tmp_path, "tiny", weights="random"))
+    assert (tmp_path / "weights" / "thesis.txt").read_text() == "mine"
+
+
 def test_it_overfits_and_is_folded_and_explained(data, run):
     backbone = load_backbone("tiny", run)
     assert backbone.labels == ("blue", "green", "red")

@@ -112,6 +112,16 @@ def test_the_frame_of_an_image_is_its_own(turned):
     assert set(fusion.image_frames([{}] * 3, None, (32, 32))) == {(32, 32)}
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "curves.png", "checkpoints/step_00000001/mine", "fusion.json"])
+def test_files_of_others_are_not_written_over(gaze, backbone, tmp_path, name):
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    with pytest.raises(FileExistsError, match=rf"out: .* got {name.partition('/')[0]}, which would be written over"):
+        fusion.train_fusion(Config(gaze, tmp_path / "out", cache=tmp_path / "maps"))
+    assert path.read_text() == "mine" and not (tmp_path / "out" / "run.json").exists()
+
+
 def test_a_split_that_leaves_nothing_is_named(gaze, backbone, tmp_path):
     with pytest.raises(ValueError, match=r"validation: expected .* leaves images to validation, got 1e-09 of"):
         fusion.train_fusion(Config(gaze, tmp_path / "out", validation=1e-9, cache=tmp_path))

@@ -117,6 +117,13 @@ def test_metrics_and_curves(whole):
     assert json.loads((folder / "run.json").read_text())["versions"]["jax"]
 
 
+@pytest.mark.parametrize("line", ['{"step": 1, "lo', "[]", "{}", '{"step": "x"}'])
+def test_damaged_metrics_are_named(tmp_path, line):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n' + line)
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/metrics\.jsonl, line 2: expected a report of a training"):
+        read_metrics(tmp_path)
+
+
 def test_training_learns(whole):
     rows = read_metrics(whole[0])
     assert rows[-1]["loss"] < rows[0]["loss"]

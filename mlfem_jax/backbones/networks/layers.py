@@ -35,13 +35,13 @@ class Conv(nnx.Module):
     ):
         """He-normal kernel, zero bias; `padding` is "symmetric" or "same", see `convolve`."""
         shape = (size, size, channels_in // groups, channels_out)
-        self.kernel = nnx.Param(nnx.initializers.he_normal()(rngs.params(), shape))
-        self.bias = nnx.Param(jnp.zeros((channels_out,)))
+        self.kernel = nnx.Param(nnx.initializers.he_normal()(rngs.params(), shape, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((channels_out,), jnp.float32))
         self.stride, self.groups, self.padding, self.norm = stride, groups, padding, norm
         if norm is not None:
-            self.scale = nnx.Param(jnp.ones((channels_out,)))
-            self.mean = nnx.BatchStat(jnp.zeros((channels_out,)))
-            self.variance = nnx.BatchStat(jnp.ones((channels_out,)))
+            self.scale = nnx.Param(jnp.ones((channels_out,), jnp.float32))
+            self.mean = nnx.BatchStat(jnp.zeros((channels_out,), jnp.float32))
+            self.variance = nnx.BatchStat(jnp.ones((channels_out,), jnp.float32))
 
     def __call__(self, inputs: Features, affine: Affine = plain_affine) -> Features:
         """(N, H, W, C) to (N, ceil(H / stride), ceil(W / stride), channels_out)."""
@@ -63,8 +63,10 @@ class Linear(nnx.Module):
 
     def __init__(self, features_in: int, features_out: int, *, rngs):
         """Lecun-normal kernel, zero bias."""
-        self.kernel = nnx.Param(nnx.initializers.lecun_normal()(rngs.params(), (features_in, features_out)))
-        self.bias = nnx.Param(jnp.zeros((features_out,)))
+        self.kernel = nnx.Param(
+            nnx.initializers.lecun_normal()(rngs.params(), (features_in, features_out), jnp.float32)
+        )
+        self.bias = nnx.Param(jnp.zeros((features_out,), jnp.float32))
 
     def __call__(self, inputs: Float[Array, "N F"], affine: Affine = plain_affine) -> Float[Array, "N G"]:
         """(N, features_in) to (N, features_out)."""

@@ -15,6 +15,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mlfem_jax.data.batches import open_builder
 from mlfem_jax.data.prepared.builder import VERSION, GazeBuilder
 from mlfem_jax.data.releases.records import Dataset
 from mlfem_jax.data.releases.registry import find_dataset
@@ -154,13 +155,15 @@ def _progress(name: str):
 
 
 def _built(final: Path) -> dict[str, Any] | None:
-    """The metadata of the data set at `final`; None where there is none, or one of its files is gone."""
+    """The metadata of the data set at `final`; None where there is none, or one of its files is gone or damaged."""
     if not (final / "metadata.json").is_file() or not (final / "dataset_info.json").is_file():
         return None
-    splits = tfds.builder_from_directory(final).info.splits.values()
-    if not all(Path(path).is_file() for split in splits for path in split.filepaths):
+    try:
+        info = open_builder(final).info
+    except ValueError:
         return None
-    return json.loads((final / "metadata.json").read_text())
+    found = all(Path(path).is_file() for split in info.splits.values() for path in split.filepaths)
+    return dict(info.metadata) if found else None
 
 
 def _fingerprint(root: Path, *, final: Path, settings: list[Any]) -> str:

@@ -5,4 +5,5 @@ from .scores import (
     mean_average_precision as mean_average_precision,
     top_1 as top_1,
 )
-from .task import Config as Config, train_classifier as train_classifier
+from .step import initial_state as initial_state, make_step as make_step
+from .task import Config as Config, frame as frame, train_classifier as train_classifier

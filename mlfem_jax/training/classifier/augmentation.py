@@ -4,6 +4,7 @@ Photographs are float32 in [0, 1], (height, width, channel).
 """
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -73,18 +74,19 @@ def random_crop(key: Key[Array, ""], photo: Photo, shape: tuple[int, int], *, ar
     """
     whole = jnp.array(photo.shape[:2], jnp.float32)
     for_area, for_ratio, for_place = jax.random.split(key, 3)
-    share = jax.random.uniform(for_area, minval=area, maxval=1.0)
-    ratio = jnp.exp(jax.random.uniform(for_ratio, minval=jnp.log(_RATIOS[0]), maxval=jnp.log(_RATIOS[1])))
-    stretch = jnp.sqrt(jnp.stack([1 / ratio, ratio])) if area < 1 else jnp.ones(2)
+    share = jax.random.uniform(for_area, (), jnp.float32, minval=area, maxval=1.0)
+    low, high = (math.log(ratio) for ratio in _RATIOS)
+    ratio = jnp.exp(jax.random.uniform(for_ratio, (), jnp.float32, minval=low, maxval=high))
+    stretch = jnp.sqrt(jnp.stack([1 / ratio, ratio])) if area < 1 else jnp.ones(2, jnp.float32)
     side = jnp.minimum(jnp.sqrt(share) * stretch, 1.0) * whole
-    start = jax.random.uniform(for_place, (2,)) * (whole - side)
+    start = jax.random.uniform(for_place, (2,), jnp.float32) * (whole - side)
     scale = jnp.array(shape, jnp.float32) / side
     return jax.image.scale_and_translate(photo, (*shape, 3), (0, 1), scale, -start * scale, "linear", antialias=True)
 
 
 def random_flip(key: Key[Array, ""], photo: Photo) -> Photo:
     """The photograph or its mirror image."""
-    return jnp.where(jax.random.bernoulli(key), photo[:, ::-1], photo)
+    return jnp.where(jax.random.bernoulli(key, jnp.float32(0.5)), photo[:, ::-1], photo)
 
 
 def random_color(key: Key[Array, ""], photo: Photo, *, strength: float) -> Photo:
@@ -98,7 +100,8 @@ def random_color(key: Key[Array, ""], photo: Photo, *, strength: float) -> Photo
     Returns:
         The photograph, clipped to [0, 1].
     """
-    brightness, contrast, saturation = jax.random.uniform(key, (3,), minval=1 - strength, maxval=1 + strength)
+    low, high = 1 - strength, 1 + strength
+    brightness, contrast, saturation = jax.random.uniform(key, (3,), jnp.float32, minval=low, maxval=high)
     photo = photo * brightness
     mean = _gray(photo).mean()
     photo = (photo - mean) * contrast + mean
@@ -108,4 +111,4 @@ def random_color(key: Key[Array, ""], photo: Photo, *, strength: float) -> Photo
 
 def _gray(photo: Photo) -> Float[Array, "H W 1"]:
     """Luma of ITU-R BT.601."""
-    return (photo * jnp.array([0.299, 0.587, 0.114])[None, None]).sum(axis=2, keepdims=True)
+    return (photo * jnp.array([0.299, 0.587, 0.114], jnp.float32)[None, None]).sum(axis=2, keepdims=True)

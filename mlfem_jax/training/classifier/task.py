@@ -91,7 +91,7 @@ def train_classifier(config: Annotated[Config, tyro.conf.arg(name="")]) -> None:
     """
     start(config.processes)
     with common.writing_run(config):
-        common.check_out(config)
+        common.check_out(config, ("weights",))
         data = open_data(config)
         classifier = make_classifier(config.backbone, len(data.class_names), momentum=config.recipe.norm_momentum)
         best = common.run(config, prepare(config, data, classifier))

@@ -106,7 +106,7 @@ def make_step(
         kept = net.thinned(params, jax.random.fold_in(key, 2))
         maps, truth = stacks(net, kept, inputs(batch), frame), gfdms(batch, frame)
         if recipe.flips:
-            flipped = jax.random.bernoulli(for_flips, 0.5, (len(maps),))
+            flipped = jax.random.bernoulli(for_flips, jnp.float32(0.5), (len(maps),))
             maps = jnp.where(flipped[:, None, None, None], maps[..., ::-1], maps)
             truth = jnp.where(flipped[:, None, None], truth[..., ::-1], truth)
 

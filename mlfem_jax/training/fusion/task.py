@@ -137,7 +137,7 @@ def train_fusion(config: Annotated[Config, tyro.conf.arg(name="")]) -> None:
     """
     start(config.processes)
     with common.writing_run(config):
-        common.check_out(config)
+        common.check_out(config, ("fusion.safetensors", "fusion.json"))
         backbone = load_backbone(config.backbone, config.weights)
         data = open_data(config, backbone)
         best = common.run(config, prepare(config, data))

@@ -71,6 +71,6 @@ def changes(before: Scores, after: Scores, *, resamples: int = 9999) -> list[Cha
             resamples=resamples,
         )
         p = float(paired_tests(np.stack([first, second], axis=1))[0, 1])
-        found.append(Change(metric, row, *means, p, effect))
+        found.append(Change(metric, row, means[0], means[1], p, effect))
     corrected = holm(np.array([change.p for change in found]))
     return [change._replace(p=float(p)) for change, p in zip(found, corrected, strict=True)]

@@ -1,0 +1,1 @@
+"""`python -m eval.benchmarks.compiled`: what the compiler of an accelerator makes of the library, without one."""

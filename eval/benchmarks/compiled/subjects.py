@@ -1,0 +1,154 @@
+"""What is compiled: the library's own functions, traced for devices that are not there."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+from jax.stages import Lowered
+
+from mlfem_jax.attribution import layer_stacks, method
+from mlfem_jax.backbones import Backbone, Forward, initial_weights, make_classifier
+from mlfem_jax.engine import Program, forward_program, run_batch
+from mlfem_jax.fusion import default_maps, make_net
+from mlfem_jax.parallel import Devices, batch_sharding, split
+from mlfem_jax.scores import Plan, parse_method, score_part
+from mlfem_jax.training import classifier as classifiers, fusion as fusions
+
+FIXATIONS = 80
+STEPS = 100  # of the training whose step is compiled: they decide the learning rate alone
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What all subjects share.
+
+    Attributes:
+        backbone: float32, with the input size that is compiled for.
+        batch_size: images in a batch, of all devices together.
+        dtype: of the forward pass.
+        devices: those compiled for.
+    """
+
+    backbone: Backbone
+    batch_size: int
+    dtype: str
+    devices: Devices
+
+
+def lowered(subject: str, setting: Setting) -> Lowered:
+    """What JAX hands to the compiler.
+
+    Args:
+        subject: "bare", the forward pass alone; "stack", all layers' maps; "scores", `add`, PCC and SIM against the
+            GFDM; "train_fusion:net", "train_fusion:unet" and "train_classifier", a training step; or a method, with
+            options as in "net:architecture=net".
+        setting: what else is compiled.
+
+    Raises:
+        ValueError: another subject; or as the subject.
+    """
+    name, _, option = subject.partition(":")
+    if name == "train_fusion":
+        return _fusion_step(option or "net", setting)
+    if name == "train_classifier":
+        return _classifier_step(setting)
+    return _lowered_program(*(_scores(setting) if name == "scores" else _maps(subject, setting)), setting.devices)
+
+
+def activation_shapes(setting: Setting) -> dict[str, tuple[int, ...]]:
+    """Layer name to the shape of its activation on ONE device."""
+    backbone, share = setting.backbone, setting.batch_size // len(setting.devices)
+    inputs = jax.ShapeDtypeStruct((share, *backbone.input_size, 3), jnp.float32)
+    found = jax.eval_shape(backbone.apply, backbone.params, inputs)[1]
+    return {name: activation.shape for name, activation in found.items()}
+
+
+def _logits(forward: Forward) -> Any:
+    return forward.logits
+
+
+def _maps(subject: str, setting: Setting) -> tuple[Program, Any]:
+    functions: dict[str, Any] = {"bare": _logits, "stack": layer_stacks}
+    function: Any = functions.get(subject) or parse_method(subject)
+    here = tuple(jax.devices("cpu")[:1])
+    platform = setting.devices[0].platform
+    program = forward_program(setting.backbone, function, dtype=setting.dtype, devices=here, platform=platform)
+    images = jax.ShapeDtypeStruct((setting.batch_size, *setting.backbone.input_size, 3), jnp.uint8)
+    return program, (images, None)
+
+
+def _scores(setting: Setting) -> tuple[Program, Any]:
+    plan = Plan((("add", method("add")),), ("pcc", "similarity"), sigma_px=24.0, dtype=setting.dtype)
+    frame = setting.backbone.input_size
+    whole = setting.backbone.astype(setting.dtype), jax.ShapeDtypeStruct(frame, jnp.int32)
+
+    def batch_of(*shape: int, dtype: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((setting.batch_size, *shape), dtype)
+
+    fields = {
+        "images": batch_of(*frame, 3, dtype=jnp.uint8),
+        "fixations": batch_of(FIXATIONS, 2, dtype=jnp.float32),
+        "mask": batch_of(FIXATIONS, dtype=jnp.bool_),
+        "observers": batch_of(FIXATIONS, dtype=jnp.int32),
+        "sigma_px": batch_of(2, dtype=jnp.float32),
+        "content_box": batch_of(4, dtype=jnp.int32),
+        "labels": batch_of(0, dtype=jnp.bool_),
+        "density": None,
+    }
+    return Program(score_part, whole, plan, setting.devices), fields
+
+
+def _lowered_program(program: Program, batch: Any, devices: Devices) -> Lowered:
+    shares = split(devices)
+    everywhere = shares if isinstance(shares, SingleDeviceSharding) else NamedSharding(shares.mesh, PartitionSpec())
+    return run_batch.lower(
+        _shapes(program.whole, everywhere), _shapes(batch, shares), function=program.function,
+        settings=program.settings, devices=devices,
+    )  # fmt: skip
+
+
+def _shapes(tree: Any, sharding: Sharding) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
+
+
+def _fusion_step(architecture: str, setting: Setting) -> Lowered:
+    """Of a fusion network on cached maps."""
+    backbone, size = setting.backbone, setting.batch_size
+    maps = default_maps(architecture, backbone.layers)
+    net = make_net(architecture, channels=maps.channels, shrink=maps.shrink)
+    recipe = fusions.Recipe(batch_size=size)
+    step = fusions.make_step(net, recipe, STEPS, backbone.input_size)
+    state = jax.eval_shape(lambda: fusions.initial_state(net, recipe, STEPS))
+    batch = {
+        "maps": jax.ShapeDtypeStruct((size, maps.channels, *maps.size(backbone.input_size)), jnp.float32),
+        "fixations": jax.ShapeDtypeStruct((size, FIXATIONS, 2), jnp.float32),
+        "fixation_mask": jax.ShapeDtypeStruct((size, FIXATIONS), jnp.bool_),
+        "sigma_px": jax.ShapeDtypeStruct((size, 2), jnp.float32),
+        "mask": jax.ShapeDtypeStruct((size,), jnp.bool_),
+    }
+    return _lowered_step(step, state, batch, setting)
+
+
+def _classifier_step(setting: Setting) -> Lowered:
+    """Of the backbone's architecture, with 20 classes."""
+    size, classes = setting.batch_size, 20
+    classifier = make_classifier(setting.backbone.name, classes)
+    recipe = classifiers.Recipe(batch_size=size, dtype=setting.dtype)  # pyrefly: ignore[bad-argument-type]
+    step = classifiers.make_step(classifier, recipe, STEPS, "softmax")
+    first = initial_weights(classifier, weights="random", seed=0)
+    state = jax.eval_shape(lambda: classifiers.initial_state(classifier, recipe, STEPS, *first))
+    frame = classifiers.frame(classifier, recipe)
+    batch = {
+        "images": jax.ShapeDtypeStruct((size, *frame, 3), jnp.uint8),
+        "labels": jax.ShapeDtypeStruct((size, classes), jnp.bool_),
+        "mask": jax.ShapeDtypeStruct((size,), jnp.bool_),
+        "numbers": jax.ShapeDtypeStruct((size,), jnp.uint32),
+    }
+    return _lowered_step(step, state, batch, setting)
+
+
+def _lowered_step(step: Any, state: Any, batch: Any, setting: Setting) -> Lowered:
+    over_batch, on_each = batch_sharding(setting.batch_size, setting.devices)
+    return step.lower(_shapes(state, on_each), _shapes(batch, over_batch))
