@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int, UInt8
 from PIL import Image
 
 from mlfem_jax.data.density import read_density
 from mlfem_jax.gaze import Box, FitRule, fit, move_box, move_fixations, scale_sigma
-from mlfem_jax.photos import read_photo, stored_size
+from mlfem_jax.photos import own_frame, read_photo, stored_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +39,25 @@ class ExampleFormat:
                 f"shape, max_fixations, classes: expected a shape above 0, and counts of 0 or more, got {self.shape}, "
                 f"{self.max_fixations} and {self.classes}"
             )
+
+
+def image_frames(
+    sizes: Int[np.ndarray, "N 2"], frame: tuple[int, int] | None, size: tuple[int, int]
+) -> tuple[tuple[int, int], ...]:
+    """The frame of each photograph: its own, of about as many pixels as `frame`; without one, `size`.
+
+    Args:
+        sizes: (height, width) of the photographs, in pixels.
+        frame: (height, width) whose number of pixels is wanted, see `mlfem_jax.photos.own_frame`.
+        size: of the network's input.
+
+    Example:
+        >>> image_frames(np.array([[600, 800], [1024, 768]]), (384, 512), (224, 224))
+        ((384, 512), (512, 384))
+    """
+    if frame is None:
+        return (size,) * len(sizes)
+    return tuple(own_frame((int(height), int(width)), frame) for height, width in sizes)
 
 
 def blank_example(example_format: ExampleFormat) -> dict[str, np.ndarray]:

@@ -64,7 +64,7 @@ def channel_maps(
         >>> channel_maps(activation, jnp.array([[[2.0, 0.5]]]), ks=(1.0,))
         Array([[0. , 0.5, 2. ]], dtype=float32)
     """
-    count, vectors, depth = weights.shape
+    count, _, depth = weights.shape
     if count != len(ks) or activation.shape[-1:] != (depth,):
         raise ValueError(
             f"weights: expected ({len(ks)}, m, {activation.shape[-1]}) for that many k and channels, "

@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 
 from mlfem_jax import explain, from_function
+from mlfem_jax.data.batches import open_dataset
+from mlfem_jax.data.example import image_frames
 from mlfem_jax.data.prepared.write import prepare
-from mlfem_jax.data.split import k_folds
+from mlfem_jax.data.split import k_folds, scan
 from mlfem_jax.training.fusion import task as fusion
 from mlfem_jax.training.fusion.step import Recipe
 from mlfem_jax.training.fusion.task import Config
@@ -107,9 +109,10 @@ def test_channels_are_weighed_in_frames_of_the_photographs_own_proportions(turne
 
 
 def test_the_frame_of_an_image_is_its_own(turned):
-    frames = fusion.image_frames(fusion.open_dataset(turned), (96, 128), (32, 32))
+    sizes = scan(open_dataset(turned)).sizes
+    frames = image_frames(sizes, (96, 128), (32, 32))
     assert sorted(set(frames)) == [(96, 128), (128, 96)] and frames.count((128, 96)) == 5
-    assert set(fusion.image_frames([{}] * 3, None, (32, 32))) == {(32, 32)}
+    assert image_frames(sizes[:2], None, (32, 32)) == ((32, 32), (32, 32))
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "curves.png", "checkpoints/step_00000001/mine", "fusion.json"])

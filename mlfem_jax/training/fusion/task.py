@@ -23,7 +23,16 @@ import tyro
 from rich.console import Console
 
 from mlfem_jax.backbones import Backbone, forward_pass, load_backbone, select_layers
-from mlfem_jax.data import ExampleFormat, Source, batches_per_epoch, looked_at, open_dataset, read_examples, scan
+from mlfem_jax.data import (
+    ExampleFormat,
+    Source,
+    batches_per_epoch,
+    image_frames,
+    looked_at,
+    open_dataset,
+    read_examples,
+    scan,
+)
 from mlfem_jax.fusion import (
     FusionNet,
     MapRecipe,
@@ -36,7 +45,6 @@ from mlfem_jax.fusion import (
 )
 from mlfem_jax.gaze import check_sigma
 from mlfem_jax.parallel import batch_sharding, put_batch, start
-from mlfem_jax.photos import own_frame
 from mlfem_jax.training import task as common
 from mlfem_jax.training.fusion.reading import cached_maps, map_example
 from mlfem_jax.training.fusion.step import Recipe, cached_inputs, initial_state, make_scores, make_step
@@ -165,21 +173,13 @@ def layer_depths(backbone: Backbone, layers: Sequence[str]) -> tuple[int, ...]:
     return tuple(shapes[name].shape[-1] for name in layers)
 
 
-def image_frames(source: Source, frame: tuple[int, int] | None, size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-    """The frame of each image: its own, of about as many pixels as `frame`; without one, `size`."""
-    if frame is None:
-        return (size,) * len(source)
-    sizes = (source[position]["size"] for position in range(len(source)))
-    return tuple(own_frame((int(height), int(width)), frame) for height, width in sizes)
-
-
 def open_data(config: Config, backbone: Backbone) -> Data:
     """Data set, split, network, and the maps where they are cached."""
     batch_sharding(config.recipe.batch_size)  # what it refuses, it refuses before the maps are made
     source = open_dataset(config.directory, config.split)
     index = scan(source)
     sigma_px = config.sigma_px or source.dataset_info.metadata["sigma_px"]
-    frames = image_frames(source, config.frame, backbone.input_size)
+    frames = image_frames(index.sizes, config.frame, backbone.input_size)
     formats = {frame: ExampleFormat(frame, max_fixations=index.max_fixations) for frame in dict.fromkeys(frames)}
     net, maps = fusion_shape(config, backbone)
     looked = looked_at(index, np.arange(len(source)))
