@@ -1,3 +1,5 @@
+from .config import Config as Config
+from .data import Data as Data, open_data as open_data
 from .reading import Example as Example, Kept as Kept, cached_maps as cached_maps, map_example as map_example
 from .step import (
     Recipe as Recipe,
@@ -11,4 +13,4 @@ from .step import (
     score_maps as score_maps,
     stacks as stacks,
 )
-from .task import Config as Config, Data as Data, open_data as open_data, train_fusion as train_fusion
+from .task import train_fusion as train_fusion
