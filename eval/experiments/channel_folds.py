@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,8 @@ from mlfem_jax.fusion import FusionNet, predict
 from mlfem_jax.metrics import pcc, similarity
 from mlfem_jax.training import fusion, real_examples
 from mlfem_jax.training.fusion import Data, Recipe, gfdms, initial_state, make_step, open_data
+
+Architecture: TypeAlias = Literal["channels", "linear", "unet"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Config:
     cache: Path | None = None
     backbone: str = "efficientnet_lite0"
     frame: tuple[int, int] | None = None
-    architectures: tuple[Literal["channels", "linear", "unet"], ...] = ("channels", "linear")
+    architectures: tuple[Architecture, ...] = ("channels", "linear")
     folds: int = 5
     only: tuple[int, ...] | None = None
     inner: bool = False
@@ -101,7 +103,7 @@ def main(config: Config) -> None:
         Console().print("\n".join(controls[place]), highlight=False)
 
 
-def opened(config: Config, architecture: str, paths: Iterable[Path]) -> list[Data]:
+def opened(config: Config, architecture: Architecture, paths: Iterable[Path]) -> list[Data]:
     """The data sets, with what the frozen network shows of their images."""
     same = {name: getattr(config, name) for name in ("backbone", "frame", "layers", "ks", "shrink", "recipe")}
     if architecture != "unet":
@@ -183,7 +185,7 @@ def kept(path: Path, compute: Callable[[], Row]) -> Row:
     """What `compute` gives, from the file if it was computed before."""
     if not path.exists():
         with replacing(path) as file:
-            np.savez(file, **compute())
+            np.savez(file, allow_pickle=False, **compute())
     with np.load(path) as found:
         return dict(found)
 

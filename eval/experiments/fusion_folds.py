@@ -34,6 +34,7 @@ from mlfem_jax.files import replacing
 from mlfem_jax.fusion import FusionNet, MapRecipe, default_maps, fuse, make_net, map_stack
 from mlfem_jax.training import real_examples
 from mlfem_jax.training.fusion import (
+    Kept,
     Recipe,
     cached_inputs,
     cached_maps,
@@ -92,7 +93,7 @@ class Data:
     example_format: ExampleFormat
     sigma_px: float
 
-    def read(self, maps: np.ndarray | None, positions: np.ndarray | None = None, **options: Any) -> Any:
+    def read(self, maps: Kept | np.ndarray | None, positions: np.ndarray | None = None, **options: Any) -> Any:
         """Batches of examples."""
 
         def example(position: int) -> dict[str, np.ndarray]:

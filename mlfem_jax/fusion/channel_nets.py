@@ -87,12 +87,12 @@ class Reweighted(FusionNet):
             weights[str(index)] = drawn if self.signed else jnp.sqrt(jnp.abs(drawn))
         return {"weights": weights, "net": super().init(for_net)}
 
-    def weights(self, params: ArrayTree) -> list[Float[Array, "K m C"]]:
+    def weights(self, params: Any) -> list[Float[Array, "K m C"]]:
         """The weights of each layer."""
         roots = [params["weights"][str(index)] for index in range(len(self.depths))]
         return [jnp.asarray(root) if self.signed else jnp.square(root) for root in roots]
 
-    def thinned(self, params: ArrayTree, key: Key[Array, ""]) -> ArrayTree:
+    def thinned(self, params: Any, key: Key[Array, ""]) -> ArrayTree:
         """See `FusionNet`."""
         if self.thinning == 0:
             return params
@@ -105,14 +105,14 @@ class Reweighted(FusionNet):
             kept[str(index)] = jnp.where(stays, raised, 0.0)
         return {**params, "weights": kept}
 
-    def stack(self, params: ArrayTree, given: Any, shape: tuple[int, int]) -> Float[Array, "C _h _w"]:
+    def stack(self, params: Any, given: Any, shape: tuple[int, int]) -> Float[Array, "C _h _w"]:
         """See `FusionNet`; `given` has the packed strong positions of each layer, first layer first."""
         pairs = zip(given, self.weights(params), strict=True)
         return _together([packed_maps(packed, weights) for packed, weights in pairs], shape)
 
     def read(
         self,
-        params: ArrayTree,
+        params: Any,
         activations: Mapping[str, Any],
         shape: tuple[int, int],
         *,
@@ -123,9 +123,7 @@ class Reweighted(FusionNet):
         pairs = zip(layers, self.weights(params), strict=True)
         return _together([channel_maps(activations[name], values, ks=ks) for name, values in pairs], shape)
 
-    def apply(
-        self, params: ArrayTree, maps: Float[Array, "C _h _w"], *, key: jax.Array | None = None
-    ) -> Float[Array, "h w"]:
+    def apply(self, params: Any, maps: Float[Array, "C _h _w"], *, key: jax.Array | None = None) -> Float[Array, "h w"]:
         """See `FusionNet`; a density that sums to 1, or blank where the sum of the maps is."""
         return super().apply(params["net"], maps, key=key)
 

@@ -40,8 +40,9 @@ def draw_photo(
     )
     if not all(np.isfinite(probability) for _, probability in top):
         top = (("no prediction: the network's output is not a number,", 0.0),)
-    *names, why, _ = file_names(stem)
-    files = ExplainedPhoto(shown, *names, top, why if result["why"] else "")
+    names = file_names(stem)
+    why = names.why if result["why"] else ""
+    files = ExplainedPhoto(shown, names.photo, names.overlay, names.sheet, names.map, top, why)
     size = _fit(photo.shape[:2], (picture_px, picture_px))
     picture = resize_photo(photo, size)
     write_png(out / files.photo, picture)

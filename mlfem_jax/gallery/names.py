@@ -5,8 +5,11 @@ import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from mlfem_jax.files import foreign, printable
+
+_ENDS = (".png", ".overlay.png", ".sheet.png", ".npy", ".why.png", ".why.json")
 
 
 def photo_names(paths: Sequence[Path], out: Path) -> list[tuple[str, str]]:
@@ -28,9 +31,20 @@ def photo_names(paths: Sequence[Path], out: Path) -> list[tuple[str, str]]:
     return list(zip(shown, stems, strict=True))
 
 
-def file_names(stem: str) -> tuple[str, ...]:
+class FileNames(NamedTuple):
     """Names of a photograph's picture, overlay, sheet and map, and of the picture and the numbers that say why."""
-    return tuple(f"{stem}{end}" for end in (".png", ".overlay.png", ".sheet.png", ".npy", ".why.png", ".why.json"))
+
+    photo: str
+    overlay: str
+    sheet: str
+    map: str
+    why: str
+    numbers: str
+
+
+def file_names(stem: str) -> FileNames:
+    """The names of a photograph's files."""
+    return FileNames(*(f"{stem}{end}" for end in _ENDS))
 
 
 def _readable(name: str) -> str:

@@ -61,6 +61,6 @@ def _placed(
     }
 
 
-def _scaled(importance: np.ndarray) -> np.ndarray:
+def _scaled(importance: Any) -> np.ndarray:
     peak = importance.max()
     return np.clip(importance / peak, 0, 1).astype(np.float32) if peak > 0 else np.zeros_like(importance, np.float32)

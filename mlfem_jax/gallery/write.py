@@ -221,7 +221,7 @@ class _Look:
     layers: tuple[str, ...]
     k: float
     alpha: float
-    reasons: tuple[tuple[str, str], ...] | None
+    reasons: tuple[tuple[str, Any], ...] | None
 
     def __call__(self, forward: Forward) -> dict[str, Any]:
         to_probabilities = jax.nn.softmax if forward.backbone.output == "softmax" else jax.nn.sigmoid

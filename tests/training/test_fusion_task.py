@@ -15,8 +15,8 @@ from mlfem_jax.data.example import image_frames
 from mlfem_jax.data.prepared.write import prepare
 from mlfem_jax.data.split import k_folds, scan
 from mlfem_jax.training.fusion import task as fusion
-from mlfem_jax.training.fusion.step import Recipe
 from mlfem_jax.training.fusion.config import Config
+from mlfem_jax.training.fusion.step import Recipe
 from mlfem_jax.training.run import read_metrics
 from mlfem_jax.training.task import training_parts
 
