@@ -32,7 +32,8 @@ def make_net(architecture: str, **fields: Any) -> FusionNet:
     there = [field.name for field in dataclasses.fields(kind)]
     for name in fields.keys() - set(there):
         raise ValueError(f"{name}: expected one of the fields of {architecture!r}, {', '.join(there)}, got {name!r}")
-    return kind(**fields)
+    # JSON has no tuples.
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
 
 
 def reads_channels(architecture: str) -> bool:

@@ -53,7 +53,6 @@ class Reweighted(FusionNet):
             ValueError: names the field.
         """
         super().__post_init__()
-        object.__setattr__(self, "depths", tuple(self.depths))  # a list where a file said it
         if not self.depths or min(self.depths) < 1 or self.channels % len(self.depths):
             raise ValueError(
                 f"depths: expected the channels of each layer, as many layers as divide {self.channels}, "

@@ -16,6 +16,7 @@ from mlfem_jax.data.prepared.write import prepare
 from mlfem_jax.data.split import k_folds, scan
 from mlfem_jax.training.fusion import task as fusion
 from mlfem_jax.training.fusion.config import Config
+from mlfem_jax.training.fusion.data import open_data
 from mlfem_jax.training.fusion.step import Recipe
 from mlfem_jax.training.run import read_metrics
 from mlfem_jax.training.task import training_parts
@@ -106,6 +107,22 @@ def test_channels_are_weighed_in_frames_of_the_photographs_own_proportions(turne
     fusion.train_fusion(dataclasses.replace(config, out=tmp_path / "b", maps="computed"))
     for cached, computed in zip(read_metrics(tmp_path / "a"), read_metrics(tmp_path / "b"), strict=True):
         assert cached["loss"] == pytest.approx(computed["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("maps", ["cached", "computed"])
+def test_several_data_sets_are_one_each_with_its_own_sigma(gaze, turned, backbone, tmp_path, maps):
+    options = {"architecture": "channels", "shrink": 16, "maps": maps, "cache": tmp_path / "maps", "frame": (96, 128)}
+    both = open_data(Config(gaze, tmp_path, also=(turned,), sigma_px=1.0, **options), backbone)
+    alone = [open_data(Config(folder, tmp_path, **options), backbone) for folder in (gaze, turned)]
+    assert both.ids == alone[0].ids + alone[1].ids and both.frames == alone[0].frames + alone[1].frames
+    assert both.name == f"{alone[0].name} + {alone[1].name}"
+    assert sorted(np.concatenate(list(both.parts.values()))) == list(range(27))
+    for position in (0, 11, 12, 26):
+        own = alone[position // 12].example(position % 12) if position < 24 else alone[1].example(position - 12)
+        found = both.example(position)
+        share = 3.0 if position < 12 else 1.0  # the first data set's sigma was given, and is 1 in place of 3
+        np.testing.assert_allclose(found.pop("sigma_px") * share, own.pop("sigma_px"), rtol=1e-6)
+        jax.tree.map(np.testing.assert_array_equal, found, own)
 
 
 def test_the_frame_of_an_image_is_its_own(turned):

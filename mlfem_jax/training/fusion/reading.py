@@ -24,7 +24,7 @@ from mlfem_jax.fusion import MapRecipe
 from mlfem_jax.gaze import fit, move_fixations, scale_sigma
 from mlfem_jax.parallel import chosen_devices, is_first, replicate
 
-Example = dict[str, np.ndarray]
+Example = dict[str, Any]
 
 _MAPS = 3  # to be raised when a recipe reads other maps, so that none of an older version is read
 
