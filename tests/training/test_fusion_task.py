@@ -112,6 +112,7 @@ def test_channels_are_weighed_in_frames_of_the_photographs_own_proportions(turne
 @pytest.mark.parametrize("maps", ["cached", "computed"])
 def test_several_data_sets_are_one_each_with_its_own_sigma(gaze, turned, backbone, tmp_path, maps):
     options = {"architecture": "channels", "shrink": 16, "maps": maps, "cache": tmp_path / "maps", "frame": (96, 128)}
+    options["validation"] = 0.3
     both = open_data(Config(gaze, tmp_path, also=(turned,), sigma_px=1.0, **options), backbone)
     alone = [open_data(Config(folder, tmp_path, **options), backbone) for folder in (gaze, turned)]
     assert both.ids == alone[0].ids + alone[1].ids and both.frames == alone[0].frames + alone[1].frames
