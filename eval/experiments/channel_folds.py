@@ -49,6 +49,8 @@ class Config:
         out: folder of results.
         cache: folder of the strong positions, which the trainer keeps too.
         backbone: name of the frozen network.
+        weights: a weight file, or "random": what is learned over a network that has seen nothing is the floor of what
+            a fusion explains. Default: the packaged weights.
         frame: height and width whose number of pixels each photograph gets. Default: the network's input size.
         architectures: which to train.
         folds: number of folds, by hashed id.
@@ -68,6 +70,7 @@ class Config:
     transfer: Path | None = None
     cache: Path | None = None
     backbone: str = "efficientnet_lite0"
+    weights: str | None = None
     frame: tuple[int, int] | None = None
     architectures: tuple[Architecture, ...] = ("channels", "linear")
     folds: int = 5
@@ -108,7 +111,7 @@ def opened(config: Config, architecture: Architecture, paths: Iterable[Path]) ->
     same = {name: getattr(config, name) for name in ("backbone", "frame", "layers", "ks", "shrink", "recipe")}
     if architecture != "unet":
         same |= {"signed": config.signed, "vectors": config.vectors if architecture == "channels" else None}
-    backbone = load_backbone(config.backbone)
+    backbone = load_backbone(config.backbone, config.weights)
     return [
         open_data(fusion.Config(path, config.out, architecture=architecture, cache=config.cache, **same), backbone)
         for path in paths
@@ -138,7 +141,7 @@ def trained(config: Config, sets: list[Data], seed: int) -> list[Row]:
                 batches = read(data, seen, batch_size=20)
                 rows |= {f"{data.name} {name}": value for name, value in
                          real_examples(score(params, batch) for batch in batches).items()}  # fmt: skip
-            means = ", ".join(f"{name} {value.mean():.4f}" for name, value in rows.items())
+            means = ", ".join(f"{name} {np.nanmean(value):.4f}" for name, value in rows.items())
             Console().print(f"{mark}: {means}", highlight=False, soft_wrap=True)
             return rows
 
@@ -193,7 +196,7 @@ def kept(path: Path, compute: Callable[[], Row]) -> Row:
 def fingerprint(config: Config, data: Data, recipe: Recipe) -> str:
     """Short text that differs where what is trained does."""
     settings = [dataclasses.asdict(data.net), dataclasses.asdict(data.maps), dataclasses.asdict(recipe), config.frame,
-                config.inner]  # fmt: skip
+                config.inner, *([config.weights] if config.weights else [])]  # fmt: skip
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
 
 

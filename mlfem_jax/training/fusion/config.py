@@ -21,7 +21,7 @@ class Config(RunConfig):
 
     Attributes:
         also: more prepared data sets to train on, each with its own sigma. `split` is of the first data set.
-        weights: a file of the backbone's weights. Default: the packaged ones.
+        weights: a file of the backbone's weights, or "random". Default: the packaged ones.
         architecture: "unet"; "net", the paper's; "channels", FEM with learned channel weights and a U-Net; or "linear",
             the same summed, without a network behind the weights.
         ks: values of k; default those of the architecture, nine for "unet", 2 for "net", 1 and 2 for the others.
@@ -42,7 +42,7 @@ class Config(RunConfig):
     free: ClassVar[tuple[str, ...]] = (*RunConfig.free, "cache")
 
     also: tuple[Path, ...] = ()
-    weights: Path | None = None
+    weights: str | None = None
     architecture: Literal["unet", "net", "channels", "linear"] = "unet"
     ks: tuple[float, ...] | None = None
     layers: tuple[str, ...] | None = None
