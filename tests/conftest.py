@@ -7,6 +7,7 @@ what it compiled is kept for the processes that tests start and for the next run
 import os
 
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+os.environ["KERAS_BACKEND"] = "jax"
 
 import jax
 import pytest
