@@ -1,6 +1,7 @@
 """The examples run, and what they write and print is what their docstrings promise."""
 
 import dataclasses
+import functools
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -174,6 +175,7 @@ def test_synthetic_observers_look_at_what_is_colorful(tmp_path):
 
 def test_evaluate_your_model_finds_a_class_map_more_faithful_than_chance(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(evaluate_your_model, "PHOTOGRAPHS", ("chelsea.png", "coffee.png", "rocket.jpg"))
+    monkeypatch.setattr(evaluate_your_model, "Scores", functools.partial(evaluate_your_model.Scores, batch_size=3))
     evaluate_your_model.evaluate_your_model(out=tmp_path)
     said = capsys.readouterr().out
     insertion = {name: float(value) for name, value in re.findall(r"^(\w+) +insertion (\S+)$", said, re.MULTILINE)}
