@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from mlfem_jax.files import replacing
+from mlfem_jax.files import read_json, replacing
 from mlfem_jax.parallel import is_first
 
 _FILE = "run.json"
@@ -88,7 +88,7 @@ def read_settings(folder: str | Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(f"{folder}: expected a run, with {_FILE}, got a folder without it")
     try:
-        return dict(json.loads(path.read_bytes())["settings"])
+        return dict(read_json(path)["settings"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: expected the settings of a run, got something else ({error!r})") from error
 

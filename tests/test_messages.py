@@ -8,7 +8,15 @@ BAD_INPUT = {"ValueError", "TypeError", "FileNotFoundError", "FileExistsError", 
 FOLDERS = ("mlfem_jax", "eval", "train", "examples")
 
 # Modules that read one file, whose errors leave through a block that puts its name before them.
-READERS = ("mlfem_jax.backbones.files.", "mlfem_jax.photos", "mlfem_jax.data.releases.mat_worker")
+READERS = (
+    "mlfem_jax.backbones.files.",
+    "mlfem_jax.files.hdf5_file",
+    "mlfem_jax.files.limits",
+    "mlfem_jax.files.npz_file",
+    "mlfem_jax.files.zip_file",
+    "mlfem_jax.photos",
+    "mlfem_jax.data.releases.mat_worker",
+)
 
 
 def constant_parts(message):

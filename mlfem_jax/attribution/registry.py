@@ -100,8 +100,8 @@ def method(name: str, **options: Hashable) -> Method:
         name and options are equal.
 
     Raises:
-        ValueError: unknown method, or an option that it does not accept, both list what is accepted; or a number
-            that is NaN or infinite.
+        ValueError: unknown method, or an option that it does not accept, both list what is accepted; text for a
+            number, or one that is NaN or infinite.
 
     Example:
         >>> method("add", alpha=0.25) == method("add", alpha=0.25)
@@ -112,7 +112,10 @@ def method(name: str, **options: Hashable) -> Method:
     if unknown:
         among = f"options among {', '.join(accepted)}" if accepted else "no options"
         raise ValueError(f"method {name!r}: expected {among}, got {', '.join(unknown)}")
+    defaults = inspect.signature(METHODS[name].maps).parameters
     for option, value in options.items():
+        if isinstance(value, str) and isinstance(defaults[option].default, int | float):
+            raise ValueError(f"{option}: expected a number, got {value!r}")
         if isinstance(value, float) and not math.isfinite(value):  # NaN: a method would not even equal itself
             raise ValueError(f"{option}: expected a finite number, got {value}")
     return Method(name, tuple(sorted(options.items())))

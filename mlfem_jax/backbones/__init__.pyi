@@ -1,7 +1,7 @@
 from .adapters import from_function as from_function
 from .architectures import ARCHITECTURES as ARCHITECTURES
 from .base import Activations as Activations, Backbone as Backbone, Output as Output
-from .files.fit import check_weights as check_weights
+from .files.fit import check_values as check_values, check_weights as check_weights
 from .files.read import read_weights as read_weights, save_weights as save_weights
 from .flax_modules import from_linen as from_linen, from_nnx as from_nnx
 from .forward import (

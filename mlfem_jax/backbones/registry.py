@@ -15,10 +15,10 @@ from mlfem_jax.backbones.base import Backbone
 from mlfem_jax.backbones.files.about import About, read_about
 from mlfem_jax.backbones.files.fit import check_values, check_weights, without_prefix
 from mlfem_jax.backbones.files.folding import expected_shapes, fold
-from mlfem_jax.backbones.files.limits import naming
 from mlfem_jax.backbones.files.packaged import packaged_file
 from mlfem_jax.backbones.files.read import read_weights
 from mlfem_jax.backbones.towers import TOWERS, load_tower
+from mlfem_jax.files import naming
 
 
 def backbone_names() -> tuple[str, ...]:

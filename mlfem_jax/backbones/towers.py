@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlfem_jax.backbones.base import Backbone, Preprocess
+from mlfem_jax.backbones.base import Backbone, Output, Preprocess
 from mlfem_jax.backbones.files.packaged import packaged_file
 from mlfem_jax.backbones.networks import vit, vit_names
 from mlfem_jax.backbones.networks.vit import ViT
@@ -119,20 +119,28 @@ def load_tower(name: str, weights: str | Path | None, imagenet_labels: tuple[str
         weights: see `load_backbone`.
         imagenet_labels: of its classes, where the file is known to be ImageNet's.
     """
-    from mlfem_jax.backbones.files.about import About, read_about
+    from mlfem_jax.backbones.files.about import read_about
 
-    tower, about = TOWERS[name], About()
+    tower = TOWERS[name]
     if weights == "random":
         config, params = _random(tower.config)
-    else:
-        file = _packaged(tower, name) if weights is None else Path(weights)
-        about = read_about(file)
-        config, params = _read(tower, file, packaged=weights is None)
-    labels = imagenet_labels if about.imagenet and not about.labels else about.labels
-    return tower_backbone(name, dataclasses.replace(tower, config=config), params, labels)
+        return tower_backbone(name, dataclasses.replace(tower, config=config), params)
+    file = _packaged(tower, name) if weights is None else Path(weights)
+    about = read_about(file)
+    if about.backbone not in (None, name):
+        raise ValueError(f"{file}: expected weights of {name}, got a run of {about.backbone}; load it as that")
+    config, params = _read(tower, file, packaged=weights is None)
+    backbone = tower_backbone(name, dataclasses.replace(tower, config=config), params, output=about.output)
+    classes = 0 if backbone.embeds else params["head"]["kernel"].shape[1]
+    labels = imagenet_labels if about.imagenet and classes == 1000 and not about.labels else about.labels
+    if classes and labels and len(labels) != classes:
+        raise ValueError(f"{file}: expected names of its {classes} classes, got {len(labels)}")
+    return dataclasses.replace(backbone, labels=labels if classes else ())
 
 
-def tower_backbone(name: str, tower: Tower, params: Any, labels: tuple[str, ...] = ()) -> Backbone:
+def tower_backbone(
+    name: str, tower: Tower, params: Any, labels: tuple[str, ...] = (), output: Output | None = None
+) -> Backbone:
     """The backbone of any vision transformer.
 
     Args:
@@ -140,6 +148,7 @@ def tower_backbone(name: str, tower: Tower, params: Any, labels: tuple[str, ...]
         tower: the network.
         params: see `vit_names.to_params`.
         labels: of its classes, where there are as many.
+        output: how its logits were trained to be read; None is "softmax", and "sigmoid" for a single logit.
     """
     config = tower.config
     embeds = tower.embeds or "head" not in params
@@ -154,6 +163,7 @@ def tower_backbone(name: str, tower: Tower, params: Any, labels: tuple[str, ...]
         layers=config.layers,
         input_size=(side, side),
         labels=labels if classes == len(labels) else (),
+        output="sigmoid" if classes == 1 else output or "softmax",
         signs=("two_sided",) * config.depth,
         attentions=config.attentions,
         prefix=config.prefix_length,
@@ -174,13 +184,17 @@ def _apply(name: str, config: ViT, params: Any, inputs: jax.Array, *, rules: Any
 
 
 def _read(tower: Tower, file: Path, *, packaged: bool) -> tuple[ViT, Any]:
-    from mlfem_jax.backbones.files.fit import check_values, check_weights
+    from mlfem_jax.backbones.files.fit import check_values, check_weights, without_prefix
     from mlfem_jax.backbones.files.read import read_weights
+    from mlfem_jax.files import naming
 
     arrays = read_weights(file)
-    arrays = vit_names.canonical(tower.packaged(arrays) if packaged else arrays)
-    config = vit_names.fitted(tower.config, arrays)
-    expected = vit_names.expected_shapes(config, arrays)
+    with naming(file):
+        expected = vit_names.expected_shapes(tower.config, {})
+        arrays = tower.packaged(arrays) if packaged else without_prefix(arrays, expected, rename=vit_names.renamed)
+        arrays = vit_names.canonical(arrays)
+        config = vit_names.fitted(tower.config, arrays)
+        expected = vit_names.expected_shapes(config, arrays)
     check_weights(arrays, expected, source=file)
     check_values(arrays, expected, source=file)
     return config, vit_names.to_params(config, arrays)

@@ -10,10 +10,11 @@ with the same arguments goes on from there, with exactly the batches that were l
 the workers. They are spawned, so a script that uses them needs the `if __name__ == "__main__":` guard.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -164,7 +165,7 @@ def open_dataset(directory: str | Path, split: str | None = None) -> Any:
         split: name of a split, or a slice of one, as TFDS writes it ("train[:10]"). Default: the only one.
 
     Returns:
-        A TFDS data source; its `dataset_info.metadata` holds the data set's `sigma_px`.
+        The records by position; its `dataset_info.metadata` holds the data set's `sigma_px`.
 
     Raises:
         FileNotFoundError: if there is no prepared data set in the folder.
@@ -186,20 +187,61 @@ def open_dataset(directory: str | Path, split: str | None = None) -> Any:
         split = splits[0]
     if split is None or split.split("[")[0] not in splits:
         raise ValueError(f"{found[0]}: expected one of the splits {', '.join(splits)}, got {split}")
-    return builder.as_data_source(split=split)
+    try:
+        source = builder.as_data_source(split=split)
+    except (ValueError, AssertionError) as error:  # of TFDS, which does not say whose
+        raise ValueError(f"split: expected a slice of {', '.join(splits)}, got {split!r} ({error})") from error
+    return Records(found[0], source)
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """The records of a prepared data set; what goes wrong in reading one is a ValueError that names the folder.
+
+    Attributes:
+        folder: of the data set.
+        source: of TFDS.
+    """
+
+    folder: Path
+    source: Any
+
+    def __len__(self) -> int:
+        """Number of records."""
+        with naming_damage(self.folder):
+            return len(self.source)
+
+    def __getitem__(self, position: Any) -> Any:
+        """The record at a position."""
+        with naming_damage(self.folder):
+            return self.source[position]
+
+    @property
+    def dataset_info(self) -> Any:
+        """TFDS's description of the data set, with our metadata."""
+        return self.source.dataset_info
 
 
 def open_builder(folder: Path) -> Any:
     """TFDS's builder of a prepared data set; ValueError naming the folder where that is damaged."""
     import tensorflow_datasets as tfds
 
-    try:
+    with naming_damage(folder):
         builder = tfds.builder_from_directory(folder)
         builder.info.metadata["sigma_px"]  # reads all that there is
-    except Exception as error:  # each library that reads a part of it has its own
-        reason = printable(f"{type(error).__name__}: {error}", 200)
-        raise ValueError(f"{folder}: expected a prepared data set, got a damaged one ({reason})") from error
     return builder
+
+
+@contextlib.contextmanager
+def naming_damage(folder: Path) -> Iterator[None]:
+    """Within the block, an error of whatever library becomes a ValueError that names a prepared data set."""
+    try:
+        yield
+    except IndexError:  # ends a loop over the records
+        raise
+    except Exception as error:
+        reason = printable(f"{type(error).__name__}: {' '.join(str(error).split())}", 200)
+        raise ValueError(f"{folder}: expected a prepared data set, got a damaged one ({reason})") from error
 
 
 def _example(source: Source, example_format: ExampleFormat, position: int) -> dict[str, np.ndarray]:

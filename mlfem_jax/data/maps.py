@@ -1,7 +1,7 @@
 """Maps as files: other people's, to be scored beside ours, and ours, in the form in which benchmarks take them."""
 
 import dataclasses
-import functools
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,8 +11,8 @@ from jaxtyping import Float, Float32
 from PIL import Image
 
 from mlfem_jax.data.density import read_density
-from mlfem_jax.data.releases.mat import load_mat
-from mlfem_jax.files import replacing, walk
+from mlfem_jax.data.releases.mat import load_mat, mat_shapes
+from mlfem_jax.files import npz_shapes, open_hdf5, printable, read_datasets, read_npz_array, replacing, walk
 from mlfem_jax.gaze import FitRule, fit
 from mlfem_jax.photos import open_image
 
@@ -75,7 +75,7 @@ def find_maps(path: str) -> dict[str, MapFile]:
 
     Raises:
         FileNotFoundError: there is no such folder or file.
-        ValueError: none of its files is a map, or the archive is damaged.
+        ValueError: none of its files is a map, two are of one image, or the archive is damaged.
         ModuleNotFoundError: an HDF5 file, without h5py.
     """
     top = Path(path)
@@ -84,10 +84,14 @@ def find_maps(path: str) -> dict[str, MapFile]:
     found = _of_archive(top) if top.is_file() else _of_folder(top)
     if not found:
         raise ValueError(f"{top}: expected maps ({', '.join(_SUFFIXES)}), got none")
+    whole: dict[str, MapFile] = {}
     short: dict[str, list[MapFile]] = {}
-    for name, file in found:
+    for name, file in ((unicodedata.normalize("NFC", name), file) for name, file in found):
+        if name in whole:
+            raise ValueError(f"{top}: expected one map of {name!r}, got {whole[name].name} and {file.name}")
+        whole[name] = file
         short.setdefault(PurePosixPath(name).name, []).append(file)
-    return {name: files[0] for name, files in short.items() if len(files) == 1} | dict(found)
+    return {name: files[0] for name, files in short.items() if len(files) == 1} | whole
 
 
 def check_maps(files: Mapping[str, MapFile], images: Iterable[tuple[str, tuple[int, int]]]) -> MapCheck:
@@ -197,11 +201,10 @@ def _of_folder(top: Path) -> list[tuple[str, MapFile]]:
 
 def _map_file(path: Path) -> MapFile:
     if path.suffix.lower() == ".npy":
-        try:
-            shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
-        except (ValueError, OSError, EOFError) as error:
-            raise ValueError(f"{path}: expected an array of numbers, got something else ({error})") from error
-        return MapFile(str(path), shape, lambda: np.load(path, allow_pickle=False))
+        array = _of_file(path, lambda file: np.lib.format.open_memmap(file, mode="r"))
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"{path}: expected an array of numbers, got {array.dtype}")
+        return MapFile(str(path), array.shape, lambda: np.lib.format.open_memmap(path, mode="r"))
     if path.suffix.lower() == ".mat":
         name, shape = _mat_variable(path)
         return MapFile(str(path), shape, lambda: load_mat(path, name))
@@ -212,12 +215,7 @@ def _map_file(path: Path) -> MapFile:
 
 def _mat_variable(path: Path) -> tuple[str, tuple[int, ...]]:
     """Name and shape of the one matrix in a MATLAB file."""
-    from scipy.io import whosmat
-
-    try:
-        matrices = [(name, shape) for name, shape, _ in whosmat(path) if len(shape) == 2]
-    except Exception as error:  # scipy's reader raises whatever it trips over
-        raise ValueError(f"{path}: expected a whole MATLAB file, got another ({error})") from error
+    matrices = [(name, shape) for name, shape in mat_shapes(path) if len(shape) == 2]
     if len(matrices) != 1:
         raise ValueError(f"{path}: expected one matrix, the map, got {', '.join(n for n, _ in matrices) or 'none'}")
     return matrices[0]
@@ -226,15 +224,27 @@ def _mat_variable(path: Path) -> tuple[str, tuple[int, ...]]:
 def _of_archive(path: Path) -> list[tuple[str, MapFile]]:
     if path.suffix.lower() not in _ARCHIVES:
         raise ValueError(f"{path}: expected a folder of maps, or a file {', '.join(_ARCHIVES)}, got another file")
+    npz = path.suffix.lower() == ".npz"
+    names = _of_file(path, npz_shapes if npz else _hdf5_shapes)
+    read = read_npz_array if npz else _read_hdf5
+
+    def reader(name: str) -> Callable[[], np.ndarray]:
+        return lambda: np.asarray(_of_file(path, lambda file: read(file, name)), np.float32)
+
+    return [(_without_suffix(name), MapFile(f"{path}:{name}", shape, reader(name))) for name, shape in names.items()]
+
+
+def _of_file(path: Path, read: Callable[[Path], Any]) -> Any:
+    """What `read` finds in a file; ValueError that names it where that is none of arrays."""
     try:
-        names = _npz_shapes(path) if path.suffix.lower() == ".npz" else _hdf5_shapes(path)
-    except (ValueError, OSError, KeyError) as error:
-        raise ValueError(f"{path}: expected an archive of arrays, got something else ({error})") from error
-    read = _read_npz if path.suffix.lower() == ".npz" else _read_hdf5
-    return [
-        (_without_suffix(name), MapFile(f"{path}:{name}", shape, functools.partial(read, path, name)))
-        for name, shape in names
-    ]
+        return read(path)
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # h5py and zipfile raise whatever they trip over
+        text = " ".join(str(error).split())
+        raise ValueError(
+            f"{path}: expected an archive of arrays, got something else ({printable(text, 300)})"
+        ) from error
 
 
 def _without_suffix(name: str) -> str:
@@ -242,32 +252,11 @@ def _without_suffix(name: str) -> str:
     return str(pure.with_suffix("")) if pure.suffix.lower() in (*_SUFFIXES, ".gif") else name
 
 
-def _npz_shapes(path: Path) -> list[tuple[str, tuple[int, ...]]]:
-    with np.load(path, allow_pickle=False) as arrays:
-        return [(name, arrays[name].shape) for name in arrays.files]
+def _hdf5_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    with open_hdf5(path) as (_, datasets):
+        return {name: dataset.shape for name, dataset in datasets.items() if len(dataset.shape or ()) == 2}
 
 
-def _read_npz(path: Path, name: str) -> Float32[np.ndarray, "..."]:
-    with np.load(path, allow_pickle=False) as arrays:
-        return np.asarray(arrays[name], np.float32)
-
-
-def _hdf5_shapes(path: Path) -> list[tuple[str, tuple[int, ...]]]:
-    import h5py
-
-    found: list[tuple[str, tuple[int, ...]]] = []
-
-    def note(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and len(item.shape) == 2:
-            found.append((name, item.shape))
-
-    with h5py.File(path, "r") as file:
-        file.visititems(note)
-    return found
-
-
-def _read_hdf5(path: Path, name: str) -> Float32[np.ndarray, "..."]:
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        return np.asarray(file[name][()], np.float32)
+def _read_hdf5(path: Path, name: str) -> np.ndarray:
+    with open_hdf5(path) as (_, datasets):
+        return read_datasets({name: datasets[name]}, path.stat().st_size)[name]

@@ -1,4 +1,4 @@
-"""Files and folders that are written: whole or not there, by one process at a time, never over somebody else's."""
+"""Files and folders: written whole or not there, never over somebody else's; and others' arrays read without trust."""
 
 import lazy_loader
 

@@ -66,14 +66,17 @@ def keep_record(folder: str | os.PathLike) -> None:
 
 
 def note(path: Path, file: Path) -> None:
-    """Notes that `file` is about to become `path`, if the folder keeps a record."""
-    with contextlib.suppress(FileNotFoundError):
-        descriptor = os.open(path.parent / RECORD, os.O_WRONLY | os.O_APPEND)
-        try:
-            # On lines of its own: the one before may have been cut.
-            os.write(descriptor, f"\n{json.dumps([path.name, *_stamp(file)])}\n".encode())
-        finally:
-            os.close(descriptor)
+    """Notes that `file` is about to become `path`, in the nearest folder above that keeps a record, if one does."""
+    keeper = next((folder for folder in path.parents if (folder / RECORD).exists()), None)
+    if keeper is None:
+        return
+    descriptor = os.open(keeper / RECORD, os.O_WRONLY | os.O_APPEND)
+    try:
+        # On lines of its own: the one before may have been cut.
+        entry = json.dumps([path.relative_to(keeper).as_posix(), *_stamp(file)])
+        os.write(descriptor, f"\n{entry}\n".encode())
+    finally:
+        os.close(descriptor)
 
 
 def note_tree(folder: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mlfem_jax.files import replacing
+from mlfem_jax.files import read_json, replacing
 from mlfem_jax.fusion.architectures import make_net
 from mlfem_jax.fusion.network import ArrayTree, FusionNet
 
@@ -82,24 +82,28 @@ def load_fusion(path: str | Path) -> TrainedFusion:
         FileNotFoundError: one of the two is not there.
         ValueError: one of them is damaged, or the arrays are not those of the network described; names the file.
     """
-    from mlfem_jax.backbones import check_weights, read_weights
+    from mlfem_jax.backbones import check_values, check_weights, read_weights
 
     path = Path(path)
     about = path.with_suffix(".json")
     if not about.is_file():
         raise FileNotFoundError(f"{about}: expected a file that says what {path.name} was trained for, got none")
     try:
-        described = json.loads(about.read_bytes())
+        described = read_json(about)
         net = make_net(**described["net"])
         layers, ks = tuple(described["layers"]), tuple(float(k) for k in described["ks"])
         backbone, provenance = described["backbone"], described["provenance"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{about}: expected a description of a fusion network, got another ({error!r})") from error
+    if not np.isfinite(ks).all():
+        raise ValueError(f"{about}: expected finite numbers as ks, got {ks}")
     if net.channels != len(layers) * len(ks):
         raise ValueError(f"{about}: expected {len(layers)} layers times {len(ks)} k channels, got {net.channels}")
     arrays = read_weights(path)
     shapes = jax.eval_shape(lambda: net.init(jax.random.key(0)))
-    check_weights(arrays, {name: leaf.shape for name, leaf in _flat(shapes).items()}, source=path)
+    expected = {name: leaf.shape for name, leaf in _flat(shapes).items()}
+    check_weights(arrays, expected, source=path)
+    check_values(arrays, expected, source=path)
     params = jax.tree_util.tree_map_with_path(lambda keys, _: arrays[_name(keys)], shapes)
     return TrainedFusion(net, params, backbone, layers, ks, provenance)
 

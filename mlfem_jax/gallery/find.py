@@ -31,10 +31,16 @@ def find_photos(arguments: Iterable[str | os.PathLike], *, on_left_out: Tell = l
     Returns:
         The files, ordered by path; the same file reached in two ways appears once. No arguments, no files.
 
+    Raises:
+        ValueError: an argument is empty, as that of a variable of the shell that is not set.
+
     Example:
         >>> [str(path) for path in find_photos(["img10.png", "img2.png"])]
         ['img2.png', 'img10.png']
     """
+    arguments = [os.fspath(argument) for argument in arguments]
+    if "" in arguments:
+        raise ValueError("photos: expected files, folders or patterns, got an empty name")
     found = {_real(path): path for argument in arguments for path in _matches(Path(argument), on_left_out)}
     return sorted(found.values(), key=_natural)
 

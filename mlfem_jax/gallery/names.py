@@ -31,6 +31,13 @@ def photo_names(paths: Sequence[Path], out: Path) -> list[tuple[str, str]]:
     return list(zip(shown, stems, strict=True))
 
 
+def made_before(paths: Sequence[Path], out: Path) -> list[Path]:
+    """Those of the photographs that an earlier run wrote into `out`: its overlays and sheets are no photographs."""
+    inside = [path for path in paths if path.parent.resolve() == out.resolve()]
+    others = set(foreign(out, [path.name for path in inside]))
+    return [path for path in inside if path.name not in others and path.exists()]
+
+
 class FileNames(NamedTuple):
     """Names of a photograph's picture, overlay, sheet and map, and of the picture and the numbers that say why."""
 

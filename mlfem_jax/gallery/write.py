@@ -27,7 +27,7 @@ from mlfem_jax.files import printable, refuse_foreign, writing
 from mlfem_jax.fusion import ALPHA, ARCHITECTURES, OPERATORS, fuse
 from mlfem_jax.gallery.draw import draw_photo
 from mlfem_jax.gallery.find import find_photos
-from mlfem_jax.gallery.names import photo_names
+from mlfem_jax.gallery.names import made_before, photo_names
 from mlfem_jax.gallery.page import ExplainedPhoto, write_page
 from mlfem_jax.importance import fem, normalize
 from mlfem_jax.photos import ResizeRule, read_photo
@@ -60,10 +60,10 @@ def explain(
     """Explains photographs: shows where in each of them the network found what it says it sees.
 
     Writes for each photograph an overlay, a sheet of all layers and fusions, and the importance map as a
-    NumPy file, and one index.html for all. A photograph that cannot be read, and what is left out of a folder, is named
-    on the standard error; the others are still done. The exit status is then 1, if only other files than photographs
-    were left out 0. Nothing is written over that an earlier run did not make: where a name is taken, a photograph's
-    files get another.
+    NumPy file, and one index.html for all. A photograph that cannot be read, and what is left out of a folder (what an
+    earlier run wrote there, too), is named on the standard error; the others are still done. The exit status is then 1,
+    if only other files than photographs were left out 0. Nothing is written over that an earlier run did not make:
+    where a name is taken, a photograph's files get another.
 
     Args:
         photos: files, folders (with their subfolders) and patterns.
@@ -103,8 +103,13 @@ def explain(
         lost.extend([line] if may_be_photos else [])
 
     paths = find_photos(photos, on_left_out=on_left_out)
+    if made := made_before(paths, out):
+        tell(f"mlfem: {printable(out)}: {len(made)} pictures of an earlier run (left out), first {printable(made[0])}")
+        paths = [path for path in paths if path not in made]
     if not paths:
         raise ValueError("photos: expected files, folders or patterns, got none")
+    if picture_px < 1:
+        raise ValueError(f"picture_px: expected at least 1, got {picture_px}")
     keep_compiled(cache)
     network = load_backbone(backbone, weights)
     chosen = select_layers(network.layers, _parse_layers(layers))

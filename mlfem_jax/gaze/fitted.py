@@ -42,8 +42,12 @@ class DensityFit:
             fit = cls(float(stored["sigma_px"]), *(tuple(map(float, stored[name])) for name in ("curve", "rings")))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"fit: expected sigma_px, curve and rings, got {stored!r:.80}") from error
-        if len(fit.curve) != _NODES or len(fit.rings) != _RINGS or not fit.sigma_px > 0:
-            raise ValueError(f"fit: expected {_NODES} heights, {_RINGS} rings and a positive sigma_px, got {fit!r:.80}")
+        numbers = np.array([fit.sigma_px, *fit.curve, *fit.rings])
+        whole = len(fit.curve) == _NODES and len(fit.rings) == _RINGS and np.isfinite(numbers).all()
+        if not whole or fit.sigma_px <= 0 or numbers.min() < 0 or numbers.max() > np.finfo(np.float32).max:
+            raise ValueError(
+                f"fit: expected {_NODES} heights, {_RINGS} rings, 0 or more, and a positive sigma_px, got {fit!r:.80}"
+            )
         return fit
 
 

@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from mlfem_jax.files import printable
+from mlfem_jax.files import keep_record, printable, refuse_foreign
 from mlfem_jax.report.tables import write_csv
 from mlfem_jax.scores import Change, changes, load, metric_of
 
@@ -33,8 +33,12 @@ def compare(
 
     Raises:
         ValueError: the tables share no image, or no method and metric.
-        OSError: there are none.
+        OSError: there are none; or `out` is there, and no earlier comparison wrote it.
     """
+    if resamples < 1:
+        raise ValueError(f"resamples: expected at least 1, got {resamples}")
+    if out is not None:
+        refuse_foreign(out.parent, [out.name])
     found = changes(load(before), load(after), resamples=resamples)
     shown = Table("metric", "method", "images", "before", "after", "after - before", "better on", "p (Holm)")
     for change in found:
@@ -51,6 +55,8 @@ def compare(
         )
     Console().print(shown)
     if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        keep_record(out.parent)
         rows = [(c.metric, c.method, c.before, c.after, c.p, *c.effect) for c in found]
         write_csv(out, (*Change._fields[:-1], *found[0].effect._fields), rows)
         print(printable(str(out)))

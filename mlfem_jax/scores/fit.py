@@ -12,7 +12,7 @@ from mlfem_jax.attribution import Method
 from mlfem_jax.backbones import Forward, load_backbone
 from mlfem_jax.data import ExampleFormat, fold_positions, open_dataset, read_batches, scan
 from mlfem_jax.engine import map_batches
-from mlfem_jax.files import keep_record, printable, refuse_foreign, replacing
+from mlfem_jax.files import keep_record, naming, printable, read_json, refuse_foreign, replacing
 from mlfem_jax.gaze import DensityFit, fit_density
 from mlfem_jax.scores.plan import parse_method
 
@@ -56,6 +56,8 @@ def fit(
         ValueError: an unknown method or network, or images without a fixation.
         FileExistsError: `out` is there, and no earlier fit wrote it.
     """
+    if images < 1:
+        raise ValueError(f"images: expected at least 1, got {images}")
     refuse_foreign(out.parent, [out.name])
     source, network = open_dataset(directory, split), load_backbone(backbone, weights)
     index = scan(source)
@@ -96,11 +98,13 @@ def read_fits(path: Path, methods: tuple[str, ...]) -> tuple[DensityFit, ...]:
         OSError: there is no such file.
         ValueError: it is no such file, or lacks a method.
     """
+    path.stat()  # FileNotFoundError
     try:
-        stored = json.loads(path.read_text())["fits"]
+        stored = dict(read_json(path)["fits"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: expected what `mlfem fit` wrote, got something else ({error})") from error
     missing = [name for name in methods if name not in stored]
     if missing:
         raise ValueError(f"{path}: expected fits of {', '.join(methods)}, got none of {', '.join(missing)}")
-    return tuple(DensityFit.of(stored[name]) for name in methods)
+    with naming(path):
+        return tuple(DensityFit.of(stored[name]) for name in methods)

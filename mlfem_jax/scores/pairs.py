@@ -186,7 +186,11 @@ def effects(
         >>> effect.difference, effect.low, effect.high, effect.superiority, effect.ties
         (1.0, 1.0, 1.0, 1.0, 0)
     """
+    if resamples < 1:
+        raise ValueError(f"resamples: expected at least 1, got {resamples}")
     difference = first - second
+    if not difference.shape[1]:
+        return []
     better = np.where(tied(first, second), 0.5, (difference > 0) if higher_is_better else (difference < 0))
     better = np.where(np.isnan(difference), np.nan, better)
     values = np.concatenate([difference, better], axis=1)

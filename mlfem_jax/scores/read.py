@@ -51,7 +51,11 @@ def load(folder: Path) -> Scores:
     Raises:
         ValueError: images are missing: the scoring has not ended.
     """
-    settings, table = read_settings(folder), read_scores(folder)
+    settings = read_settings(folder)
+    kinds = {"rows": list, "metrics": list, "images": int}
+    if not all(isinstance(settings.get(name), kind) and settings[name] for name, kind in kinds.items()):
+        raise ValueError(f"{folder}: expected a table of scores, got the run of something else")
+    table = read_scores(folder)
     rows, metrics = tuple(settings["rows"]), tuple(settings["metrics"])
     by_metric = {metric: score_matrix(table, metric, rows) for metric in metrics}
     images = len(by_metric[metrics[0]])

@@ -37,7 +37,7 @@ from mlfem_jax.data import (
 )
 from mlfem_jax.files import printable, refuse_foreign, writing
 from mlfem_jax.parallel import Processes, is_first, start
-from mlfem_jax.runs import claim, provenance
+from mlfem_jax.runs import check_claim, claim, provenance
 from mlfem_jax.scores.batch import score_batch_size, score_batches
 from mlfem_jax.scores.config import Config, make_plan
 from mlfem_jax.scores.plan import Plan
@@ -92,7 +92,7 @@ def _score_records(
     looked = bool(index.fixation_counts[positions].any()) or any(source[i]["density"] for i in positions)
     settings = _settings(config, plan, dataset, backbone, len(positions), looked)
     _check_stored(plan, source, positions)
-    claim(config.out, settings)
+    check_claim(config.out, settings)
     parts = part_ranges(len(positions), config.part_size)
     todo = unfinished(config.out, len(parts), process_index=process[0], process_count=process[1])
     refuse_foreign(config.out, [name for number in todo for name in part_names(number)])
@@ -113,6 +113,7 @@ def _score_records(
             images.sort(key=lambda image: image[0][0]["position"])
             rows = [row for own_rows, _ in images for row in own_rows]
             pictures = [picture for _, picture in images if plan.map_size]
+            claim(config.out, settings)  # not before: a run that fails on what it was asked for leaves nothing behind
             write_part(config.out, number, rows, pictures, metrics=plan.column_names, settings=settings)
         next(records, None)  # ends the progress bar
     _wait_for_others(config.out, len(parts))

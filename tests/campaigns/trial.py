@@ -11,9 +11,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-LIMIT_S = 10.0
+LIMIT_S = 10.0  # of the processor, by a process and those that it starts: other work on the machine does not count
 LIMIT_BYTES = 2 * 1024**3
-BLOCKED_S = 600.0  # of the clock: a process that waits for ever uses no processor, and a busy machine is slow
+ENDLESS_S = 60.0  # of the processor: what has not ended by then is killed
+STILL_S = 60.0  # of the clock, in which no thread runs or wants to: it waits for what does not come
+SLOW, ENDLESS, HANGS, CRASHED, LARGE = (
+    f"took over {LIMIT_S:.0f} s",
+    f"was not done after {ENDLESS_S:.0f} s",
+    "hangs",
+    "the interpreter crashed",
+    f"took over {LIMIT_BYTES // 2**30} GiB",
+)
 EXTREMES = [bytes(4), b"\xff" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x00\x01\x00\x00", b"\x80\x00\x00\x00"]
 
 
@@ -34,10 +42,12 @@ def campaign(name: str, trial: Callable[[int, Path], str], seeds: Iterable[int])
             process, connection = worker
             try:
                 connection.send(seed)
-                alive = connection.poll(BLOCKED_S)
-                kind, text, seconds, held = connection.recv() if alive else ("failed", "hangs", BLOCKED_S, 0)
+                lost = awaited(process.pid, connection.poll)
+                kind, text, seconds, held = ("failed", lost, 0.0, 0) if lost else connection.recv()
             except (EOFError, OSError):
-                kind, text, seconds, held = "failed", "the interpreter crashed", 0.0, 0
+                kind, text, seconds, held = "failed", CRASHED, 0.0, 0
+            if held > LIMIT_BYTES:
+                kind, text = "failed", LARGE
             longest_s, most_bytes = max(longest_s, seconds), max(most_bytes, held)
             results[text if kind == "passed" else "failed"] += 1
             if kind == "failed":
@@ -50,9 +60,37 @@ def campaign(name: str, trial: Callable[[int, Path], str], seeds: Iterable[int])
         worker[0].join()
     counts = ", ".join(f"{count} {text}" for text, count in sorted(results.items()))
     print(f"{name}: tried {results.total()}, failed {len(failures)} ({counts}), {cost(longest_s, most_bytes)}")
-    for failure in failures:
-        print(failure)
+    print(*[f"  {kinds(failures)}"] * bool(failures), *failures, sep="\n", end="\n" if failures else "", flush=True)
     return failures
+
+
+def awaited(process: int, answered: Callable[[float], bool]) -> str | None:
+    """Waits for a process to answer; why there will be no answer, else None.
+
+    How long it takes is told by the processor's time that it and its children have used, and that it waits for ever by
+    the state of its threads: a busy machine, on which it does not get its turn, changes neither.
+
+    Args:
+        process: its number.
+        answered: waits for so many seconds, and says whether there is an answer, or the process has ended.
+    """
+    (begun, _, _), still_s, before = spent(process), 0.0, 0.0
+    while not answered(0.5):
+        seconds, busy, _ = spent(process)
+        if seconds - begun > ENDLESS_S:
+            return ENDLESS
+        still_s = 0.0 if busy or seconds > before else still_s + 0.5
+        before = seconds
+        if still_s >= STILL_S:
+            return HANGS
+    return None
+
+
+def kinds(failures: Iterable[str]) -> str:
+    """How many of the failures are of each kind: over the time, over the memory, hanging, crashed, and all others."""
+    known = (SLOW, ENDLESS, HANGS, CRASHED, LARGE)
+    counts = Counter(next((kind for kind in known if kind in failure), "answered wrongly") for failure in failures)
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
 
 
 def main(name: str, trial: Callable[[int, Path], str], count: int) -> None:
@@ -67,15 +105,30 @@ def cost(longest_s: float, most_bytes: int) -> str:
 
 def used() -> tuple[float, int]:
     """The processor's seconds so far of this process and its children, and the most bytes that one of them held."""
-    seconds = sum(os.times()[:4])
-    most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    for child in " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/children")).split():
-        with contextlib.suppress(OSError, ValueError):  # ended since
-            fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
-            seconds += sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
-            status = Path(f"/proc/{child}/status").read_text()
-            most = max(most, int(status.partition("VmHWM:")[2].split()[0]))
-    return seconds, most * 1024
+    seconds, _, held = spent(os.getpid())
+    ended = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return seconds, max(held, ended * 1024)
+
+
+def spent(process: int) -> tuple[float, bool, int]:
+    """The processor's seconds of a process and all below it, whether one of their threads runs, the most bytes of one.
+
+    A thread that waits for a disk counts as running; of a process that has ended nothing is known.
+    """
+    place, seconds, busy, held, below = Path(f"/proc/{process}"), 0.0, False, 0, []
+    with contextlib.suppress(OSError, ValueError, IndexError):  # it has ended
+        for task in place.glob("task/*"):
+            busy |= _stat(task)[0] in "RD"
+            below += map(int, (task / "children").read_text().split())
+        seconds = sum(map(int, _stat(place)[11:15])) / os.sysconf("SC_CLK_TCK")
+        held = int((place / "status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
+    found = [(seconds, busy, held), *map(spent, below)]
+    return sum(each[0] for each in found), any(each[1] for each in found), max(each[2] for each in found)
+
+
+def _stat(place: Path) -> list[str]:
+    """The numbers of a process or thread, from its state on: 11 to 14 are its time and that of children that ended."""
+    return (place / "stat").read_text().rpartition(")")[2].split()
 
 
 def judged(read: Callable[[], object], *names: str) -> str:
@@ -90,7 +143,7 @@ def judged(read: Callable[[], object], *names: str) -> str:
         result = "refused"
     seconds = used()[0] - started
     if seconds > LIMIT_S:
-        raise AssertionError(f"{result} after {seconds:.1f} s")
+        raise AssertionError(f"{result}, {SLOW}: {seconds:.1f} s")
     return result
 
 

@@ -279,11 +279,29 @@ def test_a_reader_that_crashes_or_hangs_takes_nothing_down(tmp_path, monkeypatch
         stub.cache_clear = real.cache_clear
         monkeypatch.setattr(mat_module, "_worker", stub)
         monkeypatch.setattr(mat_module, "LIMIT_S", 0.3)
+        monkeypatch.setattr(mat_module, "CPU_S", 0.0)
         with pytest.raises(ValueError, match=rf"{path}: expected a whole MATLAB file, got another, .*{problem}"):
             load_mat(path, "x")
         monkeypatch.undo()
         np.testing.assert_array_equal(load_mat(path, "x"), np.eye(2))  # by another process
         process, connection = mat_module._worker()
+
+
+def test_a_reader_that_computes_without_end_is_stopped_by_the_processors_time(tmp_path, monkeypatch):
+    path = write_mat(tmp_path / "a.mat", x=np.eye(2))
+    endless = tmp_path / "endless.py"
+    source = Path(mat_module.__file__).with_name("mat_worker.py").read_text()
+    before = "        content = scipy.io.loadmat("
+    assert before in source
+    endless.write_text(source.replace(before, f"        while True:\n            pass\n{before}"))
+    monkeypatch.setattr(mat_module, "__file__", str(tmp_path / "mat.py"))
+    endless.rename(tmp_path / "mat_worker.py")
+    monkeypatch.setattr(mat_module, "CPU_S", 0.2)
+    mat_module._worker.cache_clear()
+    with pytest.raises(
+        ValueError, match=rf"{path}: expected a whole MATLAB file, got another, .*computed for over 0 s"
+    ):
+        load_mat(path, "x")
 
 
 def test_the_reading_process_ends_with_the_one_that_asks(tmp_path):

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mlfem_jax.backbones.base import Output
-from mlfem_jax.backbones.files.limits import naming, read_json, shown
 from mlfem_jax.backbones.files.read import LABELS, weights_folder
+from mlfem_jax.files import naming, read_json, shown
 
 _CONFIG = "config.json"  # of Hugging Face
 _PUBLISHED = frozenset(

@@ -2,14 +2,13 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mlfem_jax.backbones.files.limits import is_floating, shown
-from mlfem_jax.files import printable
+from mlfem_jax.files import is_floating, printable, shown
 
 _LISTED = 10
 _SUGGESTED = 3
@@ -92,7 +91,9 @@ def check_values(arrays: Mapping[str, np.ndarray], names: Collection[str], *, so
         raise ValueError(f"{source}: expected finite numbers, got {_listing(faults)}")
 
 
-def without_prefix(arrays: Mapping[str, Any], expected: Collection[str]) -> dict[str, Any]:
+def without_prefix(
+    arrays: Mapping[str, Any], expected: Collection[str], *, rename: Callable[[str], str] = str
+) -> dict[str, Any]:
     """The arrays under the network's own names, where a checkpoint has it as a part ("model.", "backbone.net.").
 
     The prefix is the one behind which most of the expected names stand. What has another prefix belongs to other parts
@@ -101,26 +102,29 @@ def without_prefix(arrays: Mapping[str, Any], expected: Collection[str]) -> dict
     Args:
         arrays: by name.
         expected: names that the network needs.
+        rename: from a name without prefix to that which is expected, where files call the same array in several ways.
 
     Returns:
         The arrays, as they are where no prefix helps.
 
     Raises:
-        ValueError: two parts are the whole network.
+        ValueError: two parts are as much of the network.
 
     Example:
         >>> without_prefix({"model.fc.weight": 1, "model.fc.bias": 2, "loss.weight": 3}, ["fc.weight", "fc.bias"])
         {'fc.weight': 1, 'fc.bias': 2}
     """
     wanted = frozenset(expected)
-    counts = Counter(prefix for name in arrays for prefix in _prefixes(name) if name[len(prefix) :] in wanted)
+    counts = Counter(prefix for name in arrays for prefix in _prefixes(name) if rename(name[len(prefix) :]) in wanted)
     if not counts or counts[""] == max(counts.values()):
         return dict(arrays)
-    (prefix, most), *others = counts.most_common()
-    if most == len(wanted) and others and others[0][1] == most:
-        both = f"{shown(prefix)!r} and {shown(others[0][0])!r}"
-        raise ValueError(f"expected one network that fits, got two, under {both}")
-    plain = {name: array for name, array in arrays.items() if name in wanted}
+    prefix, most = counts.most_common(1)[0]
+    apart = (other for other in counts if not other.startswith(prefix) and not prefix.startswith(other))
+    rival = next((other for other in apart if counts[other] == most), None)
+    if rival is not None and 2 * most > len(wanted):
+        both = f"{shown(prefix)!r} and {shown(rival)!r}"
+        raise ValueError(f"expected one network that fits, got two, under {both}; save one of them alone")
+    plain = {name: array for name, array in arrays.items() if rename(name) in wanted}
     part = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
     return plain | part
 

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from mlfem_jax.backbones.files.keras_file import read_keras_file
-from mlfem_jax.backbones.files.limits import allowance, fault
-from mlfem_jax.backbones.files.npz_file import read_npz_file
+from mlfem_jax.files import allowance, fault, read_npz_file
 
 _SECONDS = 8
 _BYTES_PER_SECOND = 10_000_000  # of a slow disk

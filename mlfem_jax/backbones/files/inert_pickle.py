@@ -5,7 +5,7 @@ import io
 import pickletools
 from collections.abc import Callable, Mapping
 
-from mlfem_jax.backbones.files.limits import OPCODES, shown
+from mlfem_jax.files import OPCODES, shown
 
 _REFUSED = (
     "refused, and nothing in it was run. A whole model or training state? Save its weights: "

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mlfem_jax.backbones.files.hdf5_file import open_hdf5, read_datasets, read_names
-from mlfem_jax.backbones.files.limits import shown
+from mlfem_jax.files import open_hdf5, read_datasets, read_names, shown
 
 _TORCH_LEAVES = {
     "kernel": "weight",

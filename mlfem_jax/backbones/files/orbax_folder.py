@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mlfem_jax.backbones.files.limits import DEPTH, ENTRIES, check_sizes, read_json, shown
+from mlfem_jax.files import DEPTH, ENTRIES, check_sizes, read_json, shown
 
 METADATA = "_METADATA"
 _SMALL_CHUNK = 2**20

@@ -8,13 +8,11 @@ import numpy as np
 from jaxtyping import Shaped
 
 from mlfem_jax.backbones.files.hdf5_process import read_apart
-from mlfem_jax.backbones.files.limits import naming, shown
-from mlfem_jax.backbones.files.npz_file import read_npz_file
 from mlfem_jax.backbones.files.onnx_file import read_onnx_file
 from mlfem_jax.backbones.files.orbax_folder import METADATA, read_orbax_folder
 from mlfem_jax.backbones.files.safetensors_file import INDEX, read_safetensors_file, read_shards
 from mlfem_jax.backbones.files.torch_file import LEGACY_MAGIC, read_torch_file
-from mlfem_jax.backbones.files.zip_file import open_zip
+from mlfem_jax.files import naming, open_zip, read_npz_file, shown
 
 _KINDS = (
     ".safetensors, a torch .pth/.pt state dict, .npz, a Keras .h5, an .onnx file, an orbax folder, "
@@ -22,7 +20,9 @@ _KINDS = (
 )
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _HUGGING_FACE = ("model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.bin", f"pytorch_model.bin{INDEX}")
-_WRAPPERS = ("module.", "_orig_mod.")  # of torch's DataParallel and torch.compile
+# What torch's wrappers put into the names of what they wrap: DataParallel at the beginning, the others anywhere.
+_WRAPPER = "module."
+_WRAPPED = frozenset(("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
 _OF_RUN = "weights"  # the folder in a run's folder
 LABELS = "classifier.json"
 
@@ -33,8 +33,9 @@ def read_weights(path: str | Path) -> dict[str, Shaped[np.ndarray, "..."]]:
     The kind is told by the content, not by the suffix, and nothing in any kind of file is executed. What a file
     declares is compared with the bytes that are there before memory is taken (`files.limits`). A torch state dict
     inside a dict ("state_dict", "model_state_dict", "model" and the like) is unwrapped, objects beside its tensors are
-    left out, and the prefixes "module." of torch's DataParallel and "_orig_mod." of torch.compile are taken off when
-    every name has them. Keras arrays are called "layer/kernel", those of an orbax folder by their keys joined with ".".
+    left out, the prefix "module." of torch's DataParallel is taken off when every name has it, and so is what
+    torch.compile, FSDP and checkpointed activations put into names ("layer1._orig_mod.0"). Keras arrays are called
+    "layer/kernel", those of an orbax folder by their keys joined with ".".
 
     Args:
         path: .safetensors; a torch state dict (.pth, .pt, .bin: zip or legacy layout); .npz; .h5 that Keras wrote
@@ -128,10 +129,14 @@ def _read_folder(path: Path) -> dict[str, np.ndarray]:
 
 
 def _unwrapped(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Without the prefixes that say nothing, where all names have them."""
-    for prefix in _WRAPPERS * 2:
-        if all(name.startswith(prefix) for name in arrays):
-            arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
+    """Without the parts of names that say nothing."""
     if any(len(name) > 1000 for name in arrays):
         raise ValueError(f"expected names of at most 1000 letters, got {shown(max(arrays, key=len))!r}")
+    bare = {".".join(part for part in name.split(".") if part not in _WRAPPED): name for name in arrays}
+    if len(bare) < len(arrays):
+        raise ValueError("expected arrays of distinct names, got two that differ in what a wrapper put into them")
+    arrays = {short: arrays[name] for short, name in bare.items()}
+    for _ in range(2):
+        if all(name.startswith(_WRAPPER) for name in arrays):
+            arrays = {name.removeprefix(_WRAPPER): array for name, array in arrays.items()}
     return arrays

@@ -1,12 +1,14 @@
 """Reads the arrays of .safetensors files, in one piece or in shards."""
 
+import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 
-from mlfem_jax.backbones.files.limits import HEADER_BYTES, check_sizes, naming, read_json, shown
+from mlfem_jax.files import HEADER_BYTES, check_sizes, naming, read_json, shown
 
 INDEX = ".index.json"
 """How the name of a file ends that says which shard holds which array."""
@@ -44,10 +46,12 @@ def read_safetensors_file(path: Path) -> dict[str, np.ndarray]:
 
     size = path.stat().st_size
     with path.open("rb") as file:
-        header = int.from_bytes(file.read(8), "little")
-    if header > min(HEADER_BYTES, size):
-        raise ValueError(f"expected a header that fits into {size} bytes of .safetensors, got one of {header}")
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(HEADER_BYTES, size):
+            raise ValueError(f"expected a header that fits into {size} bytes of .safetensors, got one of {length}")
+        header = file.read(length)
     with safetensors.safe_open(path, "numpy") as file:
+        json.loads(header, object_pairs_hook=_distinct)  # the library has parsed it: it is not deep
         slices = {name: file.get_slice(name) for name in file.keys()}
         kinds = {name: piece.get_dtype() for name, piece in slices.items()}
         for name, kind in kinds.items():
@@ -63,6 +67,15 @@ def read_safetensors_file(path: Path) -> dict[str, np.ndarray]:
     }
 
 
+def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object, none of whose names is there twice: the library would keep the last in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"expected arrays of distinct names, got two called {shown(twice)!r}")
+    return found
+
+
 def read_shards(index: Path, read: Callable[[Path], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The arrays of a file in shards, which all lie beside their index.
 
@@ -76,12 +89,12 @@ def read_shards(index: Path, read: Callable[[Path], Mapping[str, np.ndarray]]) -
     Raises:
         ValueError: a damaged index, a shard that is elsewhere or lacks an array; does not name the index.
     """
-    places = read_json(index)["weight_map"]
-    if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not places or not all(isinstance(place, str) for place in places.values()):
         raise ValueError("weight_map: expected names, and the file of each, got something else")
     arrays: dict[str, np.ndarray] = {}
     for place in sorted(set(places.values())):
-        if Path(place).name != place or place in (".", ".."):
+        if Path(place).name != place or place in (".", "..") or place.endswith(INDEX):
             raise ValueError(f"weight_map: expected shards that lie beside it, got {shown(place)!r}; refused")
         shard = index.parent / place
         if not shard.is_file():

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from mlfem_jax.backbones.files.inert_pickle import read_pickle
-from mlfem_jax.backbones.files.limits import DEPTH, ENTRIES, shown
 from mlfem_jax.backbones.files.torch_pickle import NAMES, Storage, Tensor, persistent_storage
-from mlfem_jax.backbones.files.zip_file import open_zip
+from mlfem_jax.files import DEPTH, ENTRIES, open_zip, shown
 
 # The pickle of the number that opens a legacy file, behind its protocol byte.
 LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
@@ -125,7 +124,8 @@ def _state_dict(content: object) -> dict[str, object]:
     """The entries of the network's dict; those of dicts in it by their names joined with "."."""
     for _ in range(DEPTH):
         if not isinstance(content, dict):
-            raise ValueError(f"expected a state dict (tensors by name), got a {type(content).__name__}")
+            kind = getattr(content, "name", type(content).__name__)  # of an object that is left out
+            raise ValueError(f"expected a state dict (tensors by name), got a {shown(kind)}")
         inner = next((content[key] for key in _WRAPPERS if _holds_tensors(content.get(key))), None)
         if inner is None:
             return _flat(content)

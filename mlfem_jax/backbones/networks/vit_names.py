@@ -64,7 +64,7 @@ _JOINED = {"qkv": ("q", "k", "v"), "fc1": ("gate_proj", "up_proj")}
 def canonical(arrays: Arrays) -> dict[str, np.ndarray]:
     """The image tower's entries by timm's names; what belongs to a text tower is left out."""
     towers = [name for name in arrays if re.match(r"(visual|vision_model|visual_projection)\.", name)]
-    found = {_renamed(name): arrays[name] for name in towers or arrays}
+    found = {renamed(name): arrays[name] for name in towers or arrays}
     found.pop("mask_token", None)  # DINOv2 needs it to train
     if "proj" in found:  # CLIP's release multiplies from the right
         found["head.weight"] = found.pop("proj").T
@@ -79,7 +79,8 @@ def canonical(arrays: Arrays) -> dict[str, np.ndarray]:
     return _joined(found)
 
 
-def _renamed(name: str) -> str:
+def renamed(name: str) -> str:
+    """An entry's name as timm has it, without the prefixes that the usual files have."""
     while _OUTER.match(name):
         name = _OUTER.sub("", name)
     for pattern, replacement in _RENAMED:
@@ -142,7 +143,8 @@ def expected_shapes(config: ViT, arrays: Arrays) -> dict[str, tuple[int, ...]]:
     shapes |= {"patch_embed.proj.bias": (width,)} if "patch_embed.proj.bias" in arrays else {}
     own = {"cls": ("cls_token", 1), "dist": ("dist_token", 1), "registers": ("reg_token", config.registers)}
     shapes |= {own[name][0]: (1, own[name][1], width) for name in config.prefix}
-    with_positions = getattr(arrays.get("pos_embed"), "shape", (0, 0))[1] != patches
+    found = np.shape(arrays.get("pos_embed", 0.0))
+    with_positions = len(found) != 3 or found[1] != patches
     shapes["pos_embed"] = (1, patches + (_classes(config) if with_positions else 0), width)
     for name in ["norm", *(["norm_pre"] if config.pre_norm else [])]:
         shapes |= _norm(name, width)
@@ -155,7 +157,8 @@ def expected_shapes(config: ViT, arrays: Arrays) -> dict[str, tuple[int, ...]]:
         shapes |= _norm("attn_pool.norm", width) | _mlp(config, "attn_pool.mlp")
     for head in ("head", "head_dist")[: 2 if config.pool == "distilled" else 1]:
         if f"{head}.weight" in arrays:
-            outputs = np.shape(arrays[f"{head}.weight"])[0]
+            shape = np.shape(arrays[f"{head}.weight"])
+            outputs = shape[0] if len(shape) == 2 and shape[0] else 1000
             dense = _dense(head, width * (2 if config.pool == "cls_mean" else 1), outputs)
             shapes |= {name: shape for name, shape in dense.items() if name in arrays or name.endswith("weight")}
     return shapes

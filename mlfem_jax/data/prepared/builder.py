@@ -119,10 +119,7 @@ class GazeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         release = self._dataset.read(root, self._problems)
         total = sum(len(ids) for ids in release.splits.values())
         if total == 0:
-            found = "; ".join(f"{kind}: {count}" for kind, count in self._problems.counts.items())
-            raise ValueError(
-                f"{root}: expected images with gaze, got none ({found or 'no image'}). {self._dataset.instructions}"
-            )
+            raise ValueError(f"{root}: expected images with gaze, got none ({self._found() or 'no image'})")
         self._on_listed(total)
         self.info.metadata["class_names"] = list(release.class_names)
         return {split: self._generate_examples(release, split) for split in release.splits}
@@ -144,13 +141,19 @@ class GazeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             yield image_id, {field.name: getattr(example, field.name) for field in dataclasses.fields(example)}
         if split not in self._tally.images:
             count = len(release.splits[split])
-            raise ValueError(f"{self._dataset.name}, split {split}: expected images with gaze, got {count} without")
+            raise ValueError(
+                f"{self._dataset.name}, split {split}: expected images with gaze, got {count} without ({self._found()})"
+            )
         check_pixels(np.concatenate(looked), f"{self._dataset.name}, split {split}")
         self._check_published(split)
         problems = {
             kind: {"count": count, "first": self._problems.first[kind]} for kind, count in self._problems.counts.items()
         }
         self.info.metadata.update(counts=self._tally.as_counts(), problems=problems)
+
+    def _found(self) -> str:
+        """What was left out, on a line."""
+        return "; ".join(f"{kind}: {count}" for kind, count in self._problems.counts.items())
 
     def _check_published(self, split: str) -> None:
         """Counts a complete split with other fixations than published: perhaps another year's release."""

@@ -54,6 +54,9 @@ def preview(
     refuse_foreign(out.parent, [out.name])
     if sigma_px is not None:
         check_sigma(sigma_px)
+    forms = Figure().canvas.get_supported_filetypes()
+    if (out.suffix[1:] or "png").lower() not in forms:
+        raise ValueError(f"out: expected a name that ends in one of {', '.join(sorted(forms))}, got {out.name!r}")
     source = open_dataset(name if Path(name).is_dir() else data_dir / name, split)
     sigma_px = source.dataset_info.metadata["sigma_px"] if sigma_px is None else sigma_px
     chosen = np.random.default_rng(seed).permutation(len(source))[:count]

@@ -1,13 +1,15 @@
 """A program of its own that reads MATLAB files: scipy's reader, in C, crashes on some that are damaged.
 
-`python -P mat_worker.py FD` serves requests on a connection: (path, variable) in; out ("value", array), ("missing",
-names of the variables there), ("refused", why) or ("error", what is wrong). `mlfem_jax.data.releases.mat` starts it; it
-imports nothing of ours.
+`python -P mat_worker.py FD` serves requests on a connection: (path, variable, seconds of the processor) in; out
+("value", array), or names and shapes where no variable is asked for, ("missing", names of the variables there),
+("refused", why) or ("error", what is wrong). `mlfem_jax.data.releases.mat` starts it; it imports nothing of ours.
 """
 
+import math
 import os
 import resource
 import sys
+import time
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -24,9 +26,11 @@ def serve(connection: Connection) -> None:
     connection.send("ready")
     while True:
         try:
-            path, variable = connection.recv()
+            path, variable, cpu_s = connection.recv()
         except EOFError:
             return
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time() + cpu_s), hard))
         try:
             connection.send(read(path, variable))
         except MemoryError:
@@ -35,11 +39,13 @@ def serve(connection: Connection) -> None:
             connection.send(("error", " ".join(f"{type(error).__name__}: {error}".split())[:200]))
 
 
-def read(path: str, variable: str) -> tuple[str, Any]:
-    """The answer to one request."""
+def read(path: str, variable: str | None) -> tuple[str, Any]:
+    """The answer to one request: a variable, or without one the names and shapes of all."""
     import scipy.io
 
     try:
+        if variable is None:
+            return "value", [(name, shape) for name, shape, _ in scipy.io.whosmat(path)]
         content = scipy.io.loadmat(path, variable_names=[variable])
     except NotImplementedError:
         return "refused", "a MATLAB 7.3 file; save it again with -v7"

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import reprlib
 from collections import Counter
 from collections.abc import Mapping
@@ -36,7 +37,7 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> list[Row]:
         ValueError: it is no such file, lacks a column or has one twice, or has a row of another length than the first;
             names the line.
     """
-    if not path.exists():
+    if not os.path.lexists(path):  # a link that leads nowhere is a table that was lost
         return []
     reader = csv.reader(io.StringIO(read_text(path), newline=""), skipinitialspace=True)
     try:

@@ -310,7 +310,7 @@ def test_a_slice_of_the_campaign(tmp_path):
         for number in range(4 if kind == "h5" else 20):
             mutant = weights.make_mutant(sources, kind, number, tmp_path / f"{kind}{number}")
             found[weights.outcome(mutant)[0]] += 1
-    assert found.total() == 104 and found.keys() == {"read", "refused"}
+    assert found.total() == 144 and found.keys() == {"read", "refused"}
     assert not (tmp_path / "ran").exists()
 
 

@@ -14,8 +14,8 @@ import safetensors.numpy
 
 from mlfem_jax.backbones.files.fit import check_weights
 from mlfem_jax.backbones.files.keras_file import read_keras_file, torch_resnet
-from mlfem_jax.backbones.files.limits import naming
 from mlfem_jax.backbones.files.read import read_weights, save_weights
+from mlfem_jax.files.limits import naming
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 ARRAYS = {

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from mlfem_jax.backbones.files.limits import DEPTH, ENTRIES, allowance, check_sizes, shown
+from mlfem_jax.files.limits import DEPTH, ENTRIES, allowance, check_sizes, shown
 
 _SHUFFLE, _DEFLATE = 2, 1  # numbers of HDF5's filters
+_LINKS = 20_000  # groups and datasets, of which h5py opens some 6,000 in a second; Keras' largest files have 5,000
+_PARTS = 1000  # of a list of names that does not fit into one attribute: each has up to 64 kB
 
 
 @contextlib.contextmanager
@@ -36,7 +38,7 @@ def open_hdf5(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     with h5py.File(path, "r") as file:
         groups: dict[str, Any] = {}
         datasets: dict[str, Any] = {}
-        seen, waiting, left = set(), [("", file)], ENTRIES
+        seen, waiting, left = set(), [("", file)], _LINKS
         while waiting:
             place, group = waiting.pop()
             if group in seen or place.count("/") > DEPTH:
@@ -47,7 +49,7 @@ def open_hdf5(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
             groups[place] = group
             for name in group:
                 if (left := left - 1) < 0:
-                    raise ValueError(f"expected at most {ENTRIES} groups and datasets, got more")
+                    raise ValueError(f"expected at most {_LINKS} groups and datasets, got more")
                 inner = f"{place}/{name}" if place else name
                 if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                     raise ValueError(f"{shown(inner)}: expected a group or dataset, got a link to elsewhere; refused")
@@ -90,7 +92,7 @@ def read_names(group: Any, key: str, present: int) -> list[str]:
         ValueError: there is none, or it declares more than the file can hold.
     """
     keys = [key] if key in group.attrs else []
-    while not keys[:1] == [key] and f"{key}{len(keys)}" in group.attrs:
+    while not keys[:1] == [key] and f"{key}{len(keys)}" in group.attrs and len(keys) < _PARTS:
         keys.append(f"{key}{len(keys)}")
     if not keys:
         raise ValueError(f"expected the attribute {key}, got none")

@@ -1,4 +1,4 @@
-"""How much a weight file may ask for, and how its faults are told: one place for every format.
+"""How much a file of arrays may ask for, and how its faults are told: one place for every format.
 
 Every reader lists what its file declares and asks `check_sizes` before it takes memory. Whatever goes wrong in a reader
 leaves `naming` as one ValueError that names the file.
@@ -14,7 +14,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from mlfem_jax.files import printable
+from mlfem_jax.files.errors import printable
 
 PACKED_BYTES = 640 * 2**20
 """What the arrays of a compressed file may unfold to; a large file, to `PACKED_RATIO` times its own size."""

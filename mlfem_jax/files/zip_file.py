@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from mlfem_jax.backbones.files.limits import ENTRIES, HEADER_BYTES, shown
+from mlfem_jax.files.limits import ENTRIES, HEADER_BYTES, shown
 
 _END = struct.Struct("<4s4H2LH")  # of the directory
 _LOCATOR = struct.Struct("<4sLQL")  # of the 64-bit end
