@@ -126,7 +126,7 @@ def read_batches(
         order = order.slice(slice(0, len(positions) // (batch_size * count) * batch_size * count))
     elif padding:
         order = grain.MapDataset.concatenate([order, grain.MapDataset.source([_PADDING] * padding)])
-    read = functools.partial(_example, source, example_format)
+    read = _Reader(source, example_format)
     examples = order.slice(slice(index, None, count)).map(functools.cache(read) if in_memory else read)
     batches = examples.batch(batch_size).repeat(epochs)
     # Grain's default buffer of 500 elements is meant for small ones; here each is a whole batch.
@@ -244,8 +244,17 @@ def naming_damage(folder: Path) -> Iterator[None]:
         raise ValueError(f"{folder}: expected a prepared data set, got a damaged one ({reason})") from error
 
 
-def _example(source: Source, example_format: ExampleFormat, position: int) -> dict[str, np.ndarray]:
-    return blank_example(example_format) if position == _PADDING else make_example(source[position], example_format)
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Reader:
+    """From a position to an example. Grain prints what it maps by: of a partial that would be all records."""
+
+    source: Source = dataclasses.field(repr=False)
+    example_format: ExampleFormat
+
+    def __call__(self, position: int) -> dict[str, np.ndarray]:
+        if position == _PADDING:
+            return blank_example(self.example_format)
+        return make_example(self.source[position], self.example_format)
 
 
 def _batch(fields: dict[str, np.ndarray]) -> Batch:
