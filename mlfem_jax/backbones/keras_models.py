@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import keras
 
 
-def from_keras(model: "keras.Model", layers: Sequence[str], *, input_size: tuple[int, int], **options: Any) -> Backbone:
+def from_keras(
+    model: "keras.Model", layers: Sequence[str], *, input_size: tuple[int, int], name: str | None = None, **options: Any
+) -> Backbone:
     """A backbone from a functional or sequential Keras 3 model that maps (N, H, W, 3) to logits.
 
     Keras has to run on JAX: set the environment variable KERAS_BACKEND to "jax" before it is imported.
@@ -25,6 +27,7 @@ def from_keras(model: "keras.Model", layers: Sequence[str], *, input_size: tuple
         layers: names of the layers whose outputs FEM sees, in order, such as "conv2_block1_out"; of models inside the
             model, the model's own output. A layer that is called more than once has no one output.
         input_size: see `from_function`; of a model that takes any size, that of its training.
+        name: for people. Default: the model's.
         **options: see `from_function`; `preprocess` gets images in uint8 or in [0, 1], where most of
             `keras.applications` expect 0 to 255.
 
@@ -72,7 +75,7 @@ def from_keras(model: "keras.Model", layers: Sequence[str], *, input_size: tuple
         "trainable": [variable.value for variable in graph.trainable_variables],
         "fixed": [variable.value for variable in graph.non_trainable_variables],
     }
-    return from_function(apply, params, input_size=input_size, **({"name": model.name} | options))
+    return from_function(apply, params, input_size=input_size, name=name or model.name, **options)
 
 
 def _listened(model: Any, layers: tuple[str, ...]) -> tuple[Any, list[Any]]:

@@ -32,8 +32,7 @@ def make_net(architecture: str, **fields: Any) -> FusionNet:
     there = [field.name for field in dataclasses.fields(kind)]
     for name in fields.keys() - set(there):
         raise ValueError(f"{name}: expected one of the fields of {architecture!r}, {', '.join(there)}, got {name!r}")
-    # JSON has no tuples.
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+    return kind(**fields)
 
 
 def reads_channels(architecture: str) -> bool:

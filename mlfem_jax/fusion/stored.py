@@ -90,7 +90,7 @@ def load_fusion(path: str | Path) -> TrainedFusion:
         raise FileNotFoundError(f"{about}: expected a file that says what {path.name} was trained for, got none")
     try:
         described = read_json(about)
-        net = make_net(**described["net"])
+        net = make_net(**_with_tuples(described["net"]))
         layers, ks = tuple(described["layers"]), tuple(float(k) for k in described["ks"])
         backbone, provenance = described["backbone"], described["provenance"]
     except (KeyError, TypeError, ValueError) as error:
@@ -136,6 +136,11 @@ def packaged_fusion(architecture: str, backbone: str, size: tuple[int, int] | No
         return 0.0 if size is None else abs(math.log(frame[0] * frame[1] / (size[0] * size[1])))
 
     return Path(__file__).parent / "packaged" / files[min(files, key=distance)]
+
+
+def _with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
 def _flat(params: ArrayTree) -> dict[str, Any]:
