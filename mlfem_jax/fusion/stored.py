@@ -20,6 +20,10 @@ from mlfem_jax.fusion.network import ArrayTree, FusionNet
 PACKAGED: dict[tuple[str, str], dict[tuple[int, int], str]] = {
     ("net", "efficientnet_lite0"): {(224, 224): "net_efficientnet_lite0.safetensors"},
     ("unet", "efficientnet_lite0"): {(224, 224): "unet_efficientnet_lite0.safetensors"},
+    ("channels", "efficientnet_lite0"): {
+        (224, 224): "channels_efficientnet_lite0_224x224.safetensors",
+        (384, 512): "channels_efficientnet_lite0_384x512.safetensors",
+    },
 }
 """(architecture, backbone) to the files of the fusions that the library brings along, by the frame of their training.
 
