@@ -242,9 +242,7 @@ def _of_file(path: Path, read: Callable[[Path], Any]) -> Any:
         raise
     except Exception as error:  # h5py and zipfile raise whatever they trip over
         text = " ".join(str(error).split())
-        raise ValueError(
-            f"{path}: expected an archive of arrays, got something else ({printable(text, 300)})"
-        ) from error
+        raise ValueError(f"{path}: expected arrays of numbers, got something else ({printable(text, 300)})") from error
 
 
 def _without_suffix(name: str) -> str:

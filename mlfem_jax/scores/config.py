@@ -116,6 +116,8 @@ def make_plan(config: Config, sigma_px: float | None, backbone: Backbone, *, obs
     sigma_px = sigma_px if config.sigma_px is None else config.sigma_px
     if sigma_px is None:
         raise ValueError("sigma_px: expected a number of pixels from the data set, got none; give --sigma-px")
+    if config.photo_size < 1:
+        raise ValueError(f"photo_size: expected at least 1, got {config.photo_size}")
     return Plan(
         methods=tuple((name, parse_method(name, rule=config.rule)) for name in names),
         metrics=metric_names(config.metrics),

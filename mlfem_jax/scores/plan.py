@@ -72,6 +72,8 @@ class Plan:
             raise ValueError("fits: expected a file of fits for smooth fit, got none")
         if smoothings(self.smooth) != self.smooth:
             raise ValueError(f"smooth: expected {smoothings(self.smooth)}, got {self.smooth}")
+        if self.dtype not in ("float32", "bfloat16", "float16"):
+            raise ValueError(f"dtype: expected float32, bfloat16 or float16, got {self.dtype!r}")
         if self.map_size < 0:
             raise ValueError(f"map_size: expected at least 0, got {self.map_size}")
 

@@ -28,7 +28,7 @@ import mlfem_jax.training.classifier.task
 import mlfem_jax.training.fusion.task  # noqa: F401
 from mlfem_jax.cli import run_command
 from mlfem_jax.files import writing
-from tests.campaigns.trial import cost
+from tests.campaigns.trial import LIMIT_S, SLOW, awaited, cost
 from tests.data.release_files import tiny_osie
 
 warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)  # JAX has no thread before it is first used
@@ -261,9 +261,24 @@ def apart(function: Callable[[Path], object], folder: Path) -> Any:
 
 
 def wait(child: int) -> int:
-    """The status of a process, negative for a signal; what it used is counted."""
-    _, status, used = os.wait4(child, 0)
+    """The status of a process, negative for a signal; what it used is counted. One that does not end is killed."""
+    ended: list[tuple] = []
+
+    def answered(seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while not ended and time.monotonic() < until:
+            found = os.wait4(child, os.WNOHANG)
+            ended.extend([found] if found[0] else [])
+            time.sleep(0 if ended else 0.01)
+        return bool(ended)
+
+    lost = awaited(child, answered)
+    if lost:
+        os.kill(child, signal.SIGKILL)
+        ended.append(os.wait4(child, 0))
+    _, status, used = ended[0]
     _costs.append((used.ru_utime + used.ru_stime, used.ru_maxrss * 1024))
+    assert not lost, f"a process {lost}"
     return os.waitstatus_to_exitcode(status)
 
 
@@ -289,8 +304,10 @@ def clear(root: Path) -> None:
 def reported(name: str, tried: int, failures: list[str]) -> int:
     """Prints how many were tried, how many failed and how; the number that failed."""
     longest_s, most_bytes = (max(each) for each in zip(*_costs, strict=True))
+    slow = sum(seconds > LIMIT_S for seconds, _ in _costs)
+    over = f" ({slow} of {len(_costs)} processes {SLOW})" if slow else ""
     _costs.clear()
-    print(f"{name}: tried {tried}, failed {len(failures)}, {cost(longest_s, most_bytes)}", flush=True)
+    print(f"{name}: tried {tried}, failed {len(failures)}, {cost(longest_s, most_bytes)}{over}", flush=True)
     for failure in failures[:5]:
         print(f"  {failure}")
     return len(failures)

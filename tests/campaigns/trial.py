@@ -94,8 +94,9 @@ def kinds(failures: Iterable[str]) -> str:
 
 
 def main(name: str, trial: Callable[[int, Path], str], count: int) -> None:
-    """Runs a whole campaign from the command line: `python -m tests.campaigns.NAME [COUNT]`."""
-    sys.exit(bool(campaign(name, trial, range(int(sys.argv[1]) if len(sys.argv) > 1 else count))))
+    """Runs a campaign from the command line: `python -m tests.campaigns.NAME [COUNT [FIRST]]`, the whole by default."""
+    count, first = (int(number) for number in [*sys.argv[1:], *[str(count), "0"][len(sys.argv) - 1 :]])
+    sys.exit(bool(campaign(name, trial, range(first, first + count))))
 
 
 def cost(longest_s: float, most_bytes: int) -> str:

@@ -106,3 +106,68 @@ def test_what_is_written_comes_back(tmp_path):
             write_map(tmp_path, image_id, values(0))
     with pytest.raises(ValueError, match="form: expected 'png' or 'npy'"):
         write_map(tmp_path, "b", values(0), form="gif")
+
+
+def test_two_maps_of_one_image_are_refused_and_spellings_are_one(tmp_path):
+    np.save(tmp_path / "e\u0301.npy", values(0))
+    assert list(find_maps(str(tmp_path))) == ["\u00e9"]
+    np.save(tmp_path / "\u00e9.npy", values(1))
+    with pytest.raises(ValueError, match=r"expected one map of '\u00e9', got .*\.npy and .*\.npy"):
+        find_maps(str(tmp_path))
+
+
+def npy_of(shape, data=b"", descr="<f4"):
+    header = repr({"descr": descr, "fortran_order": False, "shape": shape}).encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.npy", npy_of((10**5, 10**5), bytes(9))),
+        ("a.npy", b"junk"),
+        ("a.npy", npy_of((1, 1), bytes(8), "<c8")),
+        ("a.npy", npy_of((1, 1), bytes(4), "<U1")),
+        ("a.mat", b"MATLAB 5.0" + bytes(200)),
+        ("a.mat", b""),
+        ("a.png", b"junk"),
+    ],
+)
+def test_a_damaged_map_is_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/{name}: expected [^\n]*, got [^\n]*$"):
+        read_map(find_maps(str(tmp_path)), "a", (1, 1), (1, 1))
+
+
+def zip_of(path, **members):
+    import zipfile
+
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+    return path
+
+
+def test_archives_that_declare_more_than_they_hold_are_refused(tmp_path):
+    for content in (npy_of((6, 8), bytes(10**7)), npy_of((10**6, 10**6)), b"junk"):
+        path = zip_of(tmp_path / "maps.npz", a=content)
+        with pytest.raises(ValueError, match=rf"^{path}: expected arrays of numbers, got something else \(a\.npy: "):
+            find_maps(str(path))
+
+
+def test_hdf5_archives_hold_their_own_numbers(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["x"] = values(0)
+    layout = h5py.VirtualLayout((6, 8), "f4")
+    layout[:] = h5py.VirtualSource("secret.h5", "x", (6, 8))
+    makers = {
+        "virtual.h5": lambda file: file.create_virtual_dataset("a", layout),
+        "link.h5": lambda file: file.__setitem__("a", h5py.ExternalLink("secret.h5", "x")),
+        "fill.h5": lambda file: file.create_dataset("a", (60000, 80000), "f4", chunks=(1000, 1000), fillvalue=1),
+    }
+    for name, make in makers.items():
+        with h5py.File(tmp_path / name, "w") as file:
+            make(file)
+        with pytest.raises(ValueError, match=rf"^{tmp_path / name}: expected arrays of numbers, got something else"):
+            read_map(find_maps(str(tmp_path / name)), "a", (6, 8), (6, 8))

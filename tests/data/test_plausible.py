@@ -315,3 +315,35 @@ print(mat._worker()[0].pid)
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     with pytest.raises(ProcessLookupError):
         os.kill(int(ended.stdout), 0)
+
+
+def fixations(tmp_path, rows):
+    for name in ("a", "b"):
+        write_image(tmp_path / f"images/{name}.jpg")
+    lines = [f"{name},1,{x},{y}" for name, x, y in rows]
+    (tmp_path / "fixations.csv").write_text("\n".join(["image,observer,x,y", *lines]))
+    problems = Problems()
+    return read_folder(tmp_path, problems), problems
+
+
+def test_fractions_along_one_axis_are_refused(tmp_path):
+    rows = [("a", share / 10, share + 1) for share in range(10)]
+    with pytest.raises(
+        ValueError, match=r"fixations\.csv: expected fixations in pixels, got 10 of which nearly all lie"
+    ):
+        fixations(tmp_path, rows)
+    fixations(tmp_path, rows[:9])  # of few, one axis may do so by chance
+
+
+def test_an_image_whose_gaze_is_in_the_first_pixel_is_counted(tmp_path):
+    found, problems = fixations(tmp_path, [("a", 0.3, 0.2), ("a", 0.9, 0.7), *[("b", x, 5) for x in range(2, 12)]])
+    found.read("a"), found.read("b")
+    ((kind, count),) = problems.counts.items()
+    assert kind.startswith("images whose fixations all lie in [-1, 1]") and count == 1
+
+
+def test_a_table_behind_a_link_that_leads_nowhere_is_an_error(tmp_path):
+    fixations(tmp_path, [("a", 5, 5)])
+    (tmp_path / "labels.csv").symlink_to("gone")
+    with pytest.raises(FileNotFoundError, match=r"labels\.csv: expected a file, got none"):
+        read_folder(tmp_path, Problems())

@@ -18,6 +18,7 @@ from mlfem_jax.data.batches import open_dataset
 from mlfem_jax.data.prepared import write as module
 from mlfem_jax.data.prepared.builder import GazeBuilder
 from mlfem_jax.data.prepared.write import dataset_folder, prepare
+from mlfem_jax.data.split import scan
 from mlfem_jax.files.whole import restore_folder
 from tests.data.release_files import tiny_osie, write_image, write_map, write_osie_mat, write_salicon_mat
 
@@ -211,6 +212,17 @@ def test_a_damaged_data_set_is_named_and_neither_read_nor_replaced(release, tmp_
         prepare("osie", release, tmp_path)
     (folder / name).unlink()
     assert len(records(prepare("osie", release, tmp_path))) == 2
+
+
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-200], lambda data: bytes(5000), None])
+def test_damaged_records_name_their_data_set(release, tmp_path, damage):
+    folder = prepare("osie", release, tmp_path)
+    (path,) = folder.glob("*.array_record*")
+    path.write_bytes(damage(path.read_bytes())) if damage else path.unlink()
+    with pytest.raises(ValueError, match=rf"^{folder}: expected a prepared data set, got a damaged one \([^\n]*\)$"):
+        scan(open_dataset(folder))
+    with pytest.raises(ValueError, match=r"^split: expected a slice of full, got 'full\[:99\]' \("):
+        open_dataset(prepare("osie", release, tmp_path / "whole"), "full[:99]")
 
 
 def test_a_folder_with_somebody_elses_files_is_not_replaced(release, tmp_path):

@@ -196,3 +196,10 @@ def test_names_cannot_steer_a_terminal():
     assert printable("a\x1b[31m\r\n\t\x9b\u202eb") == r"a\x1b[31m\r\n\t\x9b\u202eb"
     assert printable(os.fsdecode(b"\xff")) == r"\udcff"
     assert printable("é 猫 👩\u200d🔬") == "é 猫 👩\u200d🔬"
+
+
+def test_a_file_in_a_subfolder_is_noted_in_the_record_above(tmp_path):
+    with writing(tmp_path / "out"), replacing(tmp_path / "out/day1/deep/a.png") as file:
+        file.write(b"ours")
+    (tmp_path / "out/day1/b.png").write_bytes(b"theirs")
+    assert foreign(tmp_path / "out") == ["day1/b.png"]

@@ -77,3 +77,15 @@ def test_the_page_is_accessible_and_no_wider_than_the_window(two_photos, tmp_pat
     script = "return [document.documentElement.scrollWidth, innerWidth];"
     scrolled, window = ask(two_photos, script, tmp_path, f"--window-size={width},900")
     assert scrolled <= window
+
+
+def test_pictures_of_an_earlier_run_are_no_photographs(tmp_path):
+    from mlfem_jax.files import replacing, writing
+    from mlfem_jax.gallery.names import made_before
+
+    with writing(tmp_path), replacing(tmp_path / "cat.overlay.png") as file:
+        file.write(b"ours")
+    (tmp_path / "cat.png").write_bytes(b"theirs")
+    paths = [tmp_path / "cat.png", tmp_path / "cat.overlay.png", tmp_path / "gone.png"]
+    assert made_before(paths, tmp_path) == [tmp_path / "cat.overlay.png"]
+    assert made_before(paths, tmp_path / "elsewhere") == []

@@ -2,6 +2,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -21,7 +22,7 @@ pytest.importorskip("pyarrow", reason="needs pyarrow")
 from mlfem_jax import attribution, faithfulness
 from mlfem_jax.cli import main
 from mlfem_jax.data.batches import read_batches
-from mlfem_jax.data.example import ExampleFormat
+from mlfem_jax.data.example import ExampleFormat, record_id
 from mlfem_jax.engine import memory, stream
 from mlfem_jax.engine.run import explain
 from mlfem_jax.gaze.fitted import DensityFit, fitted_density
@@ -323,6 +324,13 @@ def test_maps_of_a_data_set_are_written_and_read_back(tmp_path, network, monkeyp
 
     with Image.open(tmp_path / "png" / "image3.png") as picture:
         assert picture.size == (16, 12)
+    records = [record | {"id": f"day/{record_id(record)}".encode()} for record in tiny_source()]
+    monkeypatch.setattr(export, "open_dataset", lambda *_: records)
+    for _ in range(2):  # our own files, in subfolders too, are made anew
+        export.export(export.Config(tmp_path, tmp_path / "png", method="edge"))
+    (tmp_path / "png/day/image3.png").write_bytes(b"mine")
+    with pytest.raises(FileExistsError, match=r"got day/image3\.png, which would be written over"):
+        export.export(export.Config(tmp_path, tmp_path / "png", method="edge"))
 
 
 def test_other_peoples_maps_are_a_method(tmp_path, network, capsys):
@@ -362,6 +370,13 @@ def test_two_tables_are_compared_in_one_call(tmp_path, network, capsys):
     old, new = (score_matrix(read_scores(tmp_path / name), "pcc", ("edge",))[:, 0] for name in ("a", "b"))
     assert float(rows["pcc"]["difference"]) == pytest.approx(np.nanmean(new - old), abs=1e-5)
     assert main(["compare", str(tmp_path / "a"), str(tmp_path)]) == 2
+    (tmp_path / "mine.csv").write_text("mine")
+    names = [str(tmp_path / name) for name in "ab"]
+    for options in (["--out", str(tmp_path / "mine.csv")], ["--resamples", "0"]):
+        capsys.readouterr()
+        assert main(["compare", *names, *options]) == 2
+        assert re.search(r"mine\.csv, which would be written over|resamples: expected", capsys.readouterr().err)
+    assert (tmp_path / "mine.csv").read_text() == "mine"
 
 
 def test_labels_predictions_and_clutter(whole):
@@ -546,11 +561,19 @@ def test_a_matrix_has_a_column_for_each_method(whole):
         ({"sigma_px": 0.0}, "sigma_px: expected a positive number"),
         ({"fold": (2, 2)}, "fold: expected 0 to 1"),
         ({"process_index": 2, "process_count": 2}, "process_index: expected 0 to 1"),
+        ({"methods": ("fem:k=nan",)}, "k: expected a number, got 'nan'"),
+        ({"methods": ("add:alpha=9e999",)}, "alpha: expected a finite number, got inf"),
+        ({"part_size": 0}, "part_size: expected at least 1, got 0"),
+        ({"photo_size": 0}, "photo_size: expected at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size: expected .*, got 0"),
+        ({"workers": -1}, "workers: expected 0 or more, got -1"),
+        ({"dtype": "int8"}, "dtype: expected"),
     ],
 )
 def test_bad_settings_are_named(options, message, tmp_path, network):
     with pytest.raises(ValueError, match=message):
-        scored_rows(tmp_path, network, **options)
+        scored_rows(tmp_path / "out", network, **options)
+    assert not (tmp_path / "out").exists()  # the corrected command may use the folder
 
 
 def test_a_missing_data_set_is_one_line(tmp_path, capsys):
