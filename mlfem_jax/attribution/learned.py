@@ -13,7 +13,11 @@ from mlfem_jax.fusion import Reweighted, TrainedFusion, contributions, load_fusi
 
 
 def net_maps(
-    forward: Forward, *, layers: tuple[str, ...] | None = None, architecture: str = "channels", weights: str | None = None
+    forward: Forward,
+    *,
+    layers: tuple[str, ...] | None = None,
+    architecture: str = "channels",
+    weights: str | None = None,
 ) -> Float[Array, "N H W"]:
     """MLFEM fused by a trained network: where people would look, judged by the importance maps alone.
 

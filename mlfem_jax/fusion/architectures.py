@@ -56,17 +56,24 @@ def default_layers(architecture: str, layers: tuple[str, ...]) -> tuple[str, ...
 
 
 def default_maps(
-    architecture: str, layers: tuple[str, ...], ks: tuple[float, ...] | None = None, shrink: int | None = None
+    architecture: str,
+    layers: tuple[str, ...],
+    ks: tuple[float, ...] | None = None,
+    shrink: int | None = None,
+    *,
+    frame: tuple[int, int] = (224, 224),
 ) -> MapRecipe:
     """What an architecture reads of these layers where nothing else is said.
 
     "net": the paper's, k = 2 at full size. "unet": nine values of k at an eighth of the size. "channels", "linear": the
-    strong positions of each channel, k = 1 and 2, whose maps are made at a sixteenth.
+    strong positions of each channel, k = 1 and 2, whose maps are made at some 24x32 pixels: an eighth of 224x224, a
+    sixteenth of 384x512.
 
     Example:
         >>> default_maps("net", ("first", "second"), shrink=4)
         MapRecipe(layers=('first', 'second'), ks=(2.0,), shrink=4)
     """
     net = ARCHITECTURES[architecture]
-    recipe = MaskRecipe if reads_channels(architecture) else MapRecipe
-    return recipe(layers, ks or net.ks, shrink or net.shrink)
+    if not reads_channels(architecture):
+        return MapRecipe(layers, ks or net.ks, shrink or net.shrink)
+    return MaskRecipe(layers, ks or net.ks, shrink or max(1, round((frame[0] * frame[1] / (24 * 32)) ** 0.5)))

@@ -178,5 +178,7 @@ def run(config: RunConfig, task: Task) -> tuple[TrainState, dict[str, Any]] | No
 
 def notes(config: RunConfig, data: str, validation: Mapping[str, Any]) -> dict[str, Any]:
     """What is written beside a trained network. No folders: they say nothing to whoever gets it."""
-    settings = {name: value for name, value in config.settings().items() if name not in ("directory", "also", "weights")}
+    settings = {
+        name: value for name, value in config.settings().items() if name not in ("directory", "also", "weights")
+    }
     return {"data": data, "settings": settings, "validation": dict(validation), **provenance()}

@@ -72,20 +72,22 @@ class Config:
 
 
 def main(config: Config) -> None:
-    """Prints the tables, and writes them as JSON where that is asked for."""
+    """Prints the tables, and writes them where that is asked for, again with each row: the next may take an hour."""
     compile_only()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for target in config.targets:
         devices = target_devices(target, config.devices)
         for name in config.backbones:
             backbone = stand_in_backbone(name)
             backbone = dataclasses.replace(backbone, input_size=config.size or backbone.input_size)
-            found = list(compiled_rows(target, Setting(backbone, config.batch_size, config.dtype, devices), config))
-            _print(found, config, f"{name}, {config.devices} x {target}, {config.dtype}, batch {config.batch_size}")
-            rows += found
-            write_json(config.out, config, rows=rows)  # each time: the next network may take an hour
-            if config.table is not None:
-                _write_table(config.table, rows)
+            start = len(rows)
+            for row in compiled_rows(target, Setting(backbone, config.batch_size, config.dtype, devices), config):
+                rows.append(row)
+                write_json(config.out, config, rows=rows)
+                if config.table is not None:
+                    _write_table(config.table, rows)
+            title = f"{name}, {config.devices} x {target}, {config.dtype}, batch {config.batch_size}"
+            _print(rows[start:], config, title)
 
 
 def compiled_rows(target: str, setting: Setting, config: Config) -> Iterator[dict[str, Any]]:

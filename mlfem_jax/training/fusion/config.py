@@ -26,8 +26,8 @@ class Config(RunConfig):
             the same summed, without a network behind the weights.
         ks: values of k; default those of the architecture, nine for "unet", 2 for "net", 1 and 2 for the others.
         layers: names of the layers. Default: all; for "channels" and "linear" some of the later ones.
-        shrink: the maps are made at 1 / `shrink` of the resolution; default 8 for "unet", 1 for "net", as the paper, 16
-            for the others.
+        shrink: the maps are made at 1 / `shrink` of the resolution; default 8 for "unet", 1 for "net", as the paper; for
+            the others what gives maps of some 24x32 pixels.
         vectors: weight vectors of each layer and k of "channels"; default 4.
         signed: weights of "channels" and "linear" may be negative.
         position: "unet" also reads the distance from the center.
@@ -75,7 +75,9 @@ def fusion_shape(config: Config, backbone: Backbone) -> tuple[FusionNet, MapReci
     """The network and what it reads, with the architecture's defaults filled in."""
     chosen = default_layers(config.architecture, backbone.layers)
     layers = chosen if config.layers is None else select_layers(backbone.layers, config.layers)
-    maps = default_maps(config.architecture, layers, config.ks, config.shrink)
+    maps = default_maps(
+        config.architecture, layers, config.ks, config.shrink, frame=config.frame or backbone.input_size
+    )
     fields: dict[str, Any] = {"position": True} if config.position else {}  # which other architectures refuse
     fields |= {"signed": True} if config.signed else {}
     fields |= {} if config.vectors is None else {"vectors": config.vectors}
