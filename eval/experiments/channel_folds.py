@@ -81,7 +81,7 @@ class Config:
     ks: tuple[float, ...] | None = None
     shrink: int | None = None
     vectors: int | None = None
-    signed: bool = False
+    signed: bool | None = None
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
 
 

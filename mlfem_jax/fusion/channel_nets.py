@@ -78,12 +78,12 @@ class Reweighted(FusionNet):
         return gaze_loss(prediction, gfdm)
 
     def init(self, key: Key[Array, ""]) -> ArrayTree:
-        """Fresh parameters; the first weights are of the scale that He's rule gives."""
+        """Fresh parameters; the first weights are positive, of the scale that He's rule gives."""
         *keys, for_net = jax.random.split(key, len(self.depths) + 1)
         count, weights = self.channels // len(self.depths), {}
         for index, depth in enumerate(self.depths):
-            drawn = jax.random.normal(keys[index], (count, self.vectors, depth)) * (0.5 / depth) ** 0.5
-            weights[str(index)] = drawn if self.signed else jnp.sqrt(jnp.abs(drawn))
+            drawn = jnp.abs(jax.random.normal(keys[index], (count, self.vectors, depth))) * (0.5 / depth) ** 0.5
+            weights[str(index)] = drawn if self.signed else jnp.sqrt(drawn)
         return {"weights": weights, "net": super().init(for_net)}
 
     def weights(self, params: Any) -> list[Float[Array, "K m C"]]:
@@ -177,8 +177,9 @@ class ChannelNet(Reweighted):
 class ChannelSum(Reweighted):
     """The fully additive explanation: reweighted FEM maps summed over layers, channels and k, blurred once.
 
-    There is no network behind the weights: S = blur(sum over layers l, k and channels c of w_lkc b_lkc). So each
-    channel's share of the map is exact (`contributions`).
+    There is no network behind the weights: S = blur(max(0, sum over layers l, k and channels c of w_lkc b_lkc)). So
+    each channel's share of the sum is exact (`contributions`). Its weights may be negative: with none that are, the
+    many weak channels lie under every map, and on OSIE it stays far behind.
 
     Attributes:
         channels: see `Reweighted`.
@@ -195,6 +196,8 @@ class ChannelSum(Reweighted):
     """
 
     architecture: ClassVar[str] = "linear"
+
+    signed: bool = True
 
     def layers(self, rngs: nnx.Rngs) -> nnx.Module:
         """See `FusionNet`."""

@@ -29,7 +29,7 @@ class Config(RunConfig):
         shrink: the maps are made at 1 / `shrink` of the resolution; default 8 for "unet", 1 for "net", as the paper; for
             the others what gives maps of some 24x32 pixels.
         vectors: weight vectors of each layer and k of "channels"; default 4.
-        signed: weights of "channels" and "linear" may be negative.
+        signed: weights of channels may be negative. Default: those of "linear" may.
         position: "unet" also reads the distance from the center.
         frame: height and width whose number of pixels each photograph gets, in its own proportions, so that none is
             squeezed. Default: the backbone's input size, whatever the photograph's proportions.
@@ -48,7 +48,7 @@ class Config(RunConfig):
     layers: tuple[str, ...] | None = None
     shrink: int | None = None
     vectors: int | None = None
-    signed: bool = False
+    signed: bool | None = None
     position: bool = False
     frame: tuple[int, int] | None = None
     maps: Literal["cached", "computed"] = "cached"
@@ -79,7 +79,7 @@ def fusion_shape(config: Config, backbone: Backbone) -> tuple[FusionNet, MapReci
         config.architecture, layers, config.ks, config.shrink, frame=config.frame or backbone.input_size
     )
     fields: dict[str, Any] = {"position": True} if config.position else {}  # which other architectures refuse
-    fields |= {"signed": True} if config.signed else {}
+    fields |= {} if config.signed is None else {"signed": config.signed}
     fields |= {} if config.vectors is None else {"vectors": config.vectors}
     if reads_channels(config.architecture):
         fields["depths"] = layer_depths(backbone, layers)
