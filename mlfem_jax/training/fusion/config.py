@@ -26,8 +26,8 @@ class Config(RunConfig):
             the same summed, without a network behind the weights.
         ks: values of k; default those of the architecture, nine for "unet", 2 for "net", 1 and 2 for the others.
         layers: names of the layers. Default: all; for "channels" and "linear" some of the later ones.
-        shrink: the maps are made at 1 / `shrink` of the resolution; default 8 for "unet", 1 for "net", as the paper; for
-            the others what gives maps of some 24x32 pixels.
+        shrink: the maps are made at 1 / `shrink` of the resolution. Default: 8 for "unet"; 1, as the paper, for "net";
+            for the others what gives maps of some 24x32 pixels.
         vectors: weight vectors of each layer and k of "channels"; default 4.
         signed: weights of channels may be negative. Default: those of "linear" may.
         position: "unet" also reads the distance from the center.
