@@ -146,7 +146,13 @@ def test_arrays_of_another_network_are_named(trained):
 
 @pytest.mark.parametrize(
     ("architecture", "size", "layers"),
-    [("net", (224, 224), 17), ("unet", (224, 224), 17), ("channels", (224, 224), 7), ("channels", (384, 512), 7)],
+    [
+        ("net", (224, 224), 17),
+        ("unet", (224, 224), 17),
+        ("channels", (224, 224), 7),
+        ("channels", (384, 512), 7),
+        ("linear", (384, 512), 7),
+    ],
 )
 def test_packaged_networks_are_small_and_say_where_they_come_from(architecture, size, layers):
     path = packaged_fusion(architecture, "efficientnet_lite0", size)
