@@ -9,7 +9,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py --out out/demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # What is too long for the tests: each prints what it tried and what failed.
 CAMPAIGNS := kill disk_full two_processes invariance weights images tables mat

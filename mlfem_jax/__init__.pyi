@@ -14,6 +14,7 @@ from .backbones import (
     Forward as Forward,
     backbone_names as backbone_names,
     from_function as from_function,
+    from_keras as from_keras,
     from_linen as from_linen,
     from_nnx as from_nnx,
     load_backbone as load_backbone,

@@ -17,7 +17,11 @@ SIGNS = ("as_is", "relu", "two_sided")
 
 
 def fem(
-    activation: Num[Array, "*S C"], *, k: float | Float[Array, ""] = 2.0, sign: str = "as_is"
+    activation: Num[Array, "*S C"],
+    *,
+    k: float | Float[Array, ""] = 2.0,
+    sign: str = "as_is",
+    weights: Float[Array, " _C"] | None = None,
 ) -> Float[Array, "*S"]:
     """The raw FEM map: how much the strongest activations of all channels coincide at each position.
 
@@ -35,6 +39,8 @@ def fem(
             of every published FEM.
         sign: "as_is", the formula above; "relu", the formula on max(f_i, 0); "two_sided", strong is
             |f_i - mu_i| >= k sigma_i, and counts |mu_i|.
+        weights: (C,) what each channel counts where it is strong, in place of mu_i (or |mu_i|), such as weights learned
+            from gaze (`mlfem_jax.fusion.channel_maps`).
 
     Returns:
         (*S) float32, not normalized, of the scale of the activation; non-negative after a ReLU, and for every `sign`
@@ -44,8 +50,8 @@ def fem(
         adds nothing.
 
     Raises:
-        ValueError: the activation has not one to three spatial axes, or has an empty axis; an unknown sign; or `k` is
-            NaN or infinite.
+        ValueError: the activation has not one to three spatial axes, or has an empty axis; an unknown sign; another
+            number of weights than of channels; or `k` is NaN or infinite.
 
     Source:
         Bourroux et al., Multi-Layered Feature Explanation Method, section 2.1. The standard deviation is the
@@ -64,17 +70,30 @@ def fem(
         raise ValueError(f"k: expected a finite number, got {k}")
     if sign not in SIGNS:
         raise ValueError(f"sign: expected one of {', '.join(SIGNS)}, got {sign!r}")
+    if weights is not None and weights.shape != activation.shape[-1:]:
+        raise ValueError(f"weights: expected one for each of {activation.shape[-1]} channels, got {weights.shape}")
     if not jnp.issubdtype(activation.dtype, jnp.floating):
         activation = activation.astype(jnp.float32)
     if sign == "relu":  # minus infinity stays: a channel that is not finite adds nothing
         below = jnp.isfinite(activation) & (activation < 0)
         activation = jnp.where(below, jnp.zeros((), activation.dtype), activation)
+    activation = _from_memory(activation)
     mean, deviation = _statistics(activation)
     activation, zero = activation.astype(mean.dtype), jnp.zeros((), mean.dtype)
     span = jnp.asarray(k, mean.dtype) * deviation
-    if sign == "two_sided":
-        return jnp.where(jnp.abs(activation - mean) >= span, jnp.abs(mean), zero).sum(axis=-1)
-    return jnp.where(activation >= mean + span, mean, zero).sum(axis=-1)
+    strong = jnp.abs(activation - mean) >= span if sign == "two_sided" else activation >= mean + span
+    counted = jnp.abs(mean) if sign == "two_sided" else mean
+    if weights is not None:
+        counted = weights.astype(mean.dtype).reshape(mean.shape)
+    return jnp.where(strong, counted, zero).sum(axis=-1)
+
+
+def _from_memory(activation: Float[Array, "*S C"]) -> Float[Array, "*S C"]:
+    """The activation as the next layer reads it. Else a GPU computes a ReLU6 in float32, and writes that once more."""
+    if activation.dtype != jnp.bfloat16:
+        return activation
+    written = jax.lax.optimization_barrier
+    return jax.lax.platform_dependent(activation, cuda=written, rocm=written, default=lambda activation: activation)
 
 
 def _statistics(activation: Float[Array, "*S C"]) -> tuple[Float[Array, "*one C"], Float[Array, "*one C"]]:
@@ -105,7 +124,8 @@ def _bfloat16_statistics(
     values = activation.astype(jnp.float32)
     total = values.sum(axis=space, keepdims=True)
     squares = (values * values).sum(axis=space, keepdims=True)
-    largest = values.max(axis=space, keepdims=True)
+    # Of the values as they are: of those in float32, an H100's compiler reads the activation once more.
+    largest = activation.max(axis=space, keepdims=True).astype(jnp.float32)
     mean = total / count
     variance = jnp.maximum(squares / count - mean * mean, 0.0)
     # Up to 65536 equal values of 8 bits have an exact sum.
@@ -147,25 +167,34 @@ def upsample(importance: Float[Array, "*S"], shape: tuple[int, ...]) -> Float[Ar
 
 
 def _interpolate(importance: Float[Array, "*S"], axis: int, size: int) -> Float[Array, "*T"]:
-    """Linear interpolation along one axis, as a product with a narrow matrix: gathers would write every map again."""
+    """Linear interpolation along one axis: a product with a narrow matrix, or gathers.
+
+    A GPU's compiler fuses gathers into whatever reads the map, which a product writes; a TPU's writes both, and its
+    gathers several times. On a CPU the choice itself keeps XLA from fusing the product into what follows: `add` on
+    EfficientNet-Lite0 is 1.4 times as fast with it.
+    """
     length = importance.shape[axis]
     if length == size:
         return importance
     position = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
     below = np.minimum(position.astype(np.int32), max(length - 2, 0))
-    weight = position - below
-    matrix = np.zeros((size, length))
-    np.add.at(matrix, (np.arange(size), below), 1 - weight)
-    np.add.at(matrix, (np.arange(size), np.minimum(below + 1, length - 1)), weight)
+    above, weight = np.minimum(below + 1, length - 1), position - below
 
     def product(importance, precision=None):
+        matrix = np.zeros((size, length))
+        np.add.at(matrix, (np.arange(size), below), 1 - weight)
+        np.add.at(matrix, (np.arange(size), above), weight)
         factor = jnp.asarray(matrix, importance.dtype)
         return jnp.moveaxis(jnp.tensordot(factor, importance, axes=(1, axis), precision=precision), 0, axis)
 
-    # The default precision of accelerators (TF32, bfloat16) is wrong in the third digit. On a CPU the choice itself
-    # keeps XLA from fusing the product into what follows: `add` on EfficientNet-Lite0 is 1.4 times as fast with it.
+    def gathers(importance):
+        low, high = jnp.take(importance, below, axis=axis), jnp.take(importance, above, axis=axis)
+        along = weight.reshape([size if index == axis else 1 for index in range(importance.ndim)])
+        return low + jnp.asarray(along, importance.dtype) * (high - low)
+
+    # The default precision of a TPU (bfloat16) is wrong in the third digit.
     exact = functools.partial(product, precision=jax.lax.Precision.HIGHEST)
-    return jax.lax.platform_dependent(importance, cpu=product, default=exact)
+    return jax.lax.platform_dependent(importance, cpu=product, tpu=exact, default=gathers)
 
 
 def normalize(importance: Float[Array, "*S"]) -> Float[Array, "*S"]:

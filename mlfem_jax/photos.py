@@ -78,6 +78,37 @@ def stored_size(file: ImageFile, *, name: str | None = None) -> tuple[tuple[int,
         return (height, width), rotated
 
 
+def read_resized(
+    file: ImageFile, size: tuple[int, int], *, name: str | None = None
+) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[int, int]]:
+    r"""The photograph in a file as it is stored, stretched to `size`; and the size that it is stored in.
+
+    A JPEG is decoded at the smallest of all, a half, a quarter and an eighth of its size that is not below `size`,
+    which takes half the time or less. What `resize_photo` makes of `read_photo` differs by a few of 255 levels.
+
+    Args:
+        file: as for `read_photo`.
+        size: (height, width) in pixels that is wanted.
+        name: what errors call the file. Default: its path.
+
+    Returns:
+        ((h, w, 3) RGB of `size`, 0 to 255; (height, width) of the file).
+
+    Raises:
+        ValueError: as `read_photo`.
+
+    Example:
+        >>> read_resized(b"P5 2 1 255\n" + bytes([0, 200]), (1, 1))[1]
+        (1, 2)
+    """
+    with open_image(file, name=name) as image:
+        width, height = image.size
+        if image.format == "JPEG":
+            image.draft(None, size[::-1])
+        resized = Image.fromarray(_decode(image)).resize(size[::-1], Image.Resampling.BILINEAR)
+        return np.asarray(resized), (height, width)
+
+
 @contextlib.contextmanager
 def open_image(file: ImageFile, *, name: str | None = None) -> Iterator[Image.Image]:
     r"""An image file opened by Pillow; whatever goes wrong in the block is one ValueError that names the file.
@@ -112,6 +143,32 @@ def open_image(file: ImageFile, *, name: str | None = None) -> Iterator[Image.Im
     except Exception as error:  # what Pillow raises for a corrupt file depends on the format
         message = f"{name}: {_reason(error)}"
         raise ValueError(message) from error
+
+
+def own_frame(shape: tuple[int, int], frame: tuple[int, int], *, step: int = 32) -> tuple[int, int]:
+    """The size at which a photograph has about as many pixels as `frame`, and its own proportions.
+
+    Args:
+        shape: (height, width) of the photograph.
+        frame: (height, width) whose number of pixels is wanted; that it is landscape or portrait says nothing.
+        step: both sides are multiples of it, so that photographs of nearly the same proportions share one compiled
+            program, and the layers of a network halve evenly.
+
+    Returns:
+        (height, width), each at least `step`.
+
+    Raises:
+        ValueError: a side of the frame is below 1.
+
+    Example:
+        >>> own_frame((600, 800), (384, 512)), own_frame((1024, 768), (384, 512)), own_frame((500, 500), (384, 512))
+        ((384, 512), (512, 384), (448, 448))
+    """
+    if min(frame) < 1:
+        raise ValueError(f"frame: expected a height and a width of at least 1, got {frame}")
+    scale = (frame[0] * frame[1] / (shape[0] * shape[1])) ** 0.5
+    height, width = (max(step, round(side * scale / step) * step) for side in shape)
+    return height, width
 
 
 def resize_photo(

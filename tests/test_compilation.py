@@ -123,7 +123,7 @@ def test_cached_maps_compile_one_function_for_a_data_set(tmp_path):
     assert [images for images, _ in seen] == [4, 4, 3]
     assert seen[0][1] == seen[-1][1] == len(names) and sum("run_batch" in name for name in names) == 1
     photos = np.stack([make_example(record, example_format)["images"] for record in source])
-    np.testing.assert_allclose(maps, image_maps(network, photos, recipe), atol=1e-3)  # kept as float16
+    np.testing.assert_allclose(list(maps), image_maps(network, photos, recipe), atol=1e-3)  # kept as float16
 
 
 @pytest.mark.parametrize("name", ["insertion_curve", "deletion_auc", "confidence_change", "local_lipschitz",

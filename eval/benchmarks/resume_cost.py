@@ -61,12 +61,13 @@ def main(config: Config) -> None:
 def measure(net: FusionNet, config: Config) -> dict[str, Any]:
     """Bytes and seconds of a checkpoint in the middle of a run."""
     recipe = Recipe()
+    epochs = recipe.passes(net)
     state = _as_if_trained(initial_state(net, recipe, steps=1000))
     read = functools.partial(
-        read_examples, _nothing, np.arange(config.images), batch_size=recipe.batch_size, seed=0, epochs=recipe.epochs
+        read_examples, _nothing, np.arange(config.images), batch_size=recipe.batch_size, seed=0, epochs=epochs
     )
     reader = iter(read())
-    for _ in range(recipe.epochs * config.images // recipe.batch_size // 2):
+    for _ in range(epochs * config.images // recipe.batch_size // 2):
         next(reader)
     with tempfile.TemporaryDirectory() as name:
 

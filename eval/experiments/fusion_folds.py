@@ -34,6 +34,7 @@ from mlfem_jax.files import replacing
 from mlfem_jax.fusion import FusionNet, MapRecipe, default_maps, fuse, make_net, map_stack
 from mlfem_jax.training import real_examples
 from mlfem_jax.training.fusion import (
+    Kept,
     Recipe,
     cached_inputs,
     cached_maps,
@@ -92,7 +93,7 @@ class Data:
     example_format: ExampleFormat
     sigma_px: float
 
-    def read(self, maps: np.ndarray | None, positions: np.ndarray | None = None, **options: Any) -> Any:
+    def read(self, maps: Kept | np.ndarray | None, positions: np.ndarray | None = None, **options: Any) -> Any:
         """Batches of examples."""
 
         def example(position: int) -> dict[str, np.ndarray]:
@@ -213,7 +214,7 @@ def trained(
         def compute(fold: np.ndarray = fold, mark: str = mark) -> Scores:
             started = time.perf_counter()
             training = others(folds, fold)
-            reading = home.read(stacks[0], training, batch_size=recipe.batch_size, seed=seed, epochs=recipe.epochs)
+            reading = home.read(stacks[0], training, batch_size=recipe.batch_size, seed=seed, epochs=recipe.passes(net))
             state = fit(net, recipe, reading, examples=len(training), shape=home.example_format.shape)
             seconds = time.perf_counter() - started
             score = make_scores(net, home.example_format.shape, cached_inputs)

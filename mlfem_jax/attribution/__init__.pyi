@@ -15,6 +15,7 @@ from .gradient import (
     modified_gradient as modified_gradient,
     noisy_gradients as noisy_gradients,
 )
+from .learned import Reasons as Reasons, net_reasons as net_reasons
 from .lrp import relevance as relevance
 from .mlfem import layer_stacks as layer_stacks
 from .perturbation import rise_mask as rise_mask, superpixels as superpixels, weighted_ridge as weighted_ridge

@@ -1,15 +1,23 @@
 """MLFEM with the learned fusion: the FEM maps of all layers fused by a network that was trained on human gaze."""
 
+from collections import OrderedDict
+
+import chex
 import jax
-from jaxtyping import Array, Float
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
 from mlfem_jax.attribution.base import Entry
 from mlfem_jax.backbones import Forward
-from mlfem_jax.fusion import TrainedFusion, load_fusion, map_stack, packaged_fusion, predict
+from mlfem_jax.fusion import Reweighted, TrainedFusion, contributions, load_fusion, packaged_fusion, predict
 
 
 def net_maps(
-    forward: Forward, *, layers: tuple[str, ...] | None = None, architecture: str = "unet", weights: str | None = None
+    forward: Forward,
+    *,
+    layers: tuple[str, ...] | None = None,
+    architecture: str = "channels",
+    weights: str | None = None,
 ) -> Float[Array, "N H W"]:
     """MLFEM fused by a trained network: where people would look, judged by the importance maps alone.
 
@@ -18,7 +26,8 @@ def net_maps(
     Args:
         forward: of the backbone that the network was trained for.
         layers: can only be those it was trained for, which are the default.
-        architecture: of the packaged networks: "net", the paper's, or "unet", the better one.
+        architecture: of the packaged networks: "net", the paper's; "unet"; "channels", reweighted FEM and a U-Net; or
+            "linear", reweighted FEM summed and blurred. Of several, the one trained nearest to the input's size.
         weights: a .safetensors file that `mlfem train fusion` wrote, in place of a packaged one.
 
     Returns:
@@ -30,18 +39,77 @@ def net_maps(
     Source:
         The paper, section 2.3.
     """
-    backbone = forward.backbone.name
-    trained = load_fusion(weights if weights is not None else packaged_fusion(architecture, backbone))
-    _check(trained, backbone, tuple(forward.activations), layers)
+    trained = _trained(forward, layers, architecture, weights)
     _, height, width, _ = forward.inputs.shape
 
     def fused(activations):
         size = -(-height // trained.net.shrink), -(-width // trained.net.shrink)
-        stack = map_stack(activations, size, layers=trained.layers, ks=trained.ks)
+        stack = trained.net.read(trained.params, activations, size, layers=trained.layers, ks=trained.ks)
         # From maps that show nothing it would predict where people look in any image.
         return predict(trained.net, trained.params, stack, (height, width)) * stack.any().astype(stack.dtype)
 
     return jax.vmap(fused)(forward.activations)
+
+
+@chex.dataclass(frozen=True, mappable_dataclass=False)
+class Reasons:
+    """What a layer gave to a map of reweighted FEM.
+
+    Attributes:
+        map: its reweighted FEM map: the sum of what all its channels gave, over k and weight vectors.
+        total: the sum of that map.
+        channels: numbers of the channels that gave most, most first.
+        parts: what each of these gave, w_c b_c.
+    """
+
+    map: Float[Array, "*N h w"]
+    total: Float[Array, "*N"]
+    channels: Int[Array, "*N most"]
+    parts: Float[Array, "*N most h w"]
+
+
+def net_reasons(
+    forward: Forward, *, architecture: str = "channels", weights: str | None = None, most: int = 10
+) -> OrderedDict[str, Reasons]:
+    """Why a fusion of reweighted FEM drew its map: which layers and channels it came from.
+
+    Args:
+        forward: of the backbone that the network was trained for.
+        architecture: see `net_maps`; "channels" or "linear".
+        weights: see `net_maps`.
+        most: how many channels of each layer.
+
+    Returns:
+        Of each layer what it and its channels gave. With "linear" the sum of the layers' maps, upsampled and blurred,
+        is the map; with "channels" a U-Net lies between, and nothing behind it is shared out.
+
+    Raises:
+        ValueError: see `net_maps`; or the network reads no channels.
+    """
+    trained = _trained(forward, None, architecture, weights)
+    net = trained.net
+    if not isinstance(net, Reweighted):
+        raise ValueError(
+            f"architecture: expected a fusion that weighs channels, 'channels' or 'linear', got {net.architecture!r}"
+        )
+
+    def of_layer(activation: Array, weights: Array) -> Reasons:
+        given = contributions(activation, weights, ks=trained.ks)
+        _, channels = jax.lax.top_k(jnp.abs(given).sum(axis=(1, 2)), min(most, len(given)))
+        summed = given.sum(axis=0)
+        return Reasons(map=summed, total=summed.sum(), channels=channels, parts=given[channels])
+
+    pairs = zip(trained.layers, net.weights(trained.params), strict=True)
+    return OrderedDict(
+        (name, jax.vmap(lambda one, w=weights: of_layer(one, w))(forward.activations[name])) for name, weights in pairs
+    )
+
+
+def _trained(forward: Forward, layers: tuple[str, ...] | None, architecture: str, weights: str | None) -> TrainedFusion:
+    backbone = forward.backbone.name
+    trained = load_fusion(weights if weights is not None else packaged_fusion(architecture, backbone, forward.size))
+    _check(trained, backbone, tuple(forward.activations), layers)
+    return trained
 
 
 def _check(trained: TrainedFusion, backbone: str, there: tuple[str, ...], layers: tuple[str, ...] | None) -> None:
@@ -49,7 +117,8 @@ def _check(trained: TrainedFusion, backbone: str, there: tuple[str, ...], layers
         raise ValueError(
             f"weights: expected a fusion trained for {backbone!r}, got one trained for {trained.backbone!r}"
         )
-    wanted = there if layers is None else layers
+    # Layers that it does not read may be there: by default it takes its own.
+    wanted = tuple(name for name in there if name in trained.layers) if layers is None else layers
     if wanted != trained.layers:
         raise ValueError(
             f"{'layers' if layers else 'backbone'}: expected the layers that this fusion was trained for, "

@@ -11,6 +11,7 @@ from .forward import (
     select_layers as select_layers,
 )
 from .hooks import Affine as Affine, Rules as Rules, Tap as Tap
+from .keras_models import from_keras as from_keras
 from .preprocess import (
     clip_preprocess as clip_preprocess,
     efficientnet_lite_preprocess as efficientnet_lite_preprocess,

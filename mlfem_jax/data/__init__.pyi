@@ -9,6 +9,7 @@ from .example import (
     ExampleFormat as ExampleFormat,
     blank_example as blank_example,
     decode_photo as decode_photo,
+    image_frames as image_frames,
     make_example as make_example,
     photo_record as photo_record,
     record_id as record_id,

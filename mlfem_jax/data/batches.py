@@ -14,7 +14,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -126,7 +126,7 @@ def read_batches(
         order = order.slice(slice(0, len(positions) // (batch_size * count) * batch_size * count))
     elif padding:
         order = grain.MapDataset.concatenate([order, grain.MapDataset.source([_PADDING] * padding)])
-    read = functools.partial(_example, source, example_format)
+    read = _Reader(source, example_format)
     examples = order.slice(slice(index, None, count)).map(functools.cache(read) if in_memory else read)
     batches = examples.batch(batch_size).repeat(epochs)
     # Grain's default buffer of 500 elements is meant for small ones; here each is a whole batch.
@@ -244,8 +244,17 @@ def naming_damage(folder: Path) -> Iterator[None]:
         raise ValueError(f"{folder}: expected a prepared data set, got a damaged one ({reason})") from error
 
 
-def _example(source: Source, example_format: ExampleFormat, position: int) -> dict[str, np.ndarray]:
-    return blank_example(example_format) if position == _PADDING else make_example(source[position], example_format)
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Reader:
+    """From a position to an example. Grain prints what it maps by: of a partial that would be all records."""
+
+    source: Source = dataclasses.field(repr=False)
+    example_format: ExampleFormat
+
+    def __call__(self, position: int) -> dict[str, np.ndarray]:
+        if position == _PADDING:
+            return blank_example(self.example_format)
+        return make_example(self.source[position], self.example_format)
 
 
 def _batch(fields: dict[str, np.ndarray]) -> Batch:
@@ -275,6 +284,7 @@ def read_examples(
     epochs: int | None = 1,
     process_index: int = 0,
     process_count: int = 1,
+    kinds: Sequence[Hashable] | None = None,
 ) -> grain.IterDataset[dict[str, np.ndarray]]:
     """Batches of examples, each exactly once in an epoch; the last batch is filled up, with `mask` False there.
 
@@ -286,6 +296,8 @@ def read_examples(
         epochs: how often to read everything; None is for ever.
         process_index: which share of every batch to read, of `process_count`. Default: all of it.
         process_count: number of shares, `batch_size` examples each.
+        kinds: of each of `positions`: examples of one kind have arrays of one shape, and a batch is of one kind.
+            Default: all are.
 
     Returns:
         An iterable of dicts of arrays whose iterators have `get_state` and `set_state`.
@@ -300,13 +312,23 @@ def read_examples(
     """
     if len(positions) == 0:
         raise ValueError("positions: expected at least one, got none: nothing to read")
-    order = grain.MapDataset.source([(int(position), True) for position in positions])
-    if seed is not None:
-        order = order.shuffle(seed)
-    together = batch_size * process_count
-    padding = batches_per_epoch(len(positions), batch_size, process_count) * together - len(positions)
-    if padding:
-        order = grain.MapDataset.concatenate([order, grain.MapDataset.source([(int(positions[0]), False)] * padding)])
-    examples = order.map(lambda item: example(item[0]) | {"mask": np.array(item[1])})
-    batches = examples.batch(batch_size).slice(slice(process_index, None, process_count)).repeat(epochs)
-    return batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
+    groups: dict[Hashable, list[int]] = {}
+    for position, kind in zip(positions.tolist(), kinds or [None] * len(positions), strict=True):
+        groups.setdefault(kind, []).append(position)
+
+    def batches_of(group: list[int]) -> grain.MapDataset[dict[str, np.ndarray]]:
+        order = grain.MapDataset.source([(position, True) for position in group])
+        if seed is not None:
+            order = order.shuffle(seed)
+        together = batch_size * process_count
+        padding = batches_per_epoch(len(group), batch_size, process_count) * together - len(group)
+        if padding:
+            order = grain.MapDataset.concatenate([order, grain.MapDataset.source([(group[0], False)] * padding)])
+        examples = order.map(lambda item: example(item[0]) | {"mask": np.array(item[1])})
+        return examples.batch(batch_size).slice(slice(process_index, None, process_count))
+
+    batches = [batches_of(group) for group in groups.values()]
+    whole = batches[0] if len(batches) == 1 else grain.MapDataset.concatenate(batches)
+    if seed is not None and len(batches) > 1:
+        whole = whole.shuffle(seed)
+    return whole.repeat(epochs).to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))

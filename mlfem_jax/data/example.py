@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int, UInt8
 from PIL import Image
 
 from mlfem_jax.data.density import read_density
 from mlfem_jax.gaze import Box, FitRule, fit, move_box, move_fixations, scale_sigma
-from mlfem_jax.photos import read_photo, stored_size
+from mlfem_jax.photos import own_frame, read_photo, read_resized, resize_photo, stored_size
+
+FRAMED = b"P6\n# stretched by mlfem prepare --frame\n"
+"""How a stored image starts that is no longer the photograph: see `framed`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +42,25 @@ class ExampleFormat:
                 f"shape, max_fixations, classes: expected a shape above 0, and counts of 0 or more, got {self.shape}, "
                 f"{self.max_fixations} and {self.classes}"
             )
+
+
+def image_frames(
+    sizes: Int[np.ndarray, "N 2"], frame: tuple[int, int] | None, size: tuple[int, int]
+) -> tuple[tuple[int, int], ...]:
+    """The frame of each photograph: its own, of about as many pixels as `frame`; without one, `size`.
+
+    Args:
+        sizes: (height, width) of the photographs, in pixels.
+        frame: (height, width) whose number of pixels is wanted, see `mlfem_jax.photos.own_frame`.
+        size: of the network's input.
+
+    Example:
+        >>> image_frames(np.array([[600, 800], [1024, 768]]), (384, 512), (224, 224))
+        ((384, 512), (512, 384))
+    """
+    if frame is None:
+        return (size,) * len(sizes)
+    return tuple(own_frame((int(height), int(width)), frame) for height, width in sizes)
 
 
 def blank_example(example_format: ExampleFormat) -> dict[str, np.ndarray]:
@@ -117,17 +139,20 @@ def make_example(record: Mapping[str, Any], example_format: ExampleFormat) -> di
         The fields of `Batch` without the leading axis; `density` only if `format.density`.
 
     Raises:
-        ValueError: naming the record: if its image does not decode or has another size than recorded, if it
-            has more than `max_fixations` fixations, or if a label is not below `classes`.
+        ValueError: naming the record: if its image does not decode, has another size than recorded, or was framed
+            smaller than it is wanted; if it has more than `max_fixations` fixations, or if a label is not below
+            `classes`.
     """
     image_id = record_id(record)
-    photo = decode_photo(record)
-    shape = photo.shape[:2]
+    shape = _recorded_size(record)
     box = fit(shape, example_format.shape, rule=example_format.rule)
     y0, x0, y1, x1 = box
     example = blank_example(example_format)
-    resized = Image.fromarray(photo).resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR)
-    example["images"][y0:y1, x0:x1] = np.asarray(resized)
+    photo = _resized_photo(record, (y1 - y0, x1 - x0))
+    if photo.shape == example["images"].shape:
+        example["images"] = photo
+    else:
+        example["images"][y0:y1, x0:x1] = photo
     count = len(record["fixations"])
     if count > example_format.max_fixations:
         raise ValueError(
@@ -152,6 +177,28 @@ def make_example(record: Mapping[str, Any], example_format: ExampleFormat) -> di
     }
 
 
+def framed(encoded: bytes, frame: tuple[int, int], *, name: str) -> bytes:
+    r"""A photograph stretched to a frame and stored there, so that it is read without decoding a JPEG.
+
+    Args:
+        encoded: the bytes of an image file.
+        frame: (height, width) in pixels.
+        name: what errors call it.
+
+    Returns:
+        The bytes of a PPM file, which start with `FRAMED`.
+
+    Raises:
+        ValueError: it does not decode.
+
+    Example:
+        >>> framed(b"P5 1 1 255\n\x07", (1, 2), name="dot")[-6:]
+        b'\x07\x07\x07\x07\x07\x07'
+    """
+    pixels, _ = read_resized(encoded, frame, name=name)
+    return FRAMED + f"{frame[1]} {frame[0]} 255\n".encode() + pixels.tobytes()
+
+
 def record_id(record: Mapping[str, Any]) -> str:
     """The id of a record, which TFDS returns as bytes."""
     image_id = record["id"]
@@ -168,14 +215,56 @@ def decode_photo(record: Mapping[str, Any]) -> UInt8[np.ndarray, "H W 3"]:
         (H, W, 3), 0 to 255.
 
     Raises:
-        ValueError: naming the record, if its image does not decode or has another size than recorded.
+        ValueError: naming the record, if its image does not decode, has another size than recorded, or is only there
+            as `mlfem prepare --frame` has stretched it.
     """
-    image_id = record_id(record)
-    photo = read_photo(record["image"], upright=False, name=f"image of record {image_id!r}")
-    recorded = tuple(int(side) for side in record["size"])
-    if photo.shape[:2] != recorded:
-        raise ValueError(f"record {image_id!r}: expected an image of {recorded}, as is recorded, got {photo.shape[:2]}")
+    if record["image"].startswith(FRAMED):
+        raise ValueError(
+            f"record {record_id(record)!r}: expected the photograph, got what `mlfem prepare --frame` made of it; "
+            "prepare the data set without --frame"
+        )
+    photo = read_photo(record["image"], upright=False, name=f"image of record {record_id(record)!r}")
+    _check_size(record, photo.shape[:2])
     return photo
+
+
+def _resized_photo(record: Mapping[str, Any], size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    if not record["image"].startswith(FRAMED):
+        photo, stored = read_resized(record["image"], size, name=f"image of record {record_id(record)!r}")
+        _check_size(record, stored)
+        return photo
+    pixels = _framed_pixels(record)
+    frame = pixels.shape[:2]
+    if min(frame[0] - size[0], frame[1] - size[1]) < 0:
+        raise ValueError(
+            f"record {record_id(record)!r}: expected at most {frame}, for which `mlfem prepare --frame` stored it, "
+            f"got {size}"
+        )
+    return pixels if frame == size else resize_photo(pixels, size)
+
+
+def _framed_pixels(record: Mapping[str, Any]) -> UInt8[np.ndarray, "h w 3"]:
+    """What `framed` stored: without Pillow, which takes longer than all else there is to do."""
+    encoded = record["image"]
+    start = encoded.index(b"\n", len(FRAMED)) + 1
+    width, height, _ = map(int, encoded[len(FRAMED) : start].split())
+    if len(encoded) - start != height * width * 3:
+        raise ValueError(
+            f"image of record {record_id(record)!r}: expected {height * width * 3} bytes of pixels, got "
+            f"{len(encoded) - start}"
+        )
+    return np.frombuffer(encoded, np.uint8, offset=start).reshape(height, width, 3)
+
+
+def _recorded_size(record: Mapping[str, Any]) -> tuple[int, int]:
+    height, width = (int(side) for side in record["size"])
+    return height, width
+
+
+def _check_size(record: Mapping[str, Any], stored: tuple[int, ...]) -> None:
+    recorded = _recorded_size(record)
+    if stored != recorded:
+        raise ValueError(f"record {record_id(record)!r}: expected an image of {recorded}, as is recorded, got {stored}")
 
 
 def decode_density(record: Mapping[str, Any], shape: tuple[int, int], box: Box) -> Float32[np.ndarray, "H W"]:

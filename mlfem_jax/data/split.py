@@ -33,11 +33,13 @@ class Index:
         ids: of the images, in the order of the source.
         fixation_counts: (records,) number of fixations of each.
         labels: of each, class indices; empty where unknown.
+        sizes: (height, width) of each, in pixels.
     """
 
     ids: tuple[str, ...]
     fixation_counts: Int[np.ndarray, " records"]
     labels: tuple[tuple[int, ...], ...]
+    sizes: Int[np.ndarray, "records 2"]
 
     @property
     def max_fixations(self) -> int:
@@ -46,7 +48,7 @@ class Index:
 
 
 def scan(source: Source) -> Index:
-    """Ids, numbers of fixations and labels, from one pass over the records that decodes no image.
+    """Ids, numbers of fixations, labels and sizes, from one pass over the records that decodes no image.
 
     Args:
         source: of records.
@@ -55,16 +57,17 @@ def scan(source: Source) -> Index:
         The index.
 
     Example:
-        >>> scan([{"id": "a", "fixations": np.zeros((7, 2)), "labels": np.array([3])}])
-        Index(ids=('a',), fixation_counts=array([7]), labels=((3,),))
+        >>> scan([{"id": "a", "fixations": np.zeros((7, 2)), "labels": np.array([3]), "size": np.array([4, 6])}])
+        Index(ids=('a',), fixation_counts=array([7]), labels=((3,),), sizes=array([[4, 6]]))
     """
-    ids, counts, labels = [], [], []
+    ids, counts, labels, sizes = [], [], [], []
     for position in range(len(source)):
         record = source[position]
         ids.append(record_id(record))
         counts.append(len(record["fixations"]))
         labels.append(tuple(int(label) for label in record["labels"]))
-    return Index(tuple(ids), np.array(counts, int), tuple(labels))
+        sizes.append((int(record["size"][0]), int(record["size"][1])))
+    return Index(tuple(ids), np.array(counts, int), tuple(labels), np.array(sizes, int).reshape(-1, 2))
 
 
 def looked_at(index: Index, positions: Int[np.ndarray, " part"]) -> Int[np.ndarray, " looked"]:
@@ -81,7 +84,7 @@ def looked_at(index: Index, positions: Int[np.ndarray, " part"]) -> Int[np.ndarr
         ValueError: none has: a data set of density maps alone can be scored, but holds no gaze to train on.
 
     Example:
-        >>> looked_at(Index(("a", "b"), np.array([0, 7]), ((), ())), np.array([0, 1]))
+        >>> looked_at(Index(("a", "b"), np.array([0, 7]), ((), ()), np.ones((2, 2), int)), np.array([0, 1]))
         array([1])
     """
     looked = positions[index.fixation_counts[positions] > 0]

@@ -15,13 +15,15 @@ from mlfem_jax.backbones import Backbone, Forward, LogitFunction
 from mlfem_jax.engine.batch import forward_program, padded
 from mlfem_jax.engine.stream import BatchSize, check_batch_size, images_in_batch, run_batches
 from mlfem_jax.parallel import chosen_devices
-from mlfem_jax.photos import resize_photo
+from mlfem_jax.photos import own_frame, resize_photo
 
 Image = np.ndarray | Array
 Targets = Int[np.ndarray, "M K"] | LogitFunction | None
 Images = Image | Sequence[Image] | Iterator[Image]
 SizeOf = Callable[[tuple[int, ...], Any], int]
 """(shape and dtype of an image) to the number of images in a batch."""
+SizeIn = Callable[[tuple[int, int]], tuple[int, int]]
+"""(height, width) of a photograph to those in which the network gets it."""
 
 
 def map_images(
@@ -33,6 +35,7 @@ def map_images(
     batch_size: BatchSize,
     dtype: DTypeLike,
     resize: str,
+    frame: tuple[int, int] | None,
     devices: Sequence[jax.Device] | None,
 ) -> Iterator[tuple[int, Any]]:
     """The outputs of batch after batch.
@@ -45,6 +48,7 @@ def map_images(
         batch_size: see `explain`.
         dtype: see `explain`.
         resize: see `explain`.
+        frame: see `explain`.
         devices: see `explain`.
 
     Returns:
@@ -68,7 +72,8 @@ def map_images(
         example = (jax.ShapeDtypeStruct((1, *shape), image_dtype), classes)
         return images_in_batch(program, example, batch_size, most=count)
 
-    batches = image_batches(images, size_of, backbone.input_size, rule=resize)
+    size_in = (lambda shape: backbone.input_size) if frame is None else functools.partial(own_frame, frame=frame)
+    batches = image_batches(images, size_of, size_in, rule=resize)
     return run_batches(program, _with_targets(batches, targets))
 
 
@@ -86,13 +91,13 @@ def _with_targets(
         yield count, padded((images, rows), size)
 
 
-def image_batches(images: Images, size_of: SizeOf, size: tuple[int, int], *, rule: str) -> Iterator[tuple[Image, int]]:
+def image_batches(images: Images, size_of: SizeOf, size_in: SizeIn, *, rule: str) -> Iterator[tuple[Image, int]]:
     """Batch after batch, each of images of one size.
 
     Args:
         images: see `explain`.
         size_of: the number of images in a batch, asked once for every run of images of one size.
-        size: (height, width) in pixels of the network's input.
+        size_in: from (height, width) of an image to those that the network gets it in.
         rule: how a photograph gets there, see `resize_photo`.
 
     Returns:
@@ -102,24 +107,32 @@ def image_batches(images: Images, size_of: SizeOf, size: tuple[int, int], *, rul
     Raises:
         ValueError: an image of another shape, dtype or range, by number.
     """
-    if isinstance(images, np.ndarray | jax.Array) and (rule == "native" or images.shape[1:3] == size):
+    if isinstance(images, np.ndarray | jax.Array) and (
+        rule == "native" or images.shape[1:3] == size_in(_sides(images.shape[1:3]))
+    ):
         _check_image(images, "images", ndim=4)
         count = size_of(images.shape[1:], images.dtype)
         for start in range(0, len(images), count):
             yield images[start : start + count], count
         return
-    ready = (_prepare(image, index, size, rule) for index, image in enumerate(images))
+    ready = (_prepare(image, index, size_in, rule) for index, image in enumerate(images))
     for (shape, dtype), run in itertools.groupby(ready, key=lambda image: (image.shape, image.dtype)):
         count = size_of(shape, dtype)
         while group := list(itertools.islice(run, count)):
             yield np.stack(group), count
 
 
-def _prepare(image: Image, index: int, size: tuple[int, int], rule: str) -> np.ndarray:
+def _sides(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width; ones where there are none, which is refused later."""
+    height, width, *_ = (*shape, 1, 1)
+    return max(1, height), max(1, width)
+
+
+def _prepare(image: Image, index: int, size_in: SizeIn, rule: str) -> np.ndarray:
     """One image on the host, checked and resized."""
     image = np.asarray(image)
     _check_image(image, f"images[{index}]", ndim=3)
-    return resize_photo(image, size, rule=rule)
+    return resize_photo(image, size_in(_sides(image.shape)), rule=rule)
 
 
 def _check_image(image: Image, name: str, *, ndim: int) -> None:

@@ -27,42 +27,49 @@ from mlfem_jax.photos import ResizeRule, place_map
 def explain(
     backbone: Backbone, images: Image, *, method: str = ..., layers: Layers = ..., target: Target = ...,
     batch_size: BatchSize = ..., dtype: DTypeLike = ..., resize: ResizeRule = ..., output: Literal["input"] = ...,
+    frame: tuple[int, int] | None = ...,
     devices: Sequence[jax.Device] | None = ..., **options: Hashable,
 ) -> Float32[Array, "N H W"]: ...
 @overload
 def explain(
     backbone: Backbone, images: Image, *, method: str = ..., layers: Layers = ..., target: Target = ...,
     batch_size: BatchSize = ..., dtype: DTypeLike = ..., resize: ResizeRule = ..., output: Literal["photo"],
+    frame: tuple[int, int] | None = ...,
     devices: Sequence[jax.Device] | None = ..., **options: Hashable,
 ) -> Float32[np.ndarray, "N H W"]: ...
 @overload
 def explain(
     backbone: Backbone, images: Sequence[Image], *, method: str = ..., layers: Layers = ..., target: Target = ...,
     batch_size: BatchSize = ..., dtype: DTypeLike = ..., resize: Literal["stretch", "crop"] = ...,
-    output: Literal["input"] = ..., devices: Sequence[jax.Device] | None = ..., **options: Hashable,
+    output: Literal["input"] = ..., frame: tuple[int, int] | None = ...,
+    devices: Sequence[jax.Device] | None = ..., **options: Hashable,
 ) -> Float32[Array, "N H W"]: ...
 @overload
 def explain(
     backbone: Backbone, images: Sequence[Image], *, method: str = ..., layers: Layers = ..., target: Target = ...,
     batch_size: BatchSize = ..., dtype: DTypeLike = ..., resize: Literal["native"], output: Literal["input"] = ...,
+    frame: tuple[int, int] | None = ...,
     devices: Sequence[jax.Device] | None = ..., **options: Hashable,
 ) -> list[Float32[Array, "_H _W"]]: ...
 @overload
 def explain(
     backbone: Backbone, images: Sequence[Image], *, method: str = ..., layers: Layers = ..., target: Target = ...,
     batch_size: BatchSize = ..., dtype: DTypeLike = ..., resize: ResizeRule = ..., output: Literal["photo"],
+    frame: tuple[int, int] | None = ...,
     devices: Sequence[jax.Device] | None = ..., **options: Hashable,
 ) -> list[Float32[np.ndarray, "_H _W"]]: ...
 @overload
 def explain(
     backbone: Backbone, images: Iterator[Image], *, method: str = ..., layers: Layers = ..., target: Target = ...,
     batch_size: BatchSize = ..., dtype: DTypeLike = ..., resize: ResizeRule = ..., output: Literal["input"] = ...,
+    frame: tuple[int, int] | None = ...,
     devices: Sequence[jax.Device] | None = ..., **options: Hashable,
 ) -> Iterator[Float32[Array, "_H _W"]]: ...
 @overload
 def explain(
     backbone: Backbone, images: Iterator[Image], *, method: str = ..., layers: Layers = ..., target: Target = ...,
     batch_size: BatchSize = ..., dtype: DTypeLike = ..., resize: ResizeRule = ..., output: Literal["photo"],
+    frame: tuple[int, int] | None = ...,
     devices: Sequence[jax.Device] | None = ..., **options: Hashable,
 ) -> Iterator[Float32[np.ndarray, "_H _W"]]: ...
 # fmt: on
@@ -77,6 +84,7 @@ def explain(
     dtype: DTypeLike = jnp.float32,
     resize: str = "stretch",
     output: str = "input",
+    frame: tuple[int, int] | None = None,
     devices: Sequence[jax.Device] | None = None,
     **options: Hashable,
 ) -> Image | list[Array] | list[np.ndarray] | Iterator[Image]:
@@ -103,6 +111,9 @@ def explain(
         resize: how a photograph gets to `backbone.input_size`: "stretch", "crop" (the center), or "native" (its own
             size; each size is compiled once).
         output: "input", maps at the size of the network's input; "photo", laid back onto the photograph, on the host.
+        frame: (height, width) whose number of pixels each photograph gets, in its own proportions, in place of
+            `backbone.input_size`: a portrait photograph is not squeezed (`photos.own_frame`; each size is compiled
+            once). The learned fusion that ships for the nearest number of pixels is the one that "net" takes.
         devices: what each batch is split over, the parameters being copied to all of them. None: all devices of this
             process, or the one that `jax.default_device` names. To explain call after call on many devices, put the
             backbone there once: `jax.device_put(backbone, NamedSharding(mesh, PartitionSpec()))`.
@@ -111,8 +122,9 @@ def explain(
 
     Returns:
         For an array, (N, H, W) float32 on the first of the devices, in the order of the images. For a sequence the
-        same; but a list of (H_i, W_i) where each map keeps the size of its photograph: with `resize="native"` and with
-        `output="photo"`. For an iterator, an iterator of (H_i, W_i), lazy. With `output="photo"` they are NumPy arrays.
+        same; but a list of (H_i, W_i) where each map keeps the size or the proportions of its photograph: with
+        `resize="native"`, with `frame` and with `output="photo"`. For an iterator, an iterator of (H_i, W_i), lazy.
+        With `output="photo"` they are NumPy arrays.
         A blank map (all zeros) means that the method found no difference between positions, or that the network's
         activations were not finite.
 
@@ -152,6 +164,7 @@ def explain(
         batch_size=batch_size,
         dtype=dtype,
         resize=resize,
+        frame=frame,
         devices=devices,
     )
     run = warning_of_signs(backbone, bound, run, seen[-1:] if method == "fem" else seen)
@@ -168,7 +181,7 @@ def explain(
         ]
         return np.stack(placed) if alike else placed
     batches = [jax.device_put(maps if count == len(maps) else maps[:count], first) for count, maps in run(images)]
-    if resize == "native" and not alike:
+    if (resize == "native" or frame is not None) and not alike:
         return [importance for maps in batches for importance in maps]
     return batches[0] if len(batches) == 1 else jnp.concatenate(batches)
 
@@ -182,6 +195,7 @@ def map_batches(
     batch_size: BatchSize = 16,
     dtype: DTypeLike = jnp.float32,
     resize: str = "stretch",
+    frame: tuple[int, int] | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> Iterator[Any]:
     """Anything computed from one forward pass over each batch, image by image: several methods for the price of one.
@@ -195,6 +209,7 @@ def map_batches(
         batch_size: see `explain`.
         dtype: see `explain`.
         resize: see `explain`.
+        frame: see `explain`.
         devices: see `explain`.
 
     Returns:
@@ -219,6 +234,7 @@ def map_batches(
         batch_size=batch_size,
         dtype=dtype,
         resize=resize,
+        frame=frame,
         devices=devices,
     ):
         on_host = jax.device_get(outputs)

@@ -1,40 +1,15 @@
-"""What a fusion network reads: FEM maps of several layers and k, made at its own resolution."""
+"""What a fusion network is trained on: of each image, what is computed once by the frozen network and kept."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 from mlfem_jax.backbones import Backbone, forward_pass
-from mlfem_jax.fusion.network import ARCHITECTURES
-from mlfem_jax.importance import fem, normalize
-
-
-def map_stack(activations: Any, shape: tuple[int, int], *, layers: Sequence[str], ks: Sequence[float]) -> Array:
-    """The stack of one example that a fusion network reads: FEM of every layer and k, resized and put in [0, 1].
-
-    Where a map is made smaller, each pixel is a weighted mean of what it covers (a triangle twice as wide).
-
-    Args:
-        activations: layer name to activation (h, w, C) of ONE example.
-        shape: of the maps: that of the backbone's input over the `shrink` of the network, rounded up.
-        layers: names, first layer first.
-        ks: values of k.
-
-    Returns:
-        (layers times ks, *shape) float32 in [0, 1]: layer by layer, for each layer every k; a constant map is 0.
-    """
-
-    def of_layer(activation: Array) -> Array:
-        # All k at once: a kernel a step, where one k after the other would be as many kernels as maps.
-        raw = jax.vmap(lambda k: fem(activation, k=k))(jnp.asarray(ks, jnp.float32))
-        return jax.vmap(normalize)(jax.image.resize(raw, (len(ks), *shape), "linear"))
-
-    return jnp.concatenate([of_layer(activations[name]) for name in layers])
+from mlfem_jax.fusion.channels import pack, strong_positions
+from mlfem_jax.fusion.stacks import map_stack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,20 +35,23 @@ class MapRecipe:
         """Of the maps, for an input of (height, width)."""
         return -(-shape[0] // self.shrink), -(-shape[1] // self.shrink)
 
+    def read(self, backbone: Backbone, images: Array | np.ndarray) -> Any:
+        """What is kept of a batch of images (N, H, W, 3), already at the size of the network's input: their stacks."""
+        return image_maps(backbone, images, self)
 
-def default_maps(
-    architecture: str, layers: tuple[str, ...], ks: tuple[float, ...] | None = None, shrink: int | None = None
-) -> MapRecipe:
-    """The maps that an architecture reads where nothing else is said.
 
-    "net": the paper's, k = 2 at full size. "unet": nine values of k at an eighth of the size.
+@dataclasses.dataclass(frozen=True)
+class MaskRecipe(MapRecipe):
+    """Which strong positions a fusion of reweighted FEM is trained on; fields as `MapRecipe`."""
 
-    Example:
-        >>> default_maps("net", ("first", "second"), shrink=4)
-        MapRecipe(layers=('first', 'second'), ks=(2.0,), shrink=4)
-    """
-    net = ARCHITECTURES[architecture]
-    return MapRecipe(layers, ks or net.ks, shrink or net.shrink)
+    def read(self, backbone: Backbone, images: Array | np.ndarray) -> tuple[UInt8[Array, "N K _h _w _B"], ...]:
+        """See `MapRecipe`: of each layer its strong positions for every k, eight channels to a byte."""
+        activations = forward_pass(backbone, images).activations
+
+        def packed(activation: Array) -> Array:
+            return pack(strong_positions(activation, self.ks))
+
+        return tuple(jax.vmap(packed)(activations[name]) for name in self.layers)
 
 
 def image_maps(backbone: Backbone, images: Array | np.ndarray, recipe: MapRecipe) -> Float[Array, "N C h w"]:

@@ -69,7 +69,7 @@ class UNetLayers(nnx.Module):
         self, channels: int, *, width: int, levels: int, position: bool, dropout: float, blur: float, rngs: nnx.Rngs
     ):
         """As `mlfem_jax.fusion.network.UNet`; `blur` is a sigma in pixels of the finest level."""
-        self.position, self.dropout, self.blur = position, dropout, blur
+        self.position, self.dropout, self.sigma = position, dropout, blur
         widths = [width * (level + 1) for level in range(levels)]
         entering = [channels + 2 * position, *widths[:-1]]
         self.gain = nnx.Param(jnp.ones((channels,), jnp.float32))
@@ -95,7 +95,19 @@ class UNetLayers(nnx.Module):
             features = block(jnp.concatenate([doubled, finer], axis=-1))
         features = _dropped(features, self.dropout, key, 2)
         logits = self.weights(features)[..., 0]
-        return _blur(jax.nn.softmax(logits, axis=(1, 2)), sigma=self.blur)
+        return blur(jax.nn.softmax(logits, axis=(1, 2)), sigma=self.sigma)
+
+
+class SumLayers(nnx.Module):
+    """The sum of all maps, blurred by a learned width: a density, blank where they are."""
+
+    def __init__(self, blur: float):
+        """`blur` is a sigma in pixels of the maps, to start from."""
+        self.start, self.growth = blur, nnx.Param(jnp.zeros((1,)))
+
+    def __call__(self, maps: Features, key: jax.Array | None) -> Float[Array, "N _h _w"]:
+        """(N, h, w, channels) to densities of the same size; there is no dropout, so `key` is not used."""
+        return blur(jnp.maximum(maps.sum(axis=-1), 0.0), sigma=self.start * jnp.exp(self.growth[...][0]))
 
 
 def mean_pool(features: Features, factor: int) -> Features:
@@ -135,8 +147,11 @@ def _squared_distances(shape: tuple[int, ...]) -> Float[Array, "N H W 2"]:
     return jnp.broadcast_to(grid[None], (shape[0], *grid.shape))
 
 
-def _blur(density: Float[Array, "N _h _w"], sigma: float) -> Float[Array, "N _h _w"]:
-    """Densities after a Gaussian blur that leaves an even one even: at the borders it averages what there is."""
+def blur(density: Float[Array, "N _h _w"], sigma: float | Float[Array, ""]) -> Float[Array, "N _h _w"]:
+    """Maps after a Gaussian blur that leaves an even one even, each summing to 1; a blank one stays blank.
+
+    At the borders it averages what there is. `sigma` is in pixels of the maps.
+    """
 
     def averages(length):
         places = jnp.arange(length, dtype=jnp.float32)
@@ -145,4 +160,4 @@ def _blur(density: Float[Array, "N _h _w"], sigma: float) -> Float[Array, "N _h 
 
     rows, columns = averages(density.shape[1]), averages(density.shape[2])
     blurred = jnp.einsum("ij,njk,lk->nil", rows, density, columns, precision=_EXACT)
-    return blurred / blurred.sum(axis=(1, 2), keepdims=True)
+    return blurred / jnp.maximum(blurred.sum(axis=(1, 2), keepdims=True), 1e-7)

@@ -7,6 +7,7 @@ contains the score. Flax NNX stays in here; what leaves is `init` and the pure `
 import abc
 import dataclasses
 import functools
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
@@ -15,6 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from mlfem_jax.fusion.modules import PaperLayers, UNetLayers
+from mlfem_jax.fusion.stacks import map_stack
 from mlfem_jax.importance import normalize, upsample
 
 if TYPE_CHECKING:
@@ -34,12 +36,14 @@ class FusionNet(abc.ABC):
     Attributes:
         architecture: its name in `ARCHITECTURES`.
         ks: values of k of the maps that it reads where nothing else is said.
+        epochs: of its training where nothing else is said.
         channels: importance maps in the stack: layers times values of k.
         shrink: the maps are made at 1 / `shrink` of the input's resolution.
     """
 
     architecture: ClassVar[str]
     ks: ClassVar[tuple[float, ...]]
+    epochs: ClassVar[int] = 24
 
     channels: int
     shrink: int = 1
@@ -70,6 +74,31 @@ class FusionNet(abc.ABC):
             A number not below 0; finite, and so is its gradient, also for a blank GFDM.
         """
 
+    @property
+    def reads(self) -> int:
+        """Maps in the stack that `apply` takes."""
+        return self.channels
+
+    def read(
+        self,
+        params: ArrayTree,
+        activations: Mapping[str, Any],
+        shape: tuple[int, int],
+        *,
+        layers: Sequence[str],
+        ks: Sequence[float],
+    ) -> Float[Array, "C _h _w"]:
+        """The stack that `apply` takes, from the activations of ONE example; see `map_stack`."""
+        return map_stack(activations, shape, layers=layers, ks=ks)
+
+    def stack(self, params: ArrayTree, given: Any, shape: tuple[int, int]) -> Float[Array, "C _h _w"]:
+        """The same from what the trainer keeps of one example: the stack itself, where no parameter decides it."""
+        return given
+
+    def thinned(self, params: ArrayTree, key: Key[Array, ""]) -> ArrayTree:
+        """The parameters of one training step, those left out that its dropout blanks for the whole batch."""
+        return params
+
     def init(self, key: Key[Array, ""]) -> ArrayTree:
         """Fresh parameters: a pytree of float32 arrays."""
         return nnx.to_pure_dict(nnx.state(self.layers(nnx.Rngs(key))))
@@ -81,8 +110,8 @@ class FusionNet(abc.ABC):
 
         Args:
             params: from `init`, or trained.
-            maps: (C, h, w) in [0, 1], C = `channels`: layer by layer, for each layer every k. Any size; the network
-                was trained on maps of the photo's frame over `shrink` (`map_stack`).
+            maps: (C, h, w), C = `reads`, from `read` or `stack`: layer by layer, for each layer every k. Any size; the
+                network was trained on maps of the photo's frame over `shrink`.
             key: of the dropout in a training step; None, the default, is without dropout.
 
         Returns:
@@ -90,10 +119,10 @@ class FusionNet(abc.ABC):
             that sums to 1.
 
         Raises:
-            ValueError: `maps` has not `channels` maps.
+            ValueError: `maps` has not `reads` maps.
         """
-        if maps.ndim != 3 or maps.shape[0] != self.channels:
-            raise ValueError(f"maps: expected a stack ({self.channels}, H, W), got shape {maps.shape}")
+        if maps.ndim != 3 or maps.shape[0] != self.reads:
+            raise ValueError(f"maps: expected a stack ({self.reads}, H, W), got shape {maps.shape}")
         return nnx.merge(_graph(self), params)(jnp.moveaxis(maps, 0, -1)[None], key)[0]
 
 
@@ -198,43 +227,8 @@ class UNet(FusionNet):
         return UNetLayers(self.channels, **shape, blur=_BLUR / self.shrink, rngs=rngs)
 
     def loss(self, prediction: Float[Array, "h w"], gfdm: Float[Array, "h w"]) -> Float[Array, ""]:
-        """Kullback-Leibler divergence of the prediction from the GFDM plus 1 - PCC; see `FusionNet`.
-
-        Example:
-            >>> gfdm = jnp.array([[0.25, 0.75]])
-            >>> print(UNet(1).loss(gfdm, gfdm).round(3))
-            0.0
-        """
-        gfdm = gfdm / jnp.maximum(gfdm.sum(), _TINY)
-        divergence = jnp.sum(gfdm * (jnp.log(gfdm + _TINY) - jnp.log(prediction + _TINY)))
-        return jnp.maximum(divergence, 0.0) + 1.0 - _correlation(prediction, gfdm)
-
-
-ARCHITECTURES: dict[str, type[PaperNet] | type[UNet]] = {net.architecture: net for net in (PaperNet, UNet)}
-"""The fusion networks by name."""
-
-
-def make_net(architecture: str, **fields: Any) -> FusionNet:
-    """A fusion network by the name of its architecture.
-
-    Args:
-        architecture: one of `ARCHITECTURES`.
-        **fields: of its class.
-
-    Raises:
-        ValueError: another name; a field that the architecture does not have, or a value that it does not take.
-
-    Example:
-        >>> make_net("net", channels=17)
-        PaperNet(channels=17, shrink=1)
-    """
-    if architecture not in ARCHITECTURES:
-        raise ValueError(f"architecture: expected one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
-    kind = ARCHITECTURES[architecture]
-    there = [field.name for field in dataclasses.fields(kind)]
-    for name in fields.keys() - set(there):
-        raise ValueError(f"{name}: expected one of the fields of {architecture!r}, {', '.join(there)}, got {name!r}")
-    return kind(**fields)
+        """See `gaze_loss`."""
+        return gaze_loss(prediction, gfdm)
 
 
 def predict(
@@ -263,6 +257,19 @@ def predict(
         (32, 48)
     """
     return normalize(upsample(jnp.maximum(net.apply(params, maps), 0.0), shape))
+
+
+def gaze_loss(density: Float[Array, "h w"], gfdm: Float[Array, "h w"]) -> Float[Array, ""]:
+    """Kullback-Leibler divergence of a density from the GFDM plus 1 - PCC: not below 0, finite for a blank GFDM.
+
+    Example:
+        >>> gfdm = jnp.array([[0.25, 0.75]])
+        >>> print(gaze_loss(gfdm, gfdm).round(3))
+        0.0
+    """
+    gfdm = gfdm / jnp.maximum(gfdm.sum(), _TINY)
+    divergence = jnp.sum(gfdm * (jnp.log(gfdm + _TINY) - jnp.log(density + _TINY)))
+    return jnp.maximum(divergence, 0.0) + 1.0 - _correlation(density, gfdm)
 
 
 def _correlation(a: Float[Array, "h w"], b: Float[Array, "h w"]) -> Float[Array, ""]:

@@ -5,6 +5,7 @@ Those that ship are in `mlfem_jax/fusion/packaged/`.
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,22 @@ import jax
 import numpy as np
 
 from mlfem_jax.files import read_json, replacing
-from mlfem_jax.fusion.network import ArrayTree, FusionNet, make_net
+from mlfem_jax.fusion.architectures import make_net
+from mlfem_jax.fusion.network import ArrayTree, FusionNet
 
-PACKAGED = {
-    ("net", "efficientnet_lite0"): "net_efficientnet_lite0.safetensors",
-    ("unet", "efficientnet_lite0"): "unet_efficientnet_lite0.safetensors",
+PACKAGED: dict[tuple[str, str], dict[tuple[int, int], str]] = {
+    ("net", "efficientnet_lite0"): {(224, 224): "net_efficientnet_lite0.safetensors"},
+    ("unet", "efficientnet_lite0"): {(224, 224): "unet_efficientnet_lite0.safetensors"},
+    ("channels", "efficientnet_lite0"): {
+        (224, 224): "channels_efficientnet_lite0_224x224.safetensors",
+        (384, 512): "channels_efficientnet_lite0_384x512.safetensors",
+    },
+    ("linear", "efficientnet_lite0"): {(384, 512): "linear_efficientnet_lite0_384x512.safetensors"},
 }
-"""(architecture, backbone) to the file of the fusion that the library brings along."""
-"""Files in `mlfem_jax/fusion/packaged/` by architecture and backbone."""
+"""(architecture, backbone) to the files of the fusions that the library brings along, by the frame of their training.
+
+The files are in `mlfem_jax/fusion/packaged/`.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +95,7 @@ def load_fusion(path: str | Path) -> TrainedFusion:
         raise FileNotFoundError(f"{about}: expected a file that says what {path.name} was trained for, got none")
     try:
         described = read_json(about)
-        net = make_net(**described["net"])
+        net = make_net(**_with_tuples(described["net"]))
         layers, ks = tuple(described["layers"]), tuple(float(k) for k in described["ks"])
         backbone, provenance = described["backbone"], described["provenance"]
     except (KeyError, TypeError, ValueError) as error:
@@ -104,8 +113,14 @@ def load_fusion(path: str | Path) -> TrainedFusion:
     return TrainedFusion(net, params, backbone, layers, ks, provenance)
 
 
-def packaged_fusion(architecture: str, backbone: str) -> Path:
+def packaged_fusion(architecture: str, backbone: str, size: tuple[int, int] | None = None) -> Path:
     """The file of a fusion network that ships with the library.
+
+    Args:
+        architecture: its name.
+        backbone: name of the network that it fuses the maps of.
+        size: (height, width) of the network's input: of several files, the one whose frame has the nearest number of
+            pixels (by ratio). Default: the first.
 
     Raises:
         ValueError: none was trained for that; lists what there is.
@@ -120,7 +135,17 @@ def packaged_fusion(architecture: str, backbone: str) -> Path:
             f"architecture: expected one that ships for the backbone {backbone!r} (there is {there}), "
             f"got {architecture!r}; train one with `mlfem train fusion` and pass its file as `weights`"
         )
-    return Path(__file__).parent / "packaged" / PACKAGED[architecture, backbone]
+    files = PACKAGED[architecture, backbone]
+
+    def distance(frame: tuple[int, int]) -> float:
+        return 0.0 if size is None else abs(math.log(frame[0] * frame[1] / (size[0] * size[1])))
+
+    return Path(__file__).parent / "packaged" / files[min(files, key=distance)]
+
+
+def _with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
 def _flat(params: ArrayTree) -> dict[str, Any]:

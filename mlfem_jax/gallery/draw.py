@@ -10,6 +10,7 @@ import numpy as np
 from mlfem_jax.files import replacing
 from mlfem_jax.gallery.names import file_names
 from mlfem_jax.gallery.page import ExplainedPhoto
+from mlfem_jax.gallery.why import write_why
 from mlfem_jax.photos import ResizeRule, place_map, resize_photo
 from mlfem_jax.plot import contact_sheet, overlay, write_png
 
@@ -31,7 +32,7 @@ def draw_photo(
     picture_px: int,
     settings: str,
 ) -> ExplainedPhoto:
-    """Writes one photograph's four files."""
+    """Writes one photograph's files: four, and two more that say why, where that was asked for."""
     importance = result["maps"][method]
     top = tuple(
         (labels[index] if labels else f"class {index}", float(probability))
@@ -39,7 +40,9 @@ def draw_photo(
     )
     if not all(np.isfinite(probability) for _, probability in top):
         top = (("no prediction: the network's output is not a number,", 0.0),)
-    files = ExplainedPhoto(shown, *file_names(stem), top)
+    names = file_names(stem)
+    why = names.why if result["why"] else ""
+    files = ExplainedPhoto(shown, names.photo, names.overlay, names.sheet, names.map, top, why)
     size = _fit(photo.shape[:2], (picture_px, picture_px))
     picture = resize_photo(photo, size)
     write_png(out / files.photo, picture)
@@ -47,6 +50,9 @@ def draw_photo(
     best = "".join(f"{label} {100 * probability:.1f} %   ·   " for label, probability in top[:1])
     title = f"{shown}\n{best}{settings}"
     write_png(out / files.sheet, _sheet(photo, result, rule, title))
+    if result["why"]:
+        panel = _fit(photo.shape[:2], PANEL)
+        write_why(out / files.why, photo, result["why"], panel=panel, rule=rule, title=title)
     with replacing(out / files.map) as file:
         np.save(file, importance if map_size == "input" else place_map(importance, photo.shape[:2], rule=rule))
     return files

@@ -5,8 +5,11 @@ import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from mlfem_jax.files import foreign, printable
+
+_ENDS = (".png", ".overlay.png", ".sheet.png", ".npy", ".why.png", ".why.json")
 
 
 def photo_names(paths: Sequence[Path], out: Path) -> list[tuple[str, str]]:
@@ -35,9 +38,20 @@ def made_before(paths: Sequence[Path], out: Path) -> list[Path]:
     return [path for path in inside if path.name not in others and path.exists()]
 
 
-def file_names(stem: str) -> tuple[str, str, str, str]:
-    """Names of a photograph's picture, overlay, sheet and map."""
-    return f"{stem}.png", f"{stem}.overlay.png", f"{stem}.sheet.png", f"{stem}.npy"
+class FileNames(NamedTuple):
+    """Names of a photograph's picture, overlay, sheet and map, and of the picture and the numbers that say why."""
+
+    photo: str
+    overlay: str
+    sheet: str
+    map: str
+    why: str
+    numbers: str
+
+
+def file_names(stem: str) -> FileNames:
+    """The names of a photograph's files."""
+    return FileNames(*(f"{stem}{end}" for end in _ENDS))
 
 
 def _readable(name: str) -> str:

@@ -20,6 +20,7 @@ class ExplainedPhoto:
         sheet: picture file of every layer and every fusion.
         map: NumPy file of the map.
         top: (label, probability) of the most probable classes, most probable first.
+        why: picture file of the layers and channels that the map came from, if there is one.
     """
 
     name: str
@@ -28,6 +29,7 @@ class ExplainedPhoto:
     sheet: str
     map: str
     top: tuple[tuple[str, float], ...]
+    why: str = ""
 
 
 def write_page(

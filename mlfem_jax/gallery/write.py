@@ -19,12 +19,12 @@ from rich.console import Console
 from rich.text import Text
 
 from mlfem_jax import __version__, attribution
-from mlfem_jax.attribution import METHODS, Method, Target, accepted_options, layer_stacks, parse_target
+from mlfem_jax.attribution import METHODS, Method, Target, accepted_options, layer_stacks, net_reasons, parse_target
 from mlfem_jax.backbones import Forward, load_backbone, select_layers
 from mlfem_jax.compilation import keep_compiled
 from mlfem_jax.engine import BatchSize, map_batches
 from mlfem_jax.files import printable, refuse_foreign, writing
-from mlfem_jax.fusion import ALPHA, OPERATORS, fuse
+from mlfem_jax.fusion import ALPHA, ARCHITECTURES, OPERATORS, fuse
 from mlfem_jax.gallery.draw import draw_photo
 from mlfem_jax.gallery.find import find_photos
 from mlfem_jax.gallery.names import made_before, photo_names
@@ -50,6 +50,9 @@ def explain(
     batch_size: BatchSize = 16,
     dtype: Literal["float32", "bfloat16"] = "float32",
     resize: ResizeRule = "stretch",
+    frame: tuple[int, int] | None = None,
+    fusion: Annotated[str | None, tyro.conf.arg(metavar="NAME|FILE")] = None,
+    why: bool = False,
     map_size: Literal["photo", "input"] = "photo",
     picture_px: int = 1600,
     cache: str = "auto",
@@ -76,6 +79,10 @@ def explain(
         batch_size: photographs that go through the network together; auto is as many as fit the device.
         dtype: number type of the forward pass.
         resize: how a photograph gets the network's input size; native keeps its own.
+        frame: height and width whose number of pixels each photograph gets, in its own proportions (384 512); by
+            default the network's input size, whatever the photograph's proportions.
+        fusion: of the method net: a packaged one (net, unet), or a file of mlfem train fusion.
+        why: also shows which layers and channels the map of net came from, where its fusion weighs channels.
         map_size: size of the written map: the photograph's own, or that of the network's input.
         picture_px: longest side in pixels of the photograph and overlay pictures.
         cache: folder for compiled programs; auto is the user's cache folder or MLFEM_CACHE, none is none.
@@ -107,14 +114,19 @@ def explain(
     network = load_backbone(backbone, weights)
     chosen = select_layers(network.layers, _parse_layers(layers))
     options = {"layers": chosen, "k": k, "alpha": alpha}
-    bound = attribution.method(method, **{name: options[name] for name in accepted_options(method) if name in options})
+    net = _net_options(method, fusion, why)
+    if method == "net" and layers == "all":
+        del options["layers"]  # its own
+    options = {name: options[name] for name in accepted_options(method) if name in options} | net
+    bound = attribution.method(method, **options)
     look = functools.partial(
         map_batches,
         network,
-        function=_Look(bound, chosen, k, alpha),
+        function=_Look(bound, chosen, k, alpha, tuple(net.items()) if why else None),
         batch_size=batch_size,
         dtype=jnp.dtype(dtype),
         resize=resize,
+        frame=frame,
         target=_target(method, target),
     )
     draw = functools.partial(
@@ -129,6 +141,7 @@ def explain(
     )
     settings = {"backbone": backbone, "method": method, "k": k, "alpha": alpha, "layers": layers}
     settings |= {} if target is None else {"target": target}
+    settings |= ({} if frame is None else {"frame": f"{frame[0]} x {frame[1]}"}) | net
     settings |= {"resize": resize, "dtype": dtype, "mlfem_jax": __version__}
     with writing(out):
         refuse_foreign(out, [_PAGE])
@@ -213,6 +226,7 @@ class _Look:
     layers: tuple[str, ...]
     k: float
     alpha: float
+    reasons: tuple[tuple[str, Any], ...] | None
 
     def __call__(self, forward: Forward) -> dict[str, Any]:
         to_probabilities = jax.nn.softmax if forward.backbone.output == "softmax" else jax.nn.sigmoid
@@ -238,6 +252,7 @@ class _Look:
             "top": jax.lax.top_k(probabilities, shown),
             "maps": maps,
             "layers": OrderedDict((name, layer_map(name)) for name in self.layers),
+            "why": None if self.reasons is None else net_reasons(forward, **dict(self.reasons)),
         }
 
 
@@ -257,3 +272,12 @@ def _progress(console: Console) -> progress.Progress:
         redirect_stdout=False,
         disable=not console.is_terminal,
     )
+
+
+def _net_options(method: str, fusion: str | None, why: bool) -> dict[str, str]:
+    """The options of the method net that its fusion means: the name of a packaged one, or a file."""
+    if method != "net" and (why or fusion is not None):
+        raise ValueError(f"{'why' if why else 'fusion'}: expected with the method 'net' alone, got {method!r}")
+    if fusion is None:
+        return {}
+    return {"architecture": fusion} if fusion in ARCHITECTURES else {"weights": fusion}

@@ -59,6 +59,7 @@ _SHOWN_SETTINGS = (
     "task",
     "target",
     "frame",
+    "compare_in",
     "bars",
 )
 

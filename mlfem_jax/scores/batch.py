@@ -78,8 +78,8 @@ def score_batches(
     A batch is split over all devices of this process, which changes no score.
 
     Args:
-        backbone: the network; batches must have its `input_size`.
-        batches: from `read_batches`, all of one shape: it is compiled once.
+        backbone: the network.
+        batches: from `read_batches`; it is compiled once for each shape.
         plan: what is scored.
         totals: how many fixations each pixel has on all images of the data set together.
 
@@ -130,7 +130,7 @@ def _fields(batch: Batch, plan: Plan) -> dict[str, Any]:
     return {
         "images": batch.images,
         "looks": looks_in_input(batch, plan),
-        "photo": looks_in_photo(batch, plan) if plan.frame == "photo" else None,
+        "photo": looks_in_photo(batch, plan) if plan.compare_in == "photo" else None,
         "labels": batch.labels,
         "density": batch.density,
         "stored": _stored(batch, plan),

@@ -74,7 +74,7 @@ def shown_people(
     even = jax.vmap(lambda own: gaze_density(own.fixations, shape, sigma_px=own.sigma_px, mask=_half(own, 0)))(looks)
 
     def prior(own):
-        here = totals if plan.frame == "input" else counts_on_photo(totals, own.size)
+        here = totals if plan.compare_in == "input" else counts_on_photo(totals, own.size)
         importance = gaze_on(own, own.mask, here).prior
         scale, shift = own.place[:2], own.place[2:]
         return jax.image.scale_and_translate(importance, shape, (0, 1), 1 / scale, -shift / scale, "linear")
@@ -98,7 +98,7 @@ def _image_scores(
     """The scores of all rows of one image."""
     height, width = totals.shape
     shape = height, width
-    totals = totals if plan.frame == "input" else counts_on_photo(totals, looks.size)
+    totals = totals if plan.compare_in == "input" else counts_on_photo(totals, looks.size)
     gaze = gaze_on(looks, looks.mask, totals)
     if released is not None:
         density = place_maps(released[None], looks, shape)[0]

@@ -40,8 +40,10 @@ class Config:
         humans: score one half of the observers against the other too: the human ceiling.
         gold: score two more rows of people: "observers", the mean over observers of how well the others predict each
             of them (the gold standard), and "others", where people look on the other images (the center bias).
-        frame: where maps and gaze are compared: the network's input, or the photograph's own pixels. The earth mover's
-            cells are 32 pixels of that frame.
+        frame: height and width whose number of pixels each photograph gets on its way to the network, in its own
+            proportions, so that none is squeezed. Default: the network's input size, whatever those proportions are.
+        compare_in: where maps and gaze are compared: the network's input, or the photograph's own pixels. The earth
+            mover's cells are 32 pixels of that. Default: the input; the photograph where `frame` is given.
         bars: score the bars that pad a photograph (CAT2000) too.
         smooth: how maps are smoothed before they are compared with gaze, each a column of its own: none, gaze (by the
             sigma of the density of fixations), or pixels of the photograph. A blurred density of fixations rewards
@@ -74,7 +76,8 @@ class Config:
     target: str | None = None
     humans: bool = True
     gold: bool = False
-    frame: Literal["input", "photo"] = "input"
+    frame: tuple[int, int] | None = None
+    compare_in: Literal["input", "photo"] | None = None
     bars: bool = False
     smooth: tuple[str, ...] = ("none",)
     fits: Path | None = None
@@ -93,6 +96,19 @@ class Config:
     process_index: int | None = None
     process_count: int | None = None
 
+    def __post_init__(self) -> None:
+        """Checks what goes together.
+
+        Raises:
+            ValueError: names the field.
+        """
+        if self.frame is not None and min(self.frame) < 1:
+            raise ValueError(f"frame: expected a height and a width of at least 1, got {self.frame}")
+        if self.frame is not None and self.compare_in == "input":
+            raise ValueError(
+                "compare_in: expected photo where there is a frame, inputs being of several sizes, got input"
+            )
+
 
 def make_plan(config: Config, sigma_px: float | None, backbone: Backbone, *, observers: int = 0) -> Plan:
     """What the command line asks for of a network; `sigma_px` and the number of `observers` are the data set's own."""
@@ -109,7 +125,7 @@ def make_plan(config: Config, sigma_px: float | None, backbone: Backbone, *, obs
         task=config.task,
         humans=config.humans,
         observers=observers if config.gold else 0,
-        frame=config.frame,
+        compare_in=config.compare_in or ("input" if config.frame is None else "photo"),
         rule=config.rule,
         bars=config.bars,
         smooth=smoothings(config.smooth),

@@ -31,7 +31,7 @@ class Plan:
         humans: whether one half of the observers is scored against the other, as if it were a method.
         observers: numbers of the observers whose gaze is predicted by the others', one after the other, and by the
             gaze on the other images: two more rows; 0 leaves them out.
-        frame: where maps and gaze are compared: "input", of the network; or "photo", the photograph's own.
+        compare_in: where maps and gaze are compared: "input", of the network; or "photo", the photograph's own pixels.
         rule: how photographs get into the frame of the network's input.
         bars: whether the bars that pad a photograph are scored too.
         smooth: how maps are smoothed before they are compared with gaze, each a column: "none", "gaze", by the sigma of
@@ -50,7 +50,7 @@ class Plan:
     task: Task = "single"
     humans: bool = False
     observers: int = 0
-    frame: Literal["input", "photo"] = "input"
+    compare_in: Literal["input", "photo"] = "input"
     rule: FitRule = "stretch"
     bars: bool = False
     smooth: tuple[str, ...] = ("none",)

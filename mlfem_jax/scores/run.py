@@ -8,6 +8,7 @@ Then `mlfem report OUT --out REPORT`.
 """
 
 import dataclasses
+import functools
 import itertools
 import sys
 import time
@@ -26,24 +27,21 @@ from rich.table import Table
 from mlfem_jax import __version__
 from mlfem_jax.backbones import Backbone, load_backbone
 from mlfem_jax.data import (
-    ExampleFormat,
-    Index,
     Source,
     check_maps,
     fixation_totals,
     fold_positions,
     open_dataset,
-    read_batches,
     record_id,
     scan,
 )
 from mlfem_jax.files import printable, refuse_foreign, writing
-from mlfem_jax.gaze import FitRule
 from mlfem_jax.parallel import Processes, is_first, start
 from mlfem_jax.runs import check_claim, claim, provenance
 from mlfem_jax.scores.batch import score_batch_size, score_batches
 from mlfem_jax.scores.config import Config, make_plan
 from mlfem_jax.scores.plan import Plan
+from mlfem_jax.scores.reading import format_of, format_of_totals, groups_of, read_groups
 from mlfem_jax.scores.rows import image_records
 from mlfem_jax.scores.stored import StoredMaps
 from mlfem_jax.scores.table import part_names, part_ranges, read_scores, undefined_counts, unfinished, write_part
@@ -100,24 +98,19 @@ def _score_records(
     refuse_foreign(config.out, [name for number in todo for name in part_names(number)])
     places = [place for number in todo for place in parts[number]]
     if places:
-        example_format = _format(config, index, positions, backbone, len(dataset["class_names"]))
-        shape = example_format.shape if config.frame == "input" else _canvas(source)
-        totals = fixation_totals(source, dataclasses.replace(example_format, shape=shape, rule=_totals_rule(config)))
-        size = score_batch_size(backbone, example_format, plan, totals, batch_size=config.batch_size, most=len(places))
-        batches = read_batches(
-            source,
-            example_format,
-            batch_size=size,
-            positions=positions[places],
-            workers=config.workers,
-            process_index=0,  # the parts are this process's share
-            process_count=1,
-        )
+        example_format = format_of(config, index, positions, backbone, len(dataset["class_names"]))
+        totals = fixation_totals(source, format_of_totals(example_format, plan, index))
+        options = {"batch_size": config.batch_size, "most": len(places)}
+        size_of = functools.cache(lambda shape: score_batch_size(backbone, shape, plan, totals, **options))
+        groups = groups_of(config, index, positions, backbone, [parts[number] for number in todo])
+        batches = read_groups(source, positions, groups, example_format, size_of, workers=config.workers)
         scored = score_batches(backbone, batches, plan, totals)
-        records = image_records(scored, iter(places), plan, rule=config.rule, photo_size=config.photo_size)
+        order = itertools.chain.from_iterable(group for _, group in groups)
+        records = image_records(scored, order, plan, rule=config.rule, photo_size=config.photo_size)
         records = iter(track(records, "images", total=len(places), console=Console(stderr=True)))
         for number in todo:
             images = list(itertools.islice(records, len(parts[number])))
+            images.sort(key=lambda image: image[0][0]["position"])
             rows = [row for own_rows, _ in images for row in own_rows]
             pictures = [picture for _, picture in images if plan.map_size]
             claim(config.out, settings)  # not before: a run that fails on what it was asked for leaves nothing behind
@@ -159,30 +152,6 @@ def _wait_for_others(folder: Path, parts: int) -> None:
         time.sleep(1)  # should a process die meanwhile, JAX ends this one
 
 
-def _format(
-    config: Config, index: Index, positions: Int[np.ndarray, " images"], backbone: Backbone, classes: int
-) -> ExampleFormat:
-    """What the images of the run look like to the network."""
-    return ExampleFormat(
-        backbone.input_size,
-        max(1, index.max_fixations),
-        rule=config.rule,
-        classes=classes,
-        density=bool((index.fixation_counts[positions] == 0).any()),
-    )
-
-
-def _canvas(source: Source) -> tuple[int, int]:
-    """Height and width that every photograph of a data set fits into."""
-    sizes = [source[i]["size"] for i in range(len(source))]
-    return max(int(size[0]) for size in sizes), max(int(size[1]) for size in sizes)
-
-
-def _totals_rule(config: Config) -> FitRule:
-    """In the photographs' own frame fixations are counted on a canvas that each is stretched to."""
-    return config.rule if config.frame == "input" else "stretch"
-
-
 def _observer_count(source: Source) -> int:
     """One more than the highest number of an observer.
 
@@ -220,7 +189,8 @@ def _settings(
         "rows": plan.rows,
         "task": plan.task,
         "target": config.target,
-        "frame": plan.frame,
+        "frame": config.frame,
+        "compare_in": plan.compare_in,
         "bars": plan.bars,
         "fits": [dataclasses.asdict(fit) for fit in plan.fits],
         "sigma_px": plan.sigma_px,

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -65,7 +66,7 @@ class RunConfig:
     def settings(self) -> dict[str, Any]:
         """What decides the result, as `json` can write it."""
         fields = {name: value for name, value in dataclasses.asdict(self).items() if name not in self.free}
-        return {name: str(value) if isinstance(value, Path) else value for name, value in fields.items()}
+        return json.loads(json.dumps(fields, default=str))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,5 +178,7 @@ def run(config: RunConfig, task: Task) -> tuple[TrainState, dict[str, Any]] | No
 
 def notes(config: RunConfig, data: str, validation: Mapping[str, Any]) -> dict[str, Any]:
     """What is written beside a trained network. No folders: they say nothing to whoever gets it."""
-    settings = {name: value for name, value in config.settings().items() if name not in ("directory", "weights")}
+    settings = {
+        name: value for name, value in config.settings().items() if name not in ("directory", "also", "weights")
+    }
     return {"data": data, "settings": settings, "validation": dict(validation), **provenance()}

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from mlfem_jax import explain, from_function, layer_maps, methods
-from mlfem_jax.fusion.inputs import map_stack
 from mlfem_jax.fusion.network import PaperNet, predict
-from mlfem_jax.fusion.stored import PACKAGED, TrainedFusion, load_fusion, packaged_fusion, save_fusion
+from mlfem_jax.fusion.stacks import map_stack
+from mlfem_jax.fusion.stored import TrainedFusion, load_fusion, packaged_fusion, save_fusion
 
 NET = PaperNet(4)
 
@@ -116,7 +116,7 @@ def test_what_it_was_not_trained_for_is_refused(backbone, trained):
     with pytest.raises(ValueError, match=r"method 'net': expected options among .*, got k$"):
         explain(backbone, photos(), method="net", weights=str(path), k=1.0)
     with pytest.raises(
-        ValueError, match=r"architecture: expected .* ships for the backbone 'tiny' .*, got 'unet'.*train fusion"
+        ValueError, match=r"architecture: expected .* ships for the backbone 'tiny' .*, got 'channels'.*train fusion"
     ):
         explain(backbone, photos(), method="net")
 
@@ -150,14 +150,32 @@ def test_arrays_of_another_network_are_named(trained):
         load_fusion(path)
 
 
-@pytest.mark.parametrize("architecture", ["net", "unet"])
-def test_packaged_networks_are_small_and_say_where_they_come_from(architecture):
-    path = packaged_fusion(architecture, "efficientnet_lite0")
+@pytest.mark.parametrize(
+    ("architecture", "size", "layers"),
+    [
+        ("net", (224, 224), 17),
+        ("unet", (224, 224), 17),
+        ("channels", (224, 224), 7),
+        ("channels", (384, 512), 7),
+        ("linear", (384, 512), 7),
+    ],
+)
+def test_packaged_networks_are_small_and_say_where_they_come_from(architecture, size, layers):
+    path = packaged_fusion(architecture, "efficientnet_lite0", size)
     trained = load_fusion(path)
     assert trained.net.architecture == architecture and trained.backbone == "efficientnet_lite0"
-    assert len(trained.layers) == 17
-    assert {"settings", "validation", "versions"} <= set(trained.provenance)
-    assert sum((path.parent / name).stat().st_size for name in PACKAGED.values()) < 2e6
+    assert len(trained.layers) == layers
+    assert {"command", "settings", "validation", "versions"} <= set(trained.provenance)
+    assert "/" not in json.dumps(trained.provenance["settings"])  # no folder of somebody's machine
+    assert path.stat().st_size < 6e5
+
+
+def test_of_several_frames_the_nearest_number_of_pixels_is_taken():
+    def taken(size):
+        return packaged_fusion("channels", "efficientnet_lite0", size).stem.rpartition("_")[2]
+
+    assert taken(None) == taken((224, 224)) == taken((192, 288)) == "224x224"
+    assert taken((384, 512)) == taken((512, 384)) == taken((768, 1024)) == "384x512"
 
 
 def test_net_works_out_of_the_box(efficientnet):

@@ -8,8 +8,8 @@ import pytest
 
 grain = pytest.importorskip("grain", reason="needs Grain")
 
-from mlfem_jax.data.batches import batches_per_epoch, open_dataset, read_batches  # noqa: E402
-from mlfem_jax.data.example import ExampleFormat  # noqa: E402
+from mlfem_jax.data.batches import batches_per_epoch, open_dataset, read_batches, read_examples  # noqa: E402
+from mlfem_jax.data.example import ExampleFormat, decode_photo, framed, make_example  # noqa: E402
 from mlfem_jax.data.split import scan  # noqa: E402
 from mlfem_jax.gaze.density import gaze_densities, gaze_density  # noqa: E402
 from tests.data.gaze_records import encode, make_record, make_source  # noqa: E402
@@ -219,3 +219,44 @@ def test_a_missing_data_set_is_named(tmp_path):
     pytest.importorskip("tensorflow_datasets", reason="needs tensorflow-datasets")
     with pytest.raises(FileNotFoundError, match=f"{tmp_path}: expected a prepared data set, .* below it, got none"):
         open_dataset(tmp_path)
+
+
+def test_examples_of_another_kind_never_share_a_batch():
+    kinds = [number % 3 == 0 for number in range(10)]
+    shapes = {True: (2, 3), False: (3, 2)}
+
+    def example(position):
+        return {"x": np.full(shapes[kinds[position]], position)}
+
+    options = {"batch_size": 2, "kinds": kinds, "seed": 0, "epochs": 2}
+    orders, epochs = [], []
+    for process in range(2):
+        reading = read_examples(example, np.arange(10), process_index=process, process_count=2, **options)
+        batches = list(reading)
+        assert len(batches) == 2 * (1 + 2)  # 4 of one kind and 6 of the other, in batches of 4 of both processes
+        orders.append([batch["x"].shape for batch in batches])
+        epochs.append([batch["x"][batch["mask"], 0, 0].tolist() for batch in batches])
+    assert orders[0] == orders[1]
+    first_epoch = [number for mine in epochs for batch in mine[:3] for number in batch]
+    assert sorted(first_epoch) == list(range(10))
+
+
+def test_a_framed_photograph_is_read_as_it_was_stretched():
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+    plain = make_record(0, shape=(24, 32), image=encode(pixels))
+    small = plain | {"image": framed(plain["image"], (12, 8), name="it")}
+    expected, found = (make_example(record, ExampleFormat((12, 8), 5)) for record in (plain, small))
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value)
+    with pytest.raises(ValueError, match=r"'image0': expected at most \(12, 8\), for which .*, got \(12, 9\)"):
+        make_example(small, ExampleFormat((12, 9), 5))
+    with pytest.raises(ValueError, match="'image0': expected the photograph, got what `mlfem prepare --frame` made"):
+        decode_photo(small)
+
+
+def test_records_are_not_printed_to_be_read():
+    class Source(list):
+        def __repr__(self):
+            raise AssertionError("printed: all records of a data set")
+
+    assert [batch.mask.sum() for batch in read_batches(Source(make_source(3)), FORMAT, batch_size=2)] == [2, 1]

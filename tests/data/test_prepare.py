@@ -1,5 +1,6 @@
 """A build is whole or not there, is not repeated without need, and says what it did."""
 
+import io
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 import tyro
+from PIL import Image
 
 from mlfem_jax.data.batches import open_dataset
 from mlfem_jax.data.prepared import write as module
@@ -318,3 +320,17 @@ def test_the_command_line(release, tmp_path):
     arguments = ["osie", "--from", str(release), "--to", str(tmp_path), "--sigma-px", "12"]
     assert tyro.cli(prepare, args=arguments) == tmp_path / "osie/1.0.0"
     assert os.listdir(tmp_path / "osie") == ["1.0.0"]
+
+
+def test_photographs_are_stored_at_a_frame(release, tmp_path, capsys):
+    folder = prepare("osie", release, tmp_path, frame=(9, 12))
+    assert "photographs stretched to 9 x 12 pixels" in capsys.readouterr().out
+    plain = np.asarray(Image.open(release / "data/stimuli/1001.jpg").resize((12, 9), Image.Resampling.BILINEAR))
+    record = records(folder)["1001"]
+    assert record["size"].tolist() == [12, 16]  # of the photograph, as are its fixations
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(record["image"]))), plain)
+    before = written(folder)
+    assert written(prepare("osie", release, tmp_path, frame=(9, 12))) == before
+    assert written(prepare("osie", release, tmp_path)) != before
+    with pytest.raises(ValueError, match=r"frame: expected a height and a width above 0, got \(0, 8\)"):
+        prepare("osie", release, tmp_path, frame=(0, 8))

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlfem_jax.fusion.network import PaperNet, UNet, make_net, predict
+from mlfem_jax.fusion.architectures import make_net
+from mlfem_jax.fusion.network import PaperNet, UNet, predict
 from mlfem_jax.training.fusion.step import Recipe, gfdms, initial_state, make_step
 
 
@@ -163,7 +164,7 @@ def test_bad_arguments_are_named():
         net.apply(net.init(jax.random.key(0)), stack(3, 8, 8))
     with pytest.raises(ValueError, match="position"):
         make_net("net", channels=2, position=True)
-    with pytest.raises(ValueError, match="architecture: expected one of net, unet, got 'vit'"):
+    with pytest.raises(ValueError, match="architecture: expected one of net, unet, channels, linear, got 'vit'"):
         make_net("vit", channels=2)
     with pytest.raises(ValueError, match="dropout"):
         UNet(2, dropout=1.0)

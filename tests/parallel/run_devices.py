@@ -6,7 +6,7 @@ The devices have to be asked for before JAX starts, which pytest's own process c
 import os
 from collections import OrderedDict
 
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 
 import jax
 import numpy as np

@@ -1,4 +1,5 @@
 import dataclasses
+import io
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("grain", reason="needs Grain")
 pytest.importorskip("pyarrow", reason="needs pyarrow")
@@ -177,9 +179,31 @@ def native_photos():
     return records
 
 
+def test_photographs_keep_their_proportions_on_the_way_to_the_network(tmp_path, network):
+    """Two parts, each of two or three frames: every row is of its own image, by the map of its own frame."""
+    rng, records = np.random.default_rng(5), []
+    for i in range(7):
+        shape = ((12, 16), (20, 10), (10, 20))[i % 3]
+        photo = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+        points = np.float32(rng.integers(0, shape, (6, 2)))
+        records.append(make_record(i, shape=shape, image=encode(photo), fixations=6) | {"fixations": points})
+    config = dataclasses.replace(CONFIG, methods=("edge",), metrics=("nss",), part_size=4, batch_size=2)
+    score_records(dataclasses.replace(config, out=tmp_path, frame=(64, 64)), records, DATASET, network)
+    rows = [row for row in read_scores(tmp_path).to_pylist() if row["method"] == "edge"]
+    assert [row["id"] for row in rows] == [f"image{i}" for i in range(7)]
+    photos = [np.asarray(Image.open(io.BytesIO(record["image"]))) for record in records]
+    maps = explain(network, photos, method="edge", frame=(64, 64))
+    assert {importance.shape for importance in maps} == {(64, 64), (96, 32), (32, 96)}
+    for row, record, importance in zip(rows, records, maps, strict=True):
+        own = np.asarray(jax.image.resize(importance, record["size"], "linear", antialias=False))
+        assert row["nss"] == pytest.approx(slow_nss(own, record["fixations"].astype(float)), abs=1e-3)
+    with pytest.raises(ValueError, match="compare_in: expected photo where there is a frame"):
+        dataclasses.replace(config, frame=(64, 64), compare_in="input")
+
+
 def test_the_photographs_own_frame(tmp_path, network):
     records = native_photos()
-    config = dataclasses.replace(CONFIG, methods=("edge",), metrics=("pcc", "nss", "auc_shuffled"), frame="photo")
+    config = dataclasses.replace(CONFIG, methods=("edge",), metrics=("pcc", "nss", "auc_shuffled"), compare_in="photo")
     score_records(dataclasses.replace(config, out=tmp_path), records, DATASET, network)
     rows = read_scores(tmp_path).to_pylist()
     batch = next(iter(read_batches(records, ExampleFormat((8, 8), 6, classes=3), batch_size=4)))
@@ -207,7 +231,7 @@ def test_the_photographs_own_frame(tmp_path, network):
 
 def test_the_gold_standard_is_the_mean_over_observers(tmp_path, network):
     records = native_photos()[::2]
-    config = dataclasses.replace(CONFIG, out=tmp_path, methods=("center",), gold=True, frame="photo")
+    config = dataclasses.replace(CONFIG, out=tmp_path, methods=("center",), gold=True, compare_in="photo")
     score_records(config, records, DATASET, network)
     rows = read_scores(tmp_path).to_pylist()
     assert [row["method"] for row in rows[:4]] == ["center", "humans", "observers", "others"]
@@ -232,7 +256,9 @@ def test_bars_are_scored_where_that_is_asked_for(tmp_path, network):
     record = native_photos()[0] | {"content_box": np.array([0, 4, 12, 12], np.int32)}
     scores = {}
     for bars in (False, True):
-        config = dataclasses.replace(CONFIG, out=tmp_path / str(bars), methods=("center",), frame="photo", bars=bars)
+        config = dataclasses.replace(
+            CONFIG, out=tmp_path / str(bars), methods=("center",), compare_in="photo", bars=bars
+        )
         score_records(config, [record], DATASET, network)
         scores[bars] = read_scores(tmp_path / str(bars)).to_pylist()[0]["nss"]
     bell = np.asarray(explain(network, np.zeros((1, 8, 8, 3), np.uint8), method="center")[0])
@@ -290,7 +316,7 @@ def test_maps_of_a_data_set_are_written_and_read_back(tmp_path, network, monkeyp
     export.export(export.Config(tmp_path, tmp_path / "maps", method="edge", form="npy"))
     assert f"{tmp_path / 'maps'}: 12 maps of edge" in capsys.readouterr().out
     folder = f"maps:{tmp_path / 'maps'}"
-    rows = scored_rows(tmp_path / "a", network, methods=("edge", folder), humans=False, frame="photo")
+    rows = scored_rows(tmp_path / "a", network, methods=("edge", folder), humans=False, compare_in="photo")
     for i in (1, 2, 4, 6):  # by way of the network's frame and back, which blurs 12 x 16 pixels a little
         assert rows[2 * i + 1]["nss"] == pytest.approx(rows[2 * i]["nss"], abs=0.3)
     export.export(export.Config(tmp_path, tmp_path / "png", method="edge"))

@@ -10,11 +10,14 @@ import pytest
 from PIL import Image
 
 from mlfem_jax import explain, from_function
+from mlfem_jax.data.batches import open_dataset
+from mlfem_jax.data.example import image_frames
 from mlfem_jax.data.prepared.write import prepare
-from mlfem_jax.data.split import k_folds
+from mlfem_jax.data.split import k_folds, scan
 from mlfem_jax.training.fusion import task as fusion
+from mlfem_jax.training.fusion.config import Config
+from mlfem_jax.training.fusion.data import open_data
 from mlfem_jax.training.fusion.step import Recipe
-from mlfem_jax.training.fusion.task import Config
 from mlfem_jax.training.run import read_metrics
 from mlfem_jax.training.task import training_parts
 
@@ -36,6 +39,20 @@ def gaze(tmp_path_factory):
         pixels[y - 3 : y + 4, x - 3 : x + 4] = 255
         Image.fromarray(pixels).save(root / "images" / f"photo{number}.png")
         rows += [f"photo{number}.png,{x},{y},{observer}" for observer in range(2)]
+    (root / "fixations.csv").write_text("\n".join([*rows, ""]))
+    return prepare("folder", root, root / "built", sigma_px=3.0)
+
+
+@pytest.fixture(scope="module")
+def turned(tmp_path_factory):
+    """The same with every third photograph portrait."""
+    root = tmp_path_factory.mktemp("turned")
+    (root / "images").mkdir()
+    rng, rows = np.random.default_rng(0), ["image,x,y,observer"]
+    for number in range(15):
+        shape = (32, 24, 3) if number % 3 == 0 else (24, 32, 3)
+        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(root / "images" / f"photo{number}.png")
+        rows += [f"photo{number}.png,{rng.integers(4, 20)},{rng.integers(4, 20)},{observer}" for observer in range(2)]
     (root / "fixations.csv").write_text("\n".join([*rows, ""]))
     return prepare("folder", root, root / "built", sigma_px=3.0)
 
@@ -69,6 +86,51 @@ def test_from_gaze_to_weights_that_explain(gaze, backbone, tmp_path):
     fusion.train_fusion(dataclasses.replace(config, out=tmp_path / "b", maps="computed"))
     for cached, computed in zip(rows, read_metrics(tmp_path / "b"), strict=True):
         assert cached["loss"] == pytest.approx(computed["loss"], rel=1e-2)  # kept as float16
+
+
+@pytest.mark.parametrize("architecture", ["channels", "linear"])
+def test_channels_are_weighed_in_frames_of_the_photographs_own_proportions(turned, backbone, tmp_path, architecture):
+    recipe = Recipe(epochs=2, batch_size=4, learning_rate=1e-2)
+    options = {"layers": ("first", "second"), "shrink": 16, "frame": (96, 128), "cache": tmp_path / "maps"}
+    config = Config(turned, tmp_path / "a", architecture=architecture, validation=0.3, recipe=recipe, **options)
+    fusion.train_fusion(config)
+    about = json.loads((tmp_path / "a" / "fusion.json").read_text())
+    assert about["net"]["depths"] == [4, 4] and about["ks"] == [1.0, 2.0]
+    assert len(list((tmp_path / "maps").glob("maps_*.npy"))) == 2  # landscape and portrait
+    weights = str(tmp_path / "a" / "fusion.safetensors")
+    photos = [np.random.default_rng(2).integers(0, 256, size, dtype=np.uint8) for size in ((48, 36, 3), (36, 48, 3))]
+    maps = explain(backbone, photos, method="net", weights=weights, frame=(96, 128))
+    assert [importance.shape for importance in maps] == [(128, 96), (96, 128)]
+    placed = explain(backbone, photos, method="net", weights=weights, frame=(96, 128), output="photo")
+    assert [importance.shape for importance in placed] == [(48, 36), (36, 48)]
+
+    fusion.train_fusion(dataclasses.replace(config, out=tmp_path / "b", maps="computed"))
+    for cached, computed in zip(read_metrics(tmp_path / "a"), read_metrics(tmp_path / "b"), strict=True):
+        assert cached["loss"] == pytest.approx(computed["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("maps", ["cached", "computed"])
+def test_several_data_sets_are_one_each_with_its_own_sigma(gaze, turned, backbone, tmp_path, maps):
+    options = {"architecture": "channels", "shrink": 16, "maps": maps, "cache": tmp_path / "maps", "frame": (96, 128)}
+    options["validation"] = 0.3
+    both = open_data(Config(gaze, tmp_path, also=(turned,), sigma_px=1.0, **options), backbone)
+    alone = [open_data(Config(folder, tmp_path, **options), backbone) for folder in (gaze, turned)]
+    assert both.ids == alone[0].ids + alone[1].ids and both.frames == alone[0].frames + alone[1].frames
+    assert both.name == f"{alone[0].name} + {alone[1].name}"
+    assert sorted(np.concatenate(list(both.parts.values()))) == list(range(27))
+    for position in (0, 11, 12, 26):
+        own = alone[position // 12].example(position % 12) if position < 24 else alone[1].example(position - 12)
+        found = both.example(position)
+        share = 3.0 if position < 12 else 1.0  # the first data set's sigma was given, and is 1 in place of 3
+        np.testing.assert_allclose(found.pop("sigma_px") * share, own.pop("sigma_px"), rtol=1e-6)
+        jax.tree.map(np.testing.assert_array_equal, found, own)
+
+
+def test_the_frame_of_an_image_is_its_own(turned):
+    sizes = scan(open_dataset(turned)).sizes
+    frames = image_frames(sizes, (96, 128), (32, 32))
+    assert sorted(set(frames)) == [(96, 128), (128, 96)] and frames.count((128, 96)) == 5
+    assert image_frames(sizes[:2], None, (32, 32)) == ((32, 32), (32, 32))
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "curves.png", "checkpoints/step_00000001/mine", "fusion.json"])

@@ -17,12 +17,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import mlfem_jax as mlfem
 from eval.benchmarks.common import print_row, print_table, write_json
 from eval.benchmarks.compiled.costs import memory_costs, program_costs
+from eval.benchmarks.compiled.stand_ins import stand_in_backbone
 from eval.benchmarks.compiled.subjects import Setting, activation_shapes, lowered
+from eval.benchmarks.compiled.support import support_table
 from eval.benchmarks.compiled.targets import TARGETS, compile_only, target_devices
 from mlfem_jax.attribution import methods_on
+from mlfem_jax.files import replacing
 
 _SHOWN = ("what", "gb_read", "gb_written", "gflop", "compiled_bound_ms", "ratio", "kernels", "loops", "collectives",
           "float32_copies", "peak_mib", "compile_s")  # fmt: skip
@@ -35,15 +37,16 @@ class Config:
 
     Attributes:
         targets: devices to compile for: v5e, v6e, v5p, h100, cpu.
-        backbones: networks, with random weights.
-        what: "bare", "stack", "scores", "train_fusion:net", "train_fusion:unet", "train_classifier"; a method, with
-            options as in "net:architecture=net"; or "all", every method that the network lends itself to. The bare
-            forward is compiled in any case: the ratios are to it.
+        backbones: networks by name; their weights are zeros.
+        what: "bare", "stack", "scores", "scores:METRICS", "train_fusion:net", "train_fusion:unet", "train_classifier";
+            a method, with options as in "net:architecture=net"; or "all", every method that the network lends itself
+            to. The bare forward is compiled in any case: the ratios are to it.
         size: (height, width) of the images; default: the network's own.
         batch_size: images in a batch, of all devices together.
         devices: that a batch is split over, up to four.
         dtype: of the forward pass.
         brief: print neither activations nor kernels; they are in the JSON file.
+        table: Markdown file to write: what compiles, and its peak memory, loops, collectives and host callbacks.
         programs: folder for the text of every program.
         out: JSON file to write.
     """
@@ -56,6 +59,7 @@ class Config:
     devices: int = 1
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     brief: bool = False
+    table: Path | None = None
     programs: Path | None = None
     out: Path | None = None
 
@@ -68,18 +72,22 @@ class Config:
 
 
 def main(config: Config) -> None:
-    """Prints the tables, and writes them as JSON where that is asked for."""
+    """Prints the tables, and writes them where that is asked for, again with each row: the next may take an hour."""
     compile_only()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for target in config.targets:
         devices = target_devices(target, config.devices)
         for name in config.backbones:
-            backbone = mlfem.load_backbone(name, "random")
+            backbone = stand_in_backbone(name)
             backbone = dataclasses.replace(backbone, input_size=config.size or backbone.input_size)
-            found = list(compiled_rows(target, Setting(backbone, config.batch_size, config.dtype, devices), config))
-            _print(found, config, f"{name}, {config.devices} x {target}, {config.dtype}, batch {config.batch_size}")
-            rows += found
-    write_json(config.out, config, rows=rows)
+            start = len(rows)
+            for row in compiled_rows(target, Setting(backbone, config.batch_size, config.dtype, devices), config):
+                rows.append(row)
+                write_json(config.out, config, rows=rows)
+                if config.table is not None:
+                    _write_table(config.table, rows)
+            title = f"{name}, {config.devices} x {target}, {config.dtype}, batch {config.batch_size}"
+            _print(rows[start:], config, title)
 
 
 def compiled_rows(target: str, setting: Setting, config: Config) -> Iterator[dict[str, Any]]:
@@ -123,6 +131,13 @@ def compiled_row(what: str, target: str, setting: Setting, config: Config) -> di
 def _subjects(what: tuple[str, ...], setting: Setting) -> Iterator[str]:
     for name in what:
         yield from methods_on(setting.backbone) if name == "all" else (name,)
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    names = dict.fromkeys(row["backbone"] for row in rows)
+    parts = [f"{name}\n\n{support_table([row for row in rows if row['backbone'] == name])}" for name in names]
+    with replacing(path) as file:
+        file.write("\n".join(parts).encode())
 
 
 def _print(rows: list[dict[str, Any]], config: Config, title: str) -> None:

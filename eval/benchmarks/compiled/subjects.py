@@ -1,6 +1,8 @@
 """What is compiled: the library's own functions, traced for devices that are not there."""
 
 import dataclasses
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -8,12 +10,13 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 from jax.stages import Lowered
 
-from mlfem_jax.attribution import layer_stacks, method
+from eval.benchmarks.compiled.stand_ins import with_fusion
+from mlfem_jax.attribution import Method, layer_stacks, method
 from mlfem_jax.backbones import Backbone, Forward, initial_weights, make_classifier
 from mlfem_jax.engine import Program, forward_program, run_batch
 from mlfem_jax.fusion import default_maps, make_net
 from mlfem_jax.parallel import Devices, batch_sharding, split
-from mlfem_jax.scores import Plan, parse_method, score_part
+from mlfem_jax.scores import Plan, metric_names, parse_method, score_part
 from mlfem_jax.training import classifier as classifiers, fusion as fusions
 
 FIXATIONS = 80
@@ -42,8 +45,8 @@ def lowered(subject: str, setting: Setting) -> Lowered:
 
     Args:
         subject: "bare", the forward pass alone; "stack", all layers' maps; "scores", `add`, PCC and SIM against the
-            GFDM; "train_fusion:net", "train_fusion:unet" and "train_classifier", a training step; or a method, with
-            options as in "net:architecture=net".
+            GFDM, or other metrics as in "scores:gaze" or "scores:emd,nss"; "train_fusion:net", "train_fusion:unet" and
+            "train_classifier", a training step; or a method, with options as in "net:architecture=net".
         setting: what else is compiled.
 
     Raises:
@@ -54,7 +57,10 @@ def lowered(subject: str, setting: Setting) -> Lowered:
         return _fusion_step(option or "net", setting)
     if name == "train_classifier":
         return _classifier_step(setting)
-    return _lowered_program(*(_scores(setting) if name == "scores" else _maps(subject, setting)), setting.devices)
+    if name == "scores":
+        return _lowered_program(*_scores(option or "pcc,similarity", setting), setting.devices)
+    with tempfile.TemporaryDirectory() as folder:
+        return _lowered_program(*_maps(subject, setting, Path(folder)), setting.devices)
 
 
 def activation_shapes(setting: Setting) -> dict[str, tuple[int, ...]]:
@@ -69,9 +75,9 @@ def _logits(forward: Forward) -> Any:
     return forward.logits
 
 
-def _maps(subject: str, setting: Setting) -> tuple[Program, Any]:
+def _maps(subject: str, setting: Setting, folder: Path) -> tuple[Program, Any]:
     functions: dict[str, Any] = {"bare": _logits, "stack": layer_stacks}
-    function: Any = functions.get(subject) or parse_method(subject)
+    function = functions.get(subject) or with_fusion(_method(subject), setting.backbone, folder)
     here = tuple(jax.devices("cpu")[:1])
     platform = setting.devices[0].platform
     program = forward_program(setting.backbone, function, dtype=setting.dtype, devices=here, platform=platform)
@@ -79,8 +85,16 @@ def _maps(subject: str, setting: Setting) -> tuple[Program, Any]:
     return program, (images, None)
 
 
-def _scores(setting: Setting) -> tuple[Program, Any]:
-    plan = Plan((("add", method("add")),), ("pcc", "similarity"), sigma_px=24.0, dtype=setting.dtype)
+def _method(subject: str) -> Method:
+    found = parse_method(subject)
+    if not isinstance(found, Method):
+        raise ValueError(f"what: expected a method that is computed, got the files of {subject!r}")
+    return found
+
+
+def _scores(metrics: str, setting: Setting) -> tuple[Program, Any]:
+    names = metric_names(tuple(metrics.split(",")))
+    plan = Plan((("add", method("add")),), names, sigma_px=24.0, dtype=setting.dtype)
     frame = setting.backbone.input_size
     whole = setting.backbone.astype(setting.dtype), jax.ShapeDtypeStruct(frame, jnp.int32)
 

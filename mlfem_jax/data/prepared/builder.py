@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from mlfem_jax.data.example import framed
 from mlfem_jax.data.releases.records import Dataset, Example, Problems, Release, check_pixels
 
 VERSION = "1.0.0"  # of the feature structure: raise it when a record's fields change meaning
@@ -69,6 +70,7 @@ class GazeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         dataset: an entry of the registry.
         data_dir: the data set is written to data_dir/name[/configuration]/version.
         sigma_px: standard deviation of the Gaussian on each fixation, in pixels; None: the data set's own.
+        frame: (height, width) that photographs are stored at, stretched; None: as they were found.
         metadata: further entries for `info.metadata`.
         on_listed: called once with the number of images in the release.
         on_read: called after each image.
@@ -80,6 +82,7 @@ class GazeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         *,
         data_dir: Path,
         sigma_px: float | None = None,
+        frame: tuple[int, int] | None = None,
         metadata: dict[str, Any] | None = None,
         on_listed: Callable[[int], object] = lambda total: None,
         on_read: Callable[[], object] = lambda: None,
@@ -90,7 +93,7 @@ class GazeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self.BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=config)] if config else []
         self._dataset = dataset
         self._sigma_px = dataset.sigma_px if sigma_px is None else sigma_px
-        self._metadata = metadata or {}
+        self._metadata, self._frame = metadata or {}, frame
         self._on_listed, self._on_read = on_listed, on_read
         self._problems, self._tally = Problems(), Tally()
         super().__init__(data_dir=data_dir, config=next(iter(self.BUILDER_CONFIGS), None), file_format="array_record")
@@ -138,7 +141,10 @@ class GazeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 )
             self._tally.add(split, example)
             looked.append(example.fixations)
-            yield image_id, {field.name: getattr(example, field.name) for field in dataclasses.fields(example)}
+            fields = {field.name: getattr(example, field.name) for field in dataclasses.fields(example)}
+            if self._frame is not None:
+                fields["image"] = framed(example.image, self._frame, name=f"image of {image_id!r}")
+            yield image_id, fields
         if split not in self._tally.images:
             count = len(release.splits[split])
             raise ValueError(

@@ -28,6 +28,7 @@ def prepare(
     source: Annotated[Path, tyro.conf.arg(name="from")],
     to: Path,
     sigma_px: float | None = None,
+    frame: tuple[int, int] | None = None,
 ) -> Path:
     """The folder of the built data set; prints what is in it and what was clipped or left out.
 
@@ -42,31 +43,35 @@ def prepare(
         source: the folder of the release, or the one that holds its `data` folder.
         to: root of the built data sets.
         sigma_px: standard deviation of the Gaussian on each fixation, in pixels; default: the data set's own.
+        frame: (height, width) to store photographs at, stretched, as pixels: reading them is several times as fast.
+            They can then be read at no larger size, and not be drawn. Default: as they were found.
 
     Returns:
         `to/name[/configuration]/version`, which `tfds.builder_from_directory` reads.
 
     Raises:
         FileNotFoundError: the release is not there; says what was looked for, with the expected tree.
-        ValueError: unknown name, a sigma that is none, or damage in the release; names the file and the record.
-            Another process builds it.
+        ValueError: unknown name, a sigma or frame that is none, or damage in the release; names the file and the
+            record. Another process builds it.
         FileExistsError: files that were not built by this program are where the data set belongs.
     """
     dataset = find_dataset(name)
     if sigma_px is not None:
         check_sigma(sigma_px)
+    if frame is not None and min(frame) < 1:
+        raise ValueError(f"frame: expected a height and a width above 0, got {frame}")
     sigma_px = dataset.sigma_px if sigma_px is None else sigma_px
     source, final = Path(source), dataset_folder(name, to)
     root = dataset.root(source)
     restore_folder(final)
-    revision = [dataset.revision] if dataset.revision else []
-    fingerprint = _fingerprint(root, final=final, settings=[name, VERSION, sigma_px, *revision])
+    more = [setting for setting in (dataset.revision, frame) if setting]
+    fingerprint = _fingerprint(root, final=final, settings=[name, VERSION, sigma_px, *more])
     metadata = _built(final)
     if metadata is not None and metadata.get("fingerprint") == fingerprint:
         note = f"{printable(final)}: already built from these files, nothing to do"
         Console().print(note, markup=False, highlight=False, soft_wrap=True)
     else:
-        metadata = _build(dataset, source, final, sigma_px=sigma_px, fingerprint=fingerprint)
+        metadata = _build(dataset, source, final, sigma_px=sigma_px, frame=frame, fingerprint=fingerprint)
     print_summary(final, metadata)
     return final
 
@@ -93,6 +98,8 @@ def print_summary(folder: Path, metadata: dict[str, Any]) -> None:
         f"{counts['density_maps']} released density maps, {len(metadata['class_names'])} classes"
     )
     lines.append(f"  sigma {metadata['sigma_px']} px ({metadata['sigma_source']})")
+    if "frame" in metadata:
+        lines.append("  photographs stretched to {} x {} pixels".format(*metadata["frame"]))
     for kind, found in metadata["problems"].items():
         more = ", ..." if found["count"] > len(found["first"]) else ""
         lines.append(f"  {kind}: {found['count']}, first in {', '.join(found['first'])}{more}")
@@ -101,7 +108,15 @@ def print_summary(folder: Path, metadata: dict[str, Any]) -> None:
     console.print("\n".join(map(printable, lines)), markup=False, highlight=False, soft_wrap=True)
 
 
-def _build(dataset: Dataset, source: Path, final: Path, *, sigma_px: float | None, fingerprint: str) -> dict[str, Any]:
+def _build(
+    dataset: Dataset,
+    source: Path,
+    final: Path,
+    *,
+    sigma_px: float | None,
+    frame: tuple[int, int] | None,
+    fingerprint: str,
+) -> dict[str, Any]:
     """Builds beside `final` and renames into it; returns the metadata."""
     refuse_foreign(final)
     with _staging(final) as staging, _progress(dataset.name) as (on_listed, on_read):
@@ -109,7 +124,8 @@ def _build(dataset: Dataset, source: Path, final: Path, *, sigma_px: float | Non
             dataset,
             data_dir=staging / "new",
             sigma_px=sigma_px,
-            metadata={"fingerprint": fingerprint},
+            frame=frame,
+            metadata={"fingerprint": fingerprint} | ({"frame": list(frame)} if frame else {}),
             on_listed=on_listed,
             on_read=on_read,
         )

@@ -1,4 +1,4 @@
-"""What a fusion network is trained on: the importance maps of the images of a data set, with their fixations.
+"""What a fusion network is trained on: what a frozen network shows of the images of a data set, with their fixations.
 
 Two ways to the same numbers (to the rounding of float16): computed once and kept in a folder, or from the photographs
 at every step.
@@ -14,19 +14,51 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Int, UInt8
 
 from mlfem_jax.backbones import Backbone
 from mlfem_jax.data import ExampleFormat, Source, make_example, read_batches
 from mlfem_jax.engine import BatchSize, Program, images_in_batch, run_batches
 from mlfem_jax.files import keep_record, replacing
-from mlfem_jax.fusion import MapRecipe, image_maps
+from mlfem_jax.fusion import MapRecipe
 from mlfem_jax.gaze import fit, move_fixations, scale_sigma
 from mlfem_jax.parallel import chosen_devices, is_first, replicate
 
-Example = dict[str, np.ndarray]
+Example = dict[str, Any]
 
-_MAPS = 2  # to be raised when `map_stack` gives other maps, so that none of an older version is read
+_MAPS = 3  # to be raised when a recipe reads other maps, so that none of an older version is read
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """What is kept of each image of a data set, in a file.
+
+    Attributes:
+        rows: (N, bytes) of each image, read from the file as they are needed.
+        leaves: shape and dtype of what the bytes of an image hold, one after the other.
+        structure: the pytree of these.
+    """
+
+    rows: UInt8[np.ndarray, "N B"]
+    leaves: tuple[jax.ShapeDtypeStruct, ...]
+    structure: Any
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.rows)
+
+    def __getitem__(self, place: int) -> Any:
+        """The pytree of one image.
+
+        Raises:
+            IndexError: there are not so many.
+        """
+        row, start, arrays = np.asarray(self.rows[place]), 0, []
+        for leaf in self.leaves:
+            end = start + int(np.prod(leaf.shape)) * leaf.dtype.itemsize
+            arrays.append(row[start:end].view(leaf.dtype).reshape(leaf.shape))
+            start = end
+        return jax.tree.unflatten(self.structure, arrays)
 
 
 def cached_maps(
@@ -36,70 +68,103 @@ def cached_maps(
     recipe: MapRecipe,
     folder: str | Path,
     *,
+    positions: Int[np.ndarray, " part"] | None = None,
     batch_size: BatchSize = 16,
     on_batch: Callable[[int], None] = lambda images: None,
-) -> Float[np.ndarray, "N C h w"]:
-    """The stacks of all images of a data set, from a file that is written where it is not there yet.
+) -> Kept:
+    """What a recipe reads of the images of a data set, from a file that is written where it is not there yet.
 
-    The disk cost is 2 bytes x maps x (H / shrink) x (W / shrink) for an image: 17 layers x 9 values of k at shrink 8
-    of 224x224 are 240 kB, one k at full size 1.7 MB. Of several processes, the first writes; all must see the folder.
+    The disk cost of a `MapRecipe` is 2 bytes x maps x (H / shrink) x (W / shrink) for an image: 17 layers x 9 values of
+    k at shrink 8 of 224x224 are 240 kB, one k at full size 1.7 MB. That of a `MaskRecipe` is a bit for each position,
+    channel and k of its layers: 570 kB for seven layers of EfficientNet-Lite0 and two k at 384x512. Of several
+    processes, the first writes; all must see the folder.
 
     Args:
         backbone: the frozen network.
         source: records.
         example_format: the frame that the photographs are resized into.
-        recipe: which maps.
+        recipe: what is read.
         folder: where files are kept, one for each backbone (its weights included), recipe and data set.
+        positions: of the images. Default: all.
         batch_size: images in a forward pass, over all devices of this process; "auto" is what fits their memory.
         on_batch: told how many images each batch had.
 
     Returns:
-        (N, C, h, w) float16, read from the file as it is needed.
+        What is kept of each, in the order of `positions`: importance maps (C, h, w) in float16, or the packed strong
+        positions (K, h, w, B) of each layer.
 
     Raises:
         ValueError: a batch size below 1.
         MemoryError: the memory of a device does not suffice for a batch.
     """
-    path = Path(folder) / f"maps_{_fingerprint(backbone, source, example_format, recipe)}.npy"
+    positions = np.arange(len(source)) if positions is None else positions
+    path = Path(folder) / f"maps_{_fingerprint(backbone, source, example_format, recipe, positions)}.npy"
+    leaves, structure = jax.tree.flatten(_kept_of_one(backbone, example_format.shape, recipe))
+    length = sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
     if is_first() and not path.exists():
-        shape = (len(source), recipe.channels, *recipe.size(example_format.shape))
         path.parent.mkdir(parents=True, exist_ok=True)
         keep_record(path.parent)  # whose files these are, for `prepare`
         with replacing(path) as file:
-            header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+            header = {"descr": "|u1", "fortran_order": False, "shape": (len(positions), length)}
             np.lib.format.write_array_header_1_0(file, header)
-            for mask, maps in _map_batches(backbone, source, example_format, recipe, batch_size):
-                file.write(np.asarray(maps)[: len(mask)][mask].astype("<f2").tobytes())
+            for mask, kept in _kept_batches(backbone, source, example_format, recipe, positions, batch_size):
+                rows = [_bytes(leaf, like)[: len(mask)] for leaf, like in zip(kept, leaves, strict=True)]
+                file.write(np.concatenate(rows, axis=1)[mask].tobytes())
                 on_batch(int(mask.sum()))
     while not path.exists():
         time.sleep(1)  # the first process writes it; should that die, JAX ends this one
-    return np.load(path, mmap_mode="r")
+    return Kept(np.load(path, mmap_mode="r"), tuple(leaves), structure)
 
 
-def _map_batches(
-    backbone: Backbone, source: Source, example_format: ExampleFormat, recipe: MapRecipe, batch_size: BatchSize
-) -> Iterator[tuple[Bool[np.ndarray, " N"], Float[jax.Array, "M C h w"]]]:
-    """(which images are real, their maps, padded to what the devices divide) of batch after batch."""
+def _kept_of_one(backbone: Backbone, shape: tuple[int, int], recipe: MapRecipe) -> Any:
+    """Shapes and dtypes of what is kept of one image: floats are kept as float16."""
+    images = jax.ShapeDtypeStruct((1, *shape, 3), np.uint8)
+    found = jax.eval_shape(recipe.read, backbone, images)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], np.dtype("<f2" if leaf.dtype == np.float32 else leaf.dtype)),
+        found,
+    )
+
+
+def _bytes(leaf: Any, like: jax.ShapeDtypeStruct) -> UInt8[np.ndarray, "N B"]:
+    whole = np.ascontiguousarray(np.asarray(leaf), like.dtype)
+    return whole.reshape(len(whole), -1).view(np.uint8)
+
+
+def _kept_batches(
+    backbone: Backbone,
+    source: Source,
+    example_format: ExampleFormat,
+    recipe: MapRecipe,
+    positions: Int[np.ndarray, " part"],
+    batch_size: BatchSize,
+) -> Iterator[tuple[Bool[np.ndarray, " N"], list[jax.Array]]]:
+    """(which images are real, what is kept of them, padded to what the devices divide) of batch after batch."""
     devices = chosen_devices(None)
-    program = Program(image_maps, replicate(backbone, devices), recipe, devices)
+    program = Program(_read, replicate(backbone, devices), recipe, devices)
     example = jax.ShapeDtypeStruct((1, *example_format.shape, 3), np.uint8)
-    size = images_in_batch(program, example, batch_size, most=len(source))
-    batches = read_batches(source, example_format, batch_size=size, process_index=0, process_count=1)
+    size = images_in_batch(program, example, batch_size, most=len(positions))
+    one = {"process_index": 0, "process_count": 1}
+    batches = read_batches(source, example_format, batch_size=size, positions=positions, **one)
     return run_batches(program, ((batch.mask, batch.images) for batch in batches))
 
 
-def map_example(record: Any, maps: np.ndarray | None, example_format: ExampleFormat, sigma_px: float) -> Example:
+def _read(backbone: Backbone, images: Any, recipe: MapRecipe) -> list[jax.Array]:
+    return jax.tree.leaves(recipe.read(backbone, images))
+
+
+def map_example(record: Any, maps: Any, example_format: ExampleFormat, sigma_px: float) -> Example:
     """One example of the fusion's training: maps, or the photograph where there are none, and fixations.
 
     Args:
         record: of a prepared data set.
-        maps: (C, h, w) from `cached_maps`; None leaves it to the training step to compute them from `images`.
+        maps: of the image, from `cached_maps`; None leaves it to the training step to compute them from `images`.
         example_format: the frame.
         sigma_px: of the GFDM, in pixels of the photograph.
 
     Returns:
-        `maps` or `images`; `fixations` (n, 2) and `fixation_mask` (n,), padded; `sigma_px` (2,) along (y, x). Both are
-        in pixels of the frame.
+        `maps` (float16 as float32) or `images`; `frame`, no bytes, whose shape is (H, W, 0); `fixations` (n, 2) and
+        `fixation_mask` (n,), padded; `sigma_px` (2,) along (y, x). Both are in pixels of the frame.
     """
     shape = int(record["size"][0]), int(record["size"][1])
     box = fit(shape, example_format.shape, rule=example_format.rule)
@@ -108,24 +173,42 @@ def map_example(record: Any, maps: np.ndarray | None, example_format: ExampleFor
     images = (
         {"images": make_example(record, example_format)["images"]}
         if maps is None
-        else {"maps": maps.astype(np.float32)}
+        else {"maps": jax.tree.map(_as_float32, maps)}
     )
     return images | {
+        "frame": np.zeros((*example_format.shape, 0), np.uint8),
         "fixations": padded,
         "fixation_mask": np.arange(example_format.max_fixations) < count,
         "sigma_px": scale_sigma(sigma_px, shape, box),
     }
 
 
-def _fingerprint(backbone: Backbone, source: Source, example_format: ExampleFormat, recipe: MapRecipe) -> str:
+def _as_float32(leaf: np.ndarray) -> np.ndarray:
+    return leaf.astype(np.float32) if leaf.dtype == np.float16 else leaf
+
+
+def _fingerprint(
+    backbone: Backbone,
+    source: Source,
+    example_format: ExampleFormat,
+    recipe: MapRecipe,
+    positions: Int[np.ndarray, " part"],
+) -> str:
     """Of everything that the maps depend on: the network with its weights, the photographs, and how both are used."""
     digest = hashlib.sha256(
         json.dumps(
-            [_MAPS, backbone.name, example_format.shape, example_format.rule, dataclasses.astuple(recipe)]
+            [
+                _MAPS,
+                backbone.name,
+                example_format.shape,
+                example_format.rule,
+                type(recipe).__name__,
+                dataclasses.astuple(recipe),
+            ]
         ).encode()
     )
     for leaf in jax.tree.leaves(backbone.params):
         digest.update(np.asarray(leaf).tobytes())
-    for position in range(len(source)):
+    for position in positions.tolist():
         digest.update(source[position]["image"])
     return digest.hexdigest()[:16]

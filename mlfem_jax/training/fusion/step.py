@@ -18,7 +18,9 @@ from mlfem_jax.metrics import pcc, similarity
 from mlfem_jax.training import step as steps_of
 from mlfem_jax.training.step import Batch, TrainState, adamw
 
-Inputs: TypeAlias = Callable[[Batch], Float[Array, "N C h w"]]
+Inputs: TypeAlias = Callable[[Batch], Any]
+Shape: TypeAlias = tuple[int, int] | None
+"""(height, width) of the frame of the fixations; None is that of the batch, which its field "frame" has."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Recipe:
     """How a fusion network is trained.
 
     Attributes:
-        epochs: passes over the training images.
+        epochs: passes over the training images. Default: the architecture's own.
         batch_size: images in a step, of all devices together.
         learning_rate: peak of the schedule: up over the first tenth of the steps, then down to 0 along a cosine.
         weight_decay: of AdamW.
@@ -35,7 +37,7 @@ class Recipe:
         seed: of the first parameters, the flips, the dropout and the order of the images.
     """
 
-    epochs: int = 24
+    epochs: int | None = None
     batch_size: int = 16
     learning_rate: float = 4e-3
     weight_decay: float = 5e-2
@@ -49,13 +51,18 @@ class Recipe:
         Raises:
             ValueError: names the field.
         """
-        if min(self.epochs, self.batch_size) < 1 or not self.learning_rate > 0 or self.weight_decay < 0:
+        counts = (self.batch_size, 1 if self.epochs is None else self.epochs)
+        if min(counts) < 1 or not self.learning_rate > 0 or self.weight_decay < 0:
             raise ValueError(
                 "epochs, batch_size, learning_rate and weight_decay: expected numbers above 0, the last at least 0, "
                 f"got {self}"
             )
         if not 0 <= self.averaging < 1:
             raise ValueError(f"averaging: expected a decay in [0, 1), got {self.averaging}")
+
+    def passes(self, net: FusionNet) -> int:
+        """The number of epochs of a network's training."""
+        return net.epochs if self.epochs is None else self.epochs
 
 
 def optimizer(recipe: Recipe, steps: int) -> optax.GradientTransformation:
@@ -71,13 +78,13 @@ def initial_state(net: FusionNet, recipe: Recipe, steps: int) -> TrainState:
     return steps_of.initial_state(params, params, optimizer(recipe, steps), later)
 
 
-def cached_inputs(batch: Batch) -> Float[Array, "N C h w"]:
-    """The maps that the reader took from a file."""
+def cached_inputs(batch: Batch) -> Any:
+    """What the reader took from a file: of each example a stack, or the strong positions of its layers."""
     return batch["maps"]
 
 
 def make_step(
-    net: FusionNet, recipe: Recipe, steps: int, shape: tuple[int, int], inputs: Inputs = cached_inputs
+    net: FusionNet, recipe: Recipe, steps: int, shape: Shape = None, inputs: Inputs = cached_inputs
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Array]]:
     """The jitted training step, see `mlfem_jax.training.step.make_step`.
 
@@ -85,8 +92,8 @@ def make_step(
         net: the shape of the network.
         recipe: of the training.
         steps: in all, for the schedule.
-        shape: (height, width) of the frame of the fixations.
-        inputs: from a batch to its stacks of maps.
+        shape: see `Shape`.
+        inputs: from a batch to what `FusionNet.stack` takes of each example.
 
     Returns:
         The function. Blank examples (mask False) count for nothing.
@@ -94,14 +101,17 @@ def make_step(
 
     def mean_loss(params: Any, average: Any, batch: Batch, key: Array) -> tuple[Array, Any]:
         for_flips, for_dropout = jax.random.split(key)
-        maps, truth = inputs(batch), gfdms(batch, shape)
+        frame = frame_of(batch, shape)
+        # Dropped for the whole batch: one product of weights and positions serves all its images.
+        kept = net.thinned(params, jax.random.fold_in(key, 2))
+        maps, truth = stacks(net, kept, inputs(batch), frame), gfdms(batch, frame)
         if recipe.flips:
             flipped = jax.random.bernoulli(for_flips, jnp.float32(0.5), (len(maps),))
             maps = jnp.where(flipped[:, None, None, None], maps[..., ::-1], maps)
             truth = jnp.where(flipped[:, None, None], truth[..., ::-1], truth)
 
         def loss(maps: Array, gfdm: Array, key: Array) -> Array:
-            prediction = net.apply(params, maps, key=key)
+            prediction = net.apply(kept, maps, key=key)
             return net.loss(prediction, mean_pool(gfdm[None, ..., None], net.stride)[0, ..., 0])
 
         losses = jax.vmap(loss)(maps, truth, jax.random.split(for_dropout, len(maps)))
@@ -119,7 +129,7 @@ def make_step(
 
 
 def make_scores(
-    net: FusionNet, shape: tuple[int, int], inputs: Inputs = cached_inputs, on_each: NamedSharding | None = None
+    net: FusionNet, shape: Shape = None, inputs: Inputs = cached_inputs, on_each: NamedSharding | None = None
 ) -> Callable[[Any, Batch], dict[str, Array]]:
     """The jitted evaluation: (params, batch) to the PCC, SIM and mask (N,) of all processes' examples.
 
@@ -127,39 +137,50 @@ def make_scores(
 
     Args:
         net: the shape of the network.
-        shape: (height, width) of the frame of the fixations.
-        inputs: from a batch to its stacks of maps.
+        shape: see `Shape`.
+        inputs: from a batch to what `FusionNet.stack` takes of each example.
         on_each: sharding of the result where the batch is split: every device, and so every process, gets all.
     """
 
     @functools.partial(jax.jit, out_shardings=on_each)
     def scores(params: Any, batch: Batch) -> dict[str, Array]:
-        def fused(maps):
-            return predict(net, params, maps, shape)
-
-        found = jax.vmap(score_maps)(jax.vmap(fused)(inputs(batch)), gfdms(batch, shape))
+        frame = frame_of(batch, shape)
+        fused = jax.vmap(lambda maps: predict(net, params, maps, frame))(stacks(net, params, inputs(batch), frame))
+        found = jax.vmap(score_maps)(fused, gfdms(batch, frame))
         return {**found, "mask": batch["mask"]}
 
     return scores
 
 
-def fit(
-    net: FusionNet, recipe: Recipe, batches: Iterable[Batch], *, examples: int, shape: tuple[int, int]
-) -> TrainState:
+def fit(net: FusionNet, recipe: Recipe, batches: Iterable[Batch], *, examples: int, shape: Shape = None) -> TrainState:
     """The state after training on all batches, without files: for cross-validation.
 
     Args:
         net: the shape of the network.
         recipe: of the training.
-        batches: of `recipe.epochs` epochs, with cached maps.
+        batches: of `recipe.passes(net)` epochs, with cached maps.
         examples: number of examples in an epoch.
-        shape: (height, width) of the frame of the fixations.
+        shape: see `Shape`.
     """
-    steps = batches_per_epoch(examples, recipe.batch_size) * recipe.epochs
+    steps = batches_per_epoch(examples, recipe.batch_size) * recipe.passes(net)
     state, step = initial_state(net, recipe, steps), make_step(net, recipe, steps, shape)
     for batch in batches:
         state, _ = step(state, batch)
     return jax.block_until_ready(state)
+
+
+def frame_of(batch: Batch, shape: Shape = None) -> tuple[int, int]:
+    """(height, width) of the frame of a batch."""
+    if shape is None:
+        _, *shape_of_frame, _ = batch["frame"].shape
+        return shape_of_frame[0], shape_of_frame[1]
+    return shape
+
+
+def stacks(net: FusionNet, params: Any, given: Any, frame: tuple[int, int]) -> Float[Array, "N C h w"]:
+    """The stacks that the network reads of a batch, in a frame of (height, width)."""
+    size = -(-frame[0] // net.shrink), -(-frame[1] // net.shrink)
+    return jax.vmap(lambda one: net.stack(params, one, size))(given)
 
 
 def gfdms(batch: Batch, shape: tuple[int, int]) -> Float[Array, "N H W"]:

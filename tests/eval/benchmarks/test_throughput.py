@@ -48,20 +48,41 @@ def test_reading_from_jpeg_files():
 
 
 REPORT = {
+    "config": {},
     "device": "a card",
     "devices": 2,
     "dtype": "bfloat16",
     "rows": [{"backbone": "resnet50", "size": [224, 224], "what": reckon.SCORED, "images_per_s": 2000.0}],
     "reading": [{"backbone": "resnet50", "workers": 0, "reading alone, images/s": 150.0}],
 }
+# 64 images on 4 devices in 8 ms: each 2,000 a second at most. What did not compile has no bound.
+COMPILED = {
+    "config": {"targets": ["v5e"], "batch_size": 64, "devices": 4, "dtype": "bfloat16"},
+    "rows": [
+        {"target": "v5e", "backbone": "resnet50", "size": [224, 224], "what": "scores", "compiled_bound_ms": 8.0},
+        {"target": "v5e", "backbone": "resnet50", "size": [224, 224], "what": "lime", "error": "ValueError: no"},
+    ],
+}
 
 
-def test_hours_and_cost_by_hand():
-    lines = list(reckon.reckon(REPORT, reckon.Config("", price_per_hour=2.0, images=7_200_000, accelerators=(1, 8))))
+def read(folder, report):
+    (folder / "report.json").write_text(json.dumps(report))
+    return reckon.read_report(folder / "report.json")
+
+
+def test_hours_and_cost_by_hand(tmp_path):
+    config = reckon.Config("", price_per_hour=2.0, images=7_200_000, accelerators=(1, 8))
+    lines = list(reckon.reckon(read(tmp_path, REPORT), config))
     assert [line["images_per_hour"] for line in lines] == [3_600_000, 28_800_000]
     assert [line["hours"] for line in lines] == [2.0, 0.25]
     assert [line["cost"] for line in lines] == [4.0, 4.0]
     assert [line["reading_cores"] for line in lines] == [7, 54]
+
+
+def test_compiled_bounds_by_hand(tmp_path):
+    config = reckon.Config("", price_per_hour=2.0, images=7_200_000, accelerators=(2,), reading_per_core=450.0)
+    (line,) = reckon.reckon(read(tmp_path, COMPILED), config)
+    assert (line["device"], line["hours"], line["cost"], line["reading_cores"]) == ("v5e", 0.5, 2.0, 9)
 
 
 def test_the_table_says_what_was_measured(tmp_path, capsys):
@@ -71,6 +92,6 @@ def test_the_table_says_what_was_measured(tmp_path, capsys):
     assert "512" in printed and "not measured" in printed and "Measured: the images/s of 2 x a card" in printed
 
 
-def test_work_that_was_not_measured_is_refused():
+def test_work_that_was_not_measured_is_refused(tmp_path):
     with pytest.raises(ValueError, match="what: expected one of 'add, PCC"):
-        list(reckon.reckon(REPORT, reckon.Config("", price_per_hour=1.0, what="sub")))
+        list(reckon.reckon(read(tmp_path, REPORT), reckon.Config("", price_per_hour=1.0, what="sub")))

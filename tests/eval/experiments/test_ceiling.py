@@ -33,7 +33,7 @@ def test_agreement_of_halves():
 
 
 @pytest.mark.skipif(not OSIE.is_dir(), reason="needs OSIE in ../shared/data")
-def test_ceiling_of_osie(tmp_path, capsys):
+def test_ceiling_of_osie(tmp_path, capsys, optimized):
     prepare = pytest.importorskip("mlfem_jax.data.prepared.write", reason="needs tensorflow-datasets").prepare
     prepare("osie", OSIE, tmp_path)
     capsys.readouterr()

@@ -1,0 +1,41 @@
+"""Networks and fusions whose numbers mean nothing: what is compiled depends on their shapes alone."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import mlfem_jax as mlfem
+from mlfem_jax.attribution import Method, method
+from mlfem_jax.backbones import Backbone
+from mlfem_jax.fusion import PACKAGED, TrainedFusion, default_maps, make_net, save_fusion
+
+
+def stand_in_backbone(name: str) -> Backbone:
+    """A network of zeros: drawing ResNet-50's weights would take as long as compiling it for a GPU."""
+    built: list[Backbone] = []
+
+    def params() -> Any:
+        built.append(mlfem.load_backbone(name, "random"))
+        return built[0].params
+
+    shapes = jax.eval_shape(params)
+    return dataclasses.replace(built[0], params=jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
+
+
+def with_fusion(asked: Method, backbone: Backbone, folder: Path) -> Method:
+    """The method; a learned fusion that does not ship for the network gets drawn weights, from a file in `folder`."""
+    options: dict[str, Any] = dict(asked.options)
+    architecture = options.get("architecture", "unet")
+    if asked.name != "net" or "weights" in options or (architecture, backbone.name) in PACKAGED:
+        return asked
+    recipe = default_maps(architecture, backbone.layers)
+    net = make_net(architecture, channels=recipe.channels, shrink=recipe.shrink)
+    draw = np.random.default_rng(0).standard_normal
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0)))
+    params = jax.tree.map(lambda leaf: draw(leaf.shape, np.float32), shapes)
+    path = folder / f"{architecture}.safetensors"
+    save_fusion(path, TrainedFusion(net, params, backbone.name, recipe.layers, recipe.ks, {}))
+    return method("net", weights=str(path))

@@ -1,0 +1,33 @@
+"""A stack of FEM maps of several layers and k, made at a network's own resolution."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from mlfem_jax.importance import fem, normalize
+
+
+def map_stack(activations: Any, shape: tuple[int, int], *, layers: Sequence[str], ks: Sequence[float]) -> Array:
+    """The stack of one example that a fusion network reads: FEM of every layer and k, resized and put in [0, 1].
+
+    Where a map is made smaller, each pixel is a weighted mean of what it covers (a triangle twice as wide).
+
+    Args:
+        activations: layer name to activation (h, w, C) of ONE example.
+        shape: of the maps: that of the backbone's input over the `shrink` of the network, rounded up.
+        layers: names, first layer first.
+        ks: values of k.
+
+    Returns:
+        (layers times ks, *shape) float32 in [0, 1]: layer by layer, for each layer every k; a constant map is 0.
+    """
+
+    def of_layer(activation: Array) -> Array:
+        # All k at once: a kernel a step, where one k after the other would be as many kernels as maps.
+        raw = jax.vmap(lambda k: fem(activation, k=k))(jnp.asarray(ks, jnp.float32))
+        return jax.vmap(normalize)(jax.image.resize(raw, (len(ks), *shape), "linear"))
+
+    return jnp.concatenate([of_layer(activations[name]) for name in layers])
