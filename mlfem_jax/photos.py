@@ -78,37 +78,6 @@ def stored_size(file: ImageFile, *, name: str | None = None) -> tuple[tuple[int,
         return (height, width), rotated
 
 
-def read_resized(
-    file: ImageFile, size: tuple[int, int], *, name: str | None = None
-) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[int, int]]:
-    r"""The photograph in a file as it is stored, stretched to `size`; and the size that it is stored in.
-
-    A JPEG is decoded at the smallest of all, a half, a quarter and an eighth of its size that is not below `size`,
-    which takes half the time or less. What `resize_photo` makes of `read_photo` differs by a few of 255 levels.
-
-    Args:
-        file: as for `read_photo`.
-        size: (height, width) in pixels that is wanted.
-        name: what errors call the file. Default: its path.
-
-    Returns:
-        ((h, w, 3) RGB of `size`, 0 to 255; (height, width) of the file).
-
-    Raises:
-        ValueError: as `read_photo`.
-
-    Example:
-        >>> read_resized(b"P5 2 1 255\n" + bytes([0, 200]), (1, 1))[1]
-        (1, 2)
-    """
-    with open_image(file, name=name) as image:
-        width, height = image.size
-        if image.format == "JPEG":
-            image.draft(None, size[::-1])
-        resized = Image.fromarray(_decode(image)).resize(size[::-1], Image.Resampling.BILINEAR)
-        return np.asarray(resized), (height, width)
-
-
 @contextlib.contextmanager
 def open_image(file: ImageFile, *, name: str | None = None) -> Iterator[Image.Image]:
     r"""An image file opened by Pillow; whatever goes wrong in the block is one ValueError that names the file.

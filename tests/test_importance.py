@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import mlfem_jax as mlfem
+from mlfem_jax.importance import _interpolate_by_gathers, _interpolate_by_product
 from tests import reference
 
 
@@ -233,3 +234,12 @@ def test_layers_may_differ_in_sign():
 def test_unknown_sign():
     with pytest.raises(ValueError, match="sign: expected one of as_is, relu, two_sided, got 'both'"):
         mlfem.fem(jnp.zeros((2, 2)), sign="both")
+
+
+@pytest.mark.parametrize(("length", "size"), [(7, 224), (5, 3), (1, 4), (2, 2), (56, 60)])
+def test_both_forms_of_interpolation_agree(length, size):
+    importance = jnp.asarray(relu_noise(3, (length, 6)))
+    product = _interpolate_by_product(importance, axis=0, size=size)
+    np.testing.assert_allclose(_interpolate_by_gathers(importance, axis=0, size=size), product, atol=1e-6)
+    turned = _interpolate_by_gathers(importance.T, axis=1, size=size)
+    np.testing.assert_allclose(turned, product.T, atol=1e-6)

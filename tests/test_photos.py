@@ -7,10 +7,10 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import Image
 
 from mlfem_jax.gallery.find import find_photos
-from mlfem_jax.photos import own_frame, place_map, read_photo, read_resized, resize_photo
+from mlfem_jax.photos import own_frame, place_map, read_photo, resize_photo
 from tests.test_messages import in_form
 
 
@@ -284,25 +284,3 @@ def test_a_photograph_keeps_its_proportions_in_a_frame(shape, frame, expected):
 def test_a_frame_without_pixels_is_refused():
     with pytest.raises(ValueError, match=r"frame: expected a height and a width of at least 1, got \(0, 5\)"):
         own_frame((3, 4), (0, 5))
-
-
-def test_a_jpeg_is_decoded_at_no_less_than_what_is_wanted():
-    coarse = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
-    photo = np.asarray(Image.fromarray(coarse).resize((320, 240), Image.Resampling.BICUBIC))
-    encoded = {kind: io.BytesIO() for kind in ("JPEG", "PNG")}
-    for kind, buffer in encoded.items():
-        Image.fromarray(photo).save(buffer, kind)
-    for size in ((100, 100), (120, 160), (121, 30), (240, 320), (300, 500)):
-        for kind, buffer in encoded.items():
-            found, stored = read_resized(buffer.getvalue(), size)
-            expected = resize_photo(read_photo(buffer.getvalue()), size)
-            assert (found.shape, stored) == ((*size, 3), (240, 320))
-            difference = np.abs(found.astype(int) - expected)
-            assert difference.mean() <= (2 if kind == "JPEG" else 0)
-
-
-def test_an_exif_rotation_is_left_to_who_asks_for_it():
-    buffer, exif = io.BytesIO(), Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
-    Image.new("RGB", (40, 20)).save(buffer, "JPEG", exif=exif)
-    assert read_resized(buffer.getvalue(), (5, 10))[1] == (20, 40)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mlfem_jax.data.density import read_density
 from mlfem_jax.gaze import Box, FitRule, fit, move_box, move_fixations, scale_sigma
-from mlfem_jax.photos import own_frame, read_photo, read_resized, resize_photo, stored_size
+from mlfem_jax.photos import own_frame, read_photo, resize_photo, stored_size
 
 FRAMED = b"P6\n# stretched by mlfem prepare --frame\n"
 """How a stored image starts that is no longer the photograph: see `framed`."""
@@ -195,7 +195,7 @@ def framed(encoded: bytes, frame: tuple[int, int], *, name: str) -> bytes:
         >>> framed(b"P5 1 1 255\n\x07", (1, 2), name="dot")[-6:]
         b'\x07\x07\x07\x07\x07\x07'
     """
-    pixels, _ = read_resized(encoded, frame, name=name)
+    pixels = resize_photo(read_photo(encoded, upright=False, name=name), frame)
     return FRAMED + f"{frame[1]} {frame[0]} 255\n".encode() + pixels.tobytes()
 
 
@@ -224,15 +224,17 @@ def decode_photo(record: Mapping[str, Any]) -> UInt8[np.ndarray, "H W 3"]:
             "prepare the data set without --frame"
         )
     photo = read_photo(record["image"], upright=False, name=f"image of record {record_id(record)!r}")
-    _check_size(record, photo.shape[:2])
+    recorded = _recorded_size(record)
+    if photo.shape[:2] != recorded:
+        raise ValueError(
+            f"record {record_id(record)!r}: expected an image of {recorded}, as is recorded, got {photo.shape[:2]}"
+        )
     return photo
 
 
 def _resized_photo(record: Mapping[str, Any], size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
     if not record["image"].startswith(FRAMED):
-        photo, stored = read_resized(record["image"], size, name=f"image of record {record_id(record)!r}")
-        _check_size(record, stored)
-        return photo
+        return resize_photo(decode_photo(record), size)
     pixels = _framed_pixels(record)
     frame = pixels.shape[:2]
     if min(frame[0] - size[0], frame[1] - size[1]) < 0:
@@ -259,12 +261,6 @@ def _framed_pixels(record: Mapping[str, Any]) -> UInt8[np.ndarray, "h w 3"]:
 def _recorded_size(record: Mapping[str, Any]) -> tuple[int, int]:
     height, width = (int(side) for side in record["size"])
     return height, width
-
-
-def _check_size(record: Mapping[str, Any], stored: tuple[int, ...]) -> None:
-    recorded = _recorded_size(record)
-    if stored != recorded:
-        raise ValueError(f"record {record_id(record)!r}: expected an image of {recorded}, as is recorded, got {stored}")
 
 
 def decode_density(record: Mapping[str, Any], shape: tuple[int, int], box: Box) -> Float32[np.ndarray, "H W"]:

@@ -101,15 +101,22 @@ def _scores(metrics: str, setting: Setting) -> tuple[Program, Any]:
     def batch_of(*shape: int, dtype: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((setting.batch_size, *shape), dtype)
 
-    fields = {
-        "images": batch_of(*frame, 3, dtype=jnp.uint8),
+    looks = {
         "fixations": batch_of(FIXATIONS, 2, dtype=jnp.float32),
         "mask": batch_of(FIXATIONS, dtype=jnp.bool_),
         "observers": batch_of(FIXATIONS, dtype=jnp.int32),
         "sigma_px": batch_of(2, dtype=jnp.float32),
         "content_box": batch_of(4, dtype=jnp.int32),
+        "size": batch_of(2, dtype=jnp.int32),
+        "place": batch_of(4, dtype=jnp.float32),
+    }
+    fields = {
+        "images": batch_of(*frame, 3, dtype=jnp.uint8),
+        "looks": looks,
+        "photo": None,
         "labels": batch_of(0, dtype=jnp.bool_),
         "density": None,
+        "stored": None,
     }
     return Program(score_part, whole, plan, setting.devices), fields
 

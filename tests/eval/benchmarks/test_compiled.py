@@ -1,6 +1,9 @@
-"""What `eval.benchmarks.compiled` reads of a program, by hand; and one layer's FEM compiled for a TPU."""
+"""What `eval.benchmarks.compiled` reads of a program, by hand; and one layer's FEM compiled for accelerators."""
 
-import importlib.util
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -10,9 +13,11 @@ import pytest
 from eval.benchmarks.compiled.costs import activation_rows, program_costs
 from eval.benchmarks.compiled.hlo import read_hlo
 from eval.benchmarks.compiled.kernels import count_loops, read_kernels
-from eval.benchmarks.compiled.subjects import Setting, activation_shapes, lowered
-from eval.benchmarks.compiled.targets import TARGETS, compile_only, target_devices
-from mlfem_jax.backbones import from_function
+from eval.benchmarks.compiled.stand_ins import stand_in_backbone
+from eval.benchmarks.compiled.subjects import Setting, lowered
+from eval.benchmarks.compiled.support import support_table
+from eval.benchmarks.compiled.targets import TARGETS, is_installed
+from mlfem_jax.backbones import from_function, load_backbone
 
 # A convolution by 1x1 whose result is written twice (bf16 and float32), a loop of five turns that looks at a slice of
 # 4x2 and updates as much in place, and the copy of a parameter onto the chip.
@@ -57,23 +62,45 @@ def test_a_compiled_function_of_this_machine():
     assert count_loops(hlo) == (0, 0)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="the extra tpu-compile is not installed")
-def test_one_layers_fem_for_a_tpu_reads_the_activation_once_more():
-    """Its statistics come out of the kernel that makes the activation; nothing is written in float32."""
+# On a TPU the statistics come out of the kernel that makes the activation, which is then read for the map; on a GPU the
+# ReLU6, the statistics and the map read it. Nothing is written in float32.
+@pytest.mark.parametrize(("target", "reads"), [("v5e", 1), ("h100", 3)])
+def test_how_often_one_layers_fem_reads_the_activation(target, reads):
+    if not is_installed(target):
+        pytest.skip(f"the extra {TARGETS[target].extra} is not installed")
+    script = Path(__file__).with_name("one_layer.py")
+    root = Path(__file__).parents[3]
+    there = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
+    there["PYTHONPATH"] = os.pathsep.join([str(root), *filter(None, [there.get("PYTHONPATH")])])
+    done = subprocess.run([sys.executable, script, target], capture_output=True, text=True, check=True, env=there)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert (found["float32_copies"], found["loops"], found["host_callbacks"]) == (0, 0, 0)
+    assert found["activations"][0]["reads_each"] <= reads
 
+
+@pytest.mark.parametrize("subject", ["scores", "train_fusion:unet", "net:architecture=net"])
+def test_what_is_compiled_is_still_the_librarys(subject):
     def apply(params, inputs):
-        activation = jax.nn.relu(jax.lax.conv_general_dilated(
-            inputs, params, (4, 4), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        ))  # fmt: skip
-        return activation.mean(axis=(1, 2)), {"layer": activation}
+        return inputs.mean(axis=(1, 2)) @ params, {"first": inputs, "second": inputs[:, ::2, ::2]}
 
-    compile_only()
-    backbone = from_function(apply, jnp.zeros((7, 7, 3, 256)), input_size=(224, 224), signs=("as_is",))
-    setting = Setting(backbone, 128, "bfloat16", target_devices("v5e", 1))
-    shapes = activation_shapes(setting)
-    bare, fem = (
-        program_costs(lowered(what, setting).compile().as_text(), TARGETS["v5e"], shapes, "bfloat16")
-        for what in ("bare", "add")
-    )
-    assert fem["float32_copies"] == 0 and fem["loops"] == 0
-    assert fem["activations"][0]["reads_each"] <= bare["activations"][0]["reads_each"] + 1
+    backbone = from_function(apply, jnp.eye(3), input_size=(16, 16), signs=("as_is", "as_is"))
+    setting = Setting(backbone, 2, "float32", tuple(jax.devices("cpu")[:1]))
+    assert "func.func public @main" in lowered(subject, setting).as_text()
+
+
+def test_what_compiles_and_what_does_not():
+    row = {"what": "add", "target": "v5e", "peak_mib": 12.4, "loops": 0, "collectives": {}, "host_callbacks": 0}
+    failed = {"what": "lime", "target": "v5e", "error": "RuntimeError: no device"}
+    other = row | {"target": "h100", "peak_mib": None, "collectives": {"all-reduce": 2}}
+    assert support_table([row, failed, other]).splitlines()[2:] == [
+        "| add | 12 | 0 | 0 | 0 | ? | 0 | 2 all-reduce | 0 |",
+        "| lime | does not compile | - | - | - | not tried | - | - | - |",
+        "",
+        "- lime, v5e: RuntimeError: no device",
+    ]
+
+
+def test_the_stand_ins_have_the_shapes_of_the_networks():
+    found, drawn = stand_in_backbone("resnet18"), load_backbone("resnet18", "random")
+    assert jax.tree.map(jnp.shape, found.params) == jax.tree.map(jnp.shape, drawn.params)
+    assert (found.layers, found.input_size, found.signs) == (drawn.layers, drawn.input_size, drawn.signs)
