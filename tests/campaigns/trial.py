@@ -107,7 +107,8 @@ def cost(longest_s: float, most_bytes: int) -> str:
 def used() -> tuple[float, int]:
     """The processor's seconds so far of this process and its children, and the most bytes that one of them held."""
     seconds, _, held = spent(os.getpid())
-    ended = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    # Of the process itself this would be no less than what the one that started it held.
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return seconds, max(held, ended * 1024)
 
 
@@ -117,10 +118,11 @@ def spent(process: int) -> tuple[float, bool, int]:
     A thread that waits for a disk counts as running; of a process that has ended nothing is known.
     """
     place, seconds, busy, held, below = Path(f"/proc/{process}"), 0.0, False, 0, []
-    with contextlib.suppress(OSError, ValueError, IndexError):  # it has ended
-        for task in place.glob("task/*"):
+    for task in place.glob("task/*"):
+        with contextlib.suppress(OSError, ValueError, IndexError):  # the thread has ended
             busy |= _stat(task)[0] in "RD"
             below += map(int, (task / "children").read_text().split())
+    with contextlib.suppress(OSError, ValueError, IndexError):  # the process has ended
         seconds = sum(map(int, _stat(place)[11:15])) / os.sysconf("SC_CLK_TCK")
         held = int((place / "status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
     found = [(seconds, busy, held), *map(spent, below)]

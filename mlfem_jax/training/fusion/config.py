@@ -42,7 +42,7 @@ class Config(RunConfig):
     free: ClassVar[tuple[str, ...]] = (*RunConfig.free, "cache")
 
     also: tuple[Path, ...] = ()
-    weights: str | None = None
+    weights: str | Path | None = None
     architecture: Literal["unet", "net", "channels", "linear"] = "unet"
     ks: tuple[float, ...] | None = None
     layers: tuple[str, ...] | None = None
