@@ -5,6 +5,8 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 
+import numpy as np
+
 from eval.benchmarks.compiled.hlo import Hlo, HloArray, Instruction
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "ragged-all-to-all")
@@ -165,7 +167,8 @@ def _flops(hlo: Hlo, one: Instruction, known: Mapping[str, Instruction]) -> floa
         inside = hlo.computations[one.called("calls")[0]]
         return sum(_flops(hlo, part, inside) for part in inside.values())
     if one.opcode == "convolution" or any(f'"{name}"' in one.text for name in _FILTER_CONVOLUTIONS):
-        return 2.0 * one.arrays[0].size * _kernel_elements(one, known[one.operands[1]].arrays[0])
+        operands = [known[name].arrays[0] for name in one.operands[:2]]
+        return 2.0 * one.arrays[0].size * _kernel_elements(one, operands[1]) * _share_inside(one, operands[0])
     contracted = re.search(r'lhs_contracting_dim(?:s=|ensions":)[{\[]([\d,"]*)', one.text)
     if one.opcode == "dot" or (one.opcode == "custom-call" and contracted):
         left = known[one.operands[0]].arrays[0].dims
@@ -175,9 +178,32 @@ def _flops(hlo: Hlo, one: Instruction, known: Mapping[str, Instruction]) -> floa
 
 
 def _kernel_elements(convolution: Instruction, kernel: HloArray) -> float:
-    """Elements of the kernel that make one element of the result; holes of a dilated input are left out."""
+    """Elements of the kernel that make one element of the result."""
     labels = re.search(r"dim_labels=\w+_(\w+)->", convolution.text)
     features = kernel.dims[labels[1].index("o")] if labels else 1
-    dilated = re.search(r"lhs_dilate=([\dx]+)", convolution.text)
-    holes = math.prod(int(step) for step in dilated[1].split("x")) if dilated else 1
-    return kernel.size / max(features, 1) / holes
+    return kernel.size / max(features, 1)
+
+
+def _share_inside(convolution: Instruction, inputs: HloArray) -> float:
+    """Share of the kernel's elements, over all results, that meet an input: neither padding nor the hole of a dilation.
+
+    A TPU's compiler writes products as convolutions whose kernels lie outside the input but for one element.
+    """
+    labels = re.search(r"dim_labels=(\w+)_\w+->(\w+)", convolution.text)
+    window = re.search(r"window={([^}]*)}", convolution.text)
+    if not labels or not window:
+        return 1.0
+    said = dict(pair.split("=") for pair in window[1].split())
+    share = 1.0
+    for axis, size in enumerate(map(int, said["size"].split("x"))):
+        length, count = (
+            dims[letters.index(str(axis))]
+            for dims, letters in ((inputs.dims, labels[1]), (convolution.arrays[0].dims, labels[2]))
+        )
+        stride, spread, holes = (
+            int(said[name].split("x")[axis]) if name in said else 1 for name in ("stride", "rhs_dilate", "lhs_dilate")
+        )
+        before = int(said["pad"].split("x")[axis].split("_")[0]) if "pad" in said else 0
+        places = np.arange(count)[:, None] * stride + np.arange(size) * spread - before
+        share *= ((places >= 0) & (places <= (length - 1) * holes) & (places % holes == 0)).mean()
+    return share

@@ -44,6 +44,30 @@ def test_costs_by_hand():
     assert [row["of"] for row in costs["heaviest"]] == ["layer", "layer", "layer", ""]
 
 
+@pytest.mark.parametrize(
+    ("window", "inputs", "outputs", "multiplied"),
+    [
+        ("size=1", 8, 8, 8),
+        ("size=3 pad=1_1", 4, 4, 10),  # two of twelve lie outside
+        ("size=3 stride=2 pad=0_1", 4, 2, 5),
+        ("size=2 pad=1_1 lhs_dilate=2", 2, 4, 4),  # the holes of a dilated input: . a . b .
+        ("size=64 pad=63_63 rhs_reversal=1", 1, 64, 64),  # a product that a TPU's compiler wrote as a convolution
+    ],
+)
+def test_only_what_meets_an_input_is_multiplied(window, inputs, outputs, multiplied):
+    size = int(window.split()[0].partition("=")[2])
+    program = f"""HloModule one, is_scheduled=true
+
+ENTRY %main (a: f32[2,{inputs},3], b: f32[{size},3,5]) -> f32[2,{outputs},5] {{
+  %a = f32[2,{inputs},3]{{2,1,0}} parameter(0)
+  %b = f32[{size},3,5]{{2,1,0}} parameter(1)
+  ROOT %c = f32[2,{outputs},5]{{2,1,0}} convolution(%a, %b), window={{{window}}}, dim_labels=b0f_0io->b0f
+}}
+"""
+    (kernel,) = read_kernels(read_hlo(program))
+    assert kernel.flops == pytest.approx(2 * 2 * 3 * 5 * multiplied)
+
+
 def test_an_activation_is_known_by_its_channels():
     kernels = read_kernels(read_hlo(PROGRAM))
     row, other = activation_rows(kernels, {"a": (8, 2), "b": (4, 2, 4)}, "float32")
