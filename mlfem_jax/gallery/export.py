@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 
 from mlfem_jax.attribution import Method
 from mlfem_jax.backbones import load_backbone
@@ -77,7 +77,8 @@ def export(config: Annotated[Config, tyro.conf.arg(name="")]) -> None:
     with writing(config.out):
         refuse_foreign(config.out, [f"{image_id}.{config.form}" for image_id in ids])
         paired = zip(records, ids, maps, strict=True)
-        for record, image_id, importance in track(paired, "maps", total=len(ids), console=Console(file=sys.stderr)):
-            shape = int(record["size"][0]), int(record["size"][1])
-            write_map(config.out, image_id, place_map(importance, shape, rule=config.resize), form=config.form)
+        with Progress(console=Console(file=sys.stderr)) as bar:  # which an error ends, before it is told
+            for record, image_id, importance in bar.track(paired, len(ids), description="maps"):
+                shape = int(record["size"][0]), int(record["size"][1])
+                write_map(config.out, image_id, place_map(importance, shape, rule=config.resize), form=config.form)
     print(printable(f"{config.out}: {len(ids)} maps of {config.method}"))

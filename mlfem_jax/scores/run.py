@@ -21,7 +21,7 @@ import numpy as np
 import tyro
 from jaxtyping import Int
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 from rich.table import Table
 
 from mlfem_jax import __version__
@@ -107,15 +107,15 @@ def _score_records(
         scored = score_batches(backbone, batches, plan, totals)
         order = itertools.chain.from_iterable(group for _, group in groups)
         records = image_records(scored, order, plan, rule=config.rule, photo_size=config.photo_size)
-        records = iter(track(records, "images", total=len(places), console=Console(stderr=True)))
-        for number in todo:
-            images = list(itertools.islice(records, len(parts[number])))
-            images.sort(key=lambda image: image[0][0]["position"])
-            rows = [row for own_rows, _ in images for row in own_rows]
-            pictures = [picture for _, picture in images if plan.map_size]
-            claim(config.out, settings)  # not before: a run that fails on what it was asked for leaves nothing behind
-            write_part(config.out, number, rows, pictures, metrics=plan.column_names, settings=settings)
-        next(records, None)  # ends the progress bar
+        with Progress(console=Console(stderr=True)) as bar:  # which an error ends, before it is told
+            records = iter(bar.track(records, len(places), description="images"))
+            for number in todo:
+                images = list(itertools.islice(records, len(parts[number])))
+                images.sort(key=lambda image: image[0][0]["position"])
+                rows = [row for own_rows, _ in images for row in own_rows]
+                pictures = [picture for _, picture in images if plan.map_size]
+                claim(config.out, settings)  # not before: a run that fails on what it was asked for leaves nothing
+                write_part(config.out, number, rows, pictures, metrics=plan.column_names, settings=settings)
     _wait_for_others(config.out, len(parts))
     if is_first() and any(config.out.glob("scores-*.parquet")):  # a process may have no part of its own
         _print_undefined(config.out, plan)
