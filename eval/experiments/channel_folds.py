@@ -26,11 +26,10 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from eval.experiments.fusion_tables import others, report
+from eval.experiments.fusion_tables import Scores, gathered, kept, others, report
 from mlfem_jax.backbones import load_backbone
 from mlfem_jax.cli import run_command
 from mlfem_jax.data import batches_per_epoch, k_folds, read_examples
-from mlfem_jax.files import replacing
 from mlfem_jax.fusion import FusionNet, predict
 from mlfem_jax.metrics import pcc, similarity
 from mlfem_jax.training import fusion, real_examples
@@ -85,13 +84,13 @@ class Config:
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
 
 
-Row = dict[str, np.ndarray]
+METRICS = ("pcc", "sim", "other")
 
 
 def main(config: Config) -> None:
     """Prints the tables, and writes them with every image's scores."""
     paths = [path for path in (config.directory, config.transfer) if path is not None]
-    tables: list[dict[str, Row]] = [{} for _ in paths]
+    tables: list[dict[str, Scores]] = [{} for _ in paths]
     controls: list[list[str]] = [[] for _ in paths]
     for architecture in config.architectures:
         sets = opened(config, architecture, paths)
@@ -118,21 +117,21 @@ def opened(config: Config, architecture: Architecture, paths: Iterable[Path]) ->
     ]
 
 
-def trained(config: Config, sets: list[Data], seed: int) -> list[Row]:
+def trained(config: Config, sets: list[Data], seed: int) -> list[Scores]:
     """Scores of the networks of all folds, on each data set."""
     home, recipe = sets[0], dataclasses.replace(config.recipe, seed=seed)
     folds = k_folds(home.ids, config.folds)
     numbers = range(config.folds) if config.only is None else config.only
     steps_of = functools.cache(functools.partial(make_step, home.net, recipe))
     score = jax.jit(functools.partial(scores, home.net))
-    found: list[list[Row]] = [[] for _ in sets]
+    found: list[list[Scores]] = [[] for _ in sets]
     for number in numbers:
         training, held = others(folds, folds[number]), folds[number]
         if config.inner:
             held, training = training[::5], np.delete(training, slice(None, None, 5))
         mark = f"{home.net.architecture}_{fingerprint(config, home, recipe)}_seed{seed}_fold{number}"
 
-        def compute(training: np.ndarray = training, held: np.ndarray = held, mark: str = mark) -> Row:
+        def compute(training: np.ndarray = training, held: np.ndarray = held, mark: str = mark) -> Scores:
             started = time.perf_counter()
             params = fitted(home, recipe, training, steps_of)
             rows = {"seconds": np.array(time.perf_counter() - started)}
@@ -147,8 +146,8 @@ def trained(config: Config, sets: list[Data], seed: int) -> list[Row]:
 
         rows = kept(config.out / "fits" / f"{mark}.npz", compute)
         for each, data in zip(found, sets, strict=True):
-            each.append({name: rows[f"{data.name} {name}"] for name in ("pcc", "sim", "other")})
-    return [joined(each, inside=data is home) for each, data in zip(found, sets, strict=True)]
+            each.append({name: rows[f"{data.name} {name}"] for name in METRICS})
+    return [gathered(each, inside=data is home, metrics=METRICS) for each, data in zip(found, sets, strict=True)]
 
 
 def fitted(data: Data, recipe: Recipe, training: np.ndarray, step_of: Callable[[int], Callable]) -> Any:
@@ -176,21 +175,6 @@ def scores(net: FusionNet, params: Any, batch: Mapping[str, Any]) -> dict[str, j
     other = jnp.where(real, jax.vmap(pcc)(maps, jnp.roll(truth, -1, axis=0)), jnp.nan)
     return {"pcc": jax.vmap(pcc)(maps, truth), "sim": jax.vmap(similarity)(maps, truth), "other": other,
             "mask": batch["mask"]}  # fmt: skip
-
-
-def joined(found: list[Row], *, inside: bool) -> Row:
-    """Of each fold's images, or the mean over the folds' models."""
-    join = np.concatenate if inside else functools.partial(np.mean, axis=0)
-    return {name: join([row[name] for row in found]) for name in found[0]}
-
-
-def kept(path: Path, compute: Callable[[], Row]) -> Row:
-    """What `compute` gives, from the file if it was computed before."""
-    if not path.exists():
-        with replacing(path) as file:
-            np.savez(file, allow_pickle=False, **compute())
-    with np.load(path) as found:
-        return dict(found)
 
 
 def fingerprint(config: Config, data: Data, recipe: Recipe) -> str:

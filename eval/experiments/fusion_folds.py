@@ -16,7 +16,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,11 +26,20 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from eval.experiments.fusion_tables import ALPHAS, KS, Scores, algebra_rows, gathered, others, report, report_choices
+from eval.experiments.fusion_tables import (
+    ALPHAS,
+    KS,
+    Scores,
+    algebra_rows,
+    gathered,
+    kept,
+    others,
+    report,
+    report_choices,
+)
 from mlfem_jax.backbones import Backbone, load_backbone
 from mlfem_jax.cli import run_command
 from mlfem_jax.data import ExampleFormat, k_folds, open_dataset, read_examples, scan
-from mlfem_jax.files import replacing
 from mlfem_jax.fusion import FusionNet, MapRecipe, default_maps, fuse, make_net, map_stack
 from mlfem_jax.training import real_examples
 from mlfem_jax.training.fusion import (
@@ -132,15 +141,6 @@ def open_data(directory: Path, backbone: Backbone) -> Data:
     example_format = ExampleFormat(backbone.input_size, max_fixations=index.max_fixations)
     name = source.dataset_info.name
     return Data(name, source, index.ids, example_format, source.dataset_info.metadata["sigma_px"])
-
-
-def kept(path: Path, compute: Callable[[], Scores]) -> Scores:
-    """What `compute` gives, from the file if it was computed before."""
-    if not path.exists():
-        with replacing(path) as file:
-            np.savez(file, **compute())
-    with np.load(path) as found:
-        return dict(found)
 
 
 def algebra(backbone: Backbone, data: Data) -> Scores:

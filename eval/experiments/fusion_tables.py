@@ -1,7 +1,7 @@
-"""The choices and the tables of `eval.experiments.fusion_folds`."""
+"""What the cross-validations of fusions share: choices, tables, and what is kept of a finished fit."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,19 @@ def others(folds: tuple[np.ndarray, ...], fold: np.ndarray) -> np.ndarray:
     return np.concatenate([other for other in folds if other is not fold])
 
 
-def gathered(found: list[Scores], *, inside: bool) -> Scores:
+def kept(path: Path, compute: Callable[[], Scores]) -> Scores:
+    """What `compute` gives, from the file if it was computed before."""
+    if not path.exists():
+        with replacing(path) as file:
+            np.savez(file, **compute())
+    with np.load(path) as found:
+        return dict(found)
+
+
+def gathered(found: list[Scores], *, inside: bool, metrics: Sequence[str] = ("pcc", "sim")) -> Scores:
     """Of each fold's images, or the mean over the folds' models."""
     join = np.concatenate if inside else functools.partial(np.mean, axis=0)
-    return {metric: join([np.asarray(values[metric]) for values in found]) for metric in ("pcc", "sim")}
+    return {metric: join([np.asarray(values[metric]) for values in found]) for metric in metrics}
 
 
 def report(out: Path, title: str, rows: Mapping[str, Scores]) -> None:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 
 from mlfem_jax.fusion.channels import channel_maps, packed_maps
 from mlfem_jax.fusion.modules import SumLayers, UNetLayers
-from mlfem_jax.fusion.network import ArrayTree, FusionNet, gaze_loss
+from mlfem_jax.fusion.network import ArrayTree, DensityNet, check_unet
 
 # Pixels of the maps. At a sixteenth of 384x512 both are below the sigma of OSIE's GFDMs; what has no network behind it
 # starts from more.
@@ -19,7 +19,7 @@ _BLUR, _BLUR_OF_SUM = 0.64, 1.3
 
 
 @dataclasses.dataclass(frozen=True)
-class Reweighted(FusionNet):
+class Reweighted(DensityNet):
     """A fusion that reads FEM maps with learned channel weights, see `channel_maps`.
 
     The weights are squares of the parameters, so that no channel speaks against the positions where it is strong; or
@@ -64,18 +64,9 @@ class Reweighted(FusionNet):
             raise ValueError(f"thinning: expected a share in [0, 1), got {self.thinning}")
 
     @property
-    def stride(self) -> int:
-        """That of its maps."""
-        return self.shrink
-
-    @property
     def reads(self) -> int:
         """A map for each layer, k and weight vector."""
         return self.channels * self.vectors
-
-    def loss(self, prediction: Float[Array, "h w"], gfdm: Float[Array, "h w"]) -> Float[Array, ""]:
-        """See `gaze_loss`."""
-        return gaze_loss(prediction, gfdm)
 
     def init(self, key: Key[Array, ""]) -> ArrayTree:
         """Fresh parameters; the first weights are positive, of the scale that He's rule gives."""
@@ -162,10 +153,7 @@ class ChannelNet(Reweighted):
             ValueError: names the field.
         """
         super().__post_init__()
-        if min(self.width, self.levels) < 1:
-            raise ValueError(f"width and levels: expected at least 1, got {self}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout: expected a share in [0, 1), got {self.dropout}")
+        check_unet(self.width, self.levels, self.dropout)
 
     def layers(self, rngs: nnx.Rngs) -> nnx.Module:
         """See `FusionNet`."""

@@ -132,6 +132,7 @@ def pack(strong: Bool[Array, "*S C"]) -> UInt8[Array, "*S B"]:
 def _thresholds(activation: Float[Array, "*S C"], ks: Sequence[float]) -> Float[Array, "K C"]:
     """Mu + k sigma of each channel; infinity where it hardly varies."""
     space = tuple(range(activation.ndim - 1))
+    # Not relative to the first position, as FEM's own: what hardly varies is left out, and a CPU writes nothing for it.
     mean, deviation = activation.mean(axis=space), activation.std(axis=space)
     finite = jnp.isfinite(deviation)
     typical = jnp.sum(jnp.where(finite, deviation, 0.0)) / jnp.maximum(finite.sum(), 1).astype(jnp.float32)

@@ -173,7 +173,29 @@ class PaperNet(FusionNet):
 
 
 @dataclasses.dataclass(frozen=True)
-class UNet(FusionNet):
+class DensityNet(FusionNet):
+    """A fusion network whose result is a density at the resolution of its maps; fields as `FusionNet`."""
+
+    @property
+    def stride(self) -> int:
+        """That of its maps."""
+        return self.shrink
+
+    def loss(self, prediction: Float[Array, "h w"], gfdm: Float[Array, "h w"]) -> Float[Array, ""]:
+        """Kullback-Leibler divergence of the prediction from the GFDM plus 1 - PCC; see `FusionNet`.
+
+        Example:
+            >>> gfdm = jnp.array([[0.25, 0.75]])
+            >>> print(UNet(1).loss(gfdm, gfdm).round(3))
+            0.0
+        """
+        gfdm = gfdm / jnp.maximum(gfdm.sum(), _TINY)
+        divergence = jnp.sum(gfdm * (jnp.log(gfdm + _TINY) - jnp.log(prediction + _TINY)))
+        return jnp.maximum(divergence, 0.0) + 1.0 - _correlation(prediction, gfdm)
+
+
+@dataclasses.dataclass(frozen=True)
+class UNet(DensityNet):
     """A U-Net over several k of each layer, which gives a density.
 
     Attributes:
@@ -211,24 +233,24 @@ class UNet(FusionNet):
             ValueError: names the field.
         """
         super().__post_init__()
-        if min(self.width, self.levels) < 1:
-            raise ValueError(f"width and levels: expected at least 1, got {self}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout: expected a share in [0, 1), got {self.dropout}")
-
-    @property
-    def stride(self) -> int:
-        """That of its maps."""
-        return self.shrink
+        check_unet(self.width, self.levels, self.dropout)
 
     def layers(self, rngs: nnx.Rngs) -> nnx.Module:
         """See `FusionNet`."""
         shape = {"width": self.width, "levels": self.levels, "position": self.position, "dropout": self.dropout}
         return UNetLayers(self.channels, **shape, blur=_BLUR / self.shrink, rngs=rngs)
 
-    def loss(self, prediction: Float[Array, "h w"], gfdm: Float[Array, "h w"]) -> Float[Array, ""]:
-        """See `gaze_loss`."""
-        return gaze_loss(prediction, gfdm)
+
+def check_unet(width: int, levels: int, dropout: float) -> None:
+    """Refuses the fields that no U-Net can have.
+
+    Raises:
+        ValueError: names the field.
+    """
+    if min(width, levels) < 1:
+        raise ValueError(f"width and levels: expected at least 1, got {width} and {levels}")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout: expected a share in [0, 1), got {dropout}")
 
 
 def predict(
@@ -257,19 +279,6 @@ def predict(
         (32, 48)
     """
     return normalize(upsample(jnp.maximum(net.apply(params, maps), 0.0), shape))
-
-
-def gaze_loss(density: Float[Array, "h w"], gfdm: Float[Array, "h w"]) -> Float[Array, ""]:
-    """Kullback-Leibler divergence of a density from the GFDM plus 1 - PCC: not below 0, finite for a blank GFDM.
-
-    Example:
-        >>> gfdm = jnp.array([[0.25, 0.75]])
-        >>> print(gaze_loss(gfdm, gfdm).round(3))
-        0.0
-    """
-    gfdm = gfdm / jnp.maximum(gfdm.sum(), _TINY)
-    divergence = jnp.sum(gfdm * (jnp.log(gfdm + _TINY) - jnp.log(density + _TINY)))
-    return jnp.maximum(divergence, 0.0) + 1.0 - _correlation(density, gfdm)
 
 
 def _correlation(a: Float[Array, "h w"], b: Float[Array, "h w"]) -> Float[Array, ""]:

@@ -27,16 +27,11 @@ def tiny_apply(params, inputs):
     return features.mean(axis=(1, 2)), {"first": features, "second": features[:, ::2, ::2]}
 
 
-@pytest.fixture(scope="module")
-def gaze(tmp_path_factory):
-    """A prepared data set of 12 photographs, looked at where they are bright."""
-    root = tmp_path_factory.mktemp("gaze")
+def prepared(root, looked_at):
+    """A prepared data set of (pixels, (y, x) that two observers look at)."""
     (root / "images").mkdir()
-    rng, rows = np.random.default_rng(0), ["image,x,y,observer"]
-    for number in range(12):
-        pixels = rng.integers(0, 60, (24, 32, 3), dtype=np.uint8)
-        y, x = rng.integers(4, 20), rng.integers(4, 28)
-        pixels[y - 3 : y + 4, x - 3 : x + 4] = 255
+    rows = ["image,x,y,observer"]
+    for number, (pixels, (y, x)) in enumerate(looked_at):
         Image.fromarray(pixels).save(root / "images" / f"photo{number}.png")
         rows += [f"photo{number}.png,{x},{y},{observer}" for observer in range(2)]
     (root / "fixations.csv").write_text("\n".join([*rows, ""]))
@@ -44,17 +39,24 @@ def gaze(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def gaze(tmp_path_factory):
+    """A prepared data set of 12 photographs, looked at where they are bright."""
+    rng, looked_at = np.random.default_rng(0), []
+    for _ in range(12):
+        pixels = rng.integers(0, 60, (24, 32, 3), dtype=np.uint8)
+        y, x = rng.integers(4, 20), rng.integers(4, 28)
+        pixels[y - 3 : y + 4, x - 3 : x + 4] = 255
+        looked_at.append((pixels, (y, x)))
+    return prepared(tmp_path_factory.mktemp("gaze"), looked_at)
+
+
+@pytest.fixture(scope="module")
 def turned(tmp_path_factory):
-    """The same with every third photograph portrait."""
-    root = tmp_path_factory.mktemp("turned")
-    (root / "images").mkdir()
-    rng, rows = np.random.default_rng(0), ["image,x,y,observer"]
-    for number in range(15):
-        shape = (32, 24, 3) if number % 3 == 0 else (24, 32, 3)
-        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(root / "images" / f"photo{number}.png")
-        rows += [f"photo{number}.png,{rng.integers(4, 20)},{rng.integers(4, 20)},{observer}" for observer in range(2)]
-    (root / "fixations.csv").write_text("\n".join([*rows, ""]))
-    return prepare("folder", root, root / "built", sigma_px=3.0)
+    """One of 15 photographs of noise, every third of them portrait."""
+    rng = np.random.default_rng(0)
+    shapes = [(32, 24, 3) if number % 3 == 0 else (24, 32, 3) for number in range(15)]
+    looked_at = [(rng.integers(0, 256, shape, dtype=np.uint8), rng.integers(4, 20, 2)) for shape in shapes]
+    return prepared(tmp_path_factory.mktemp("turned"), looked_at)
 
 
 @pytest.fixture
