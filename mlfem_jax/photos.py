@@ -114,6 +114,21 @@ def open_image(file: ImageFile, *, name: str | None = None) -> Iterator[Image.Im
         raise ValueError(message) from error
 
 
+def check_frame(frame: tuple[int, int]) -> None:
+    """Refuses a frame that no photograph can be read into.
+
+    Args:
+        frame: (height, width) in pixels.
+
+    Raises:
+        ValueError: a side is below 1, or it has more than `MAX_PIXELS`.
+    """
+    if min(frame) < 1:
+        raise ValueError(f"frame: expected a height and a width of at least 1, got {frame}")
+    if frame[0] * frame[1] > MAX_PIXELS:
+        raise ValueError(f"frame: expected at most {MAX_PIXELS:,} pixels, got {frame}")
+
+
 def own_frame(shape: tuple[int, int], frame: tuple[int, int], *, step: int = 32) -> tuple[int, int]:
     """The size at which a photograph has about as many pixels as `frame`, and its own proportions.
 
@@ -127,14 +142,13 @@ def own_frame(shape: tuple[int, int], frame: tuple[int, int], *, step: int = 32)
         (height, width), each at least `step`.
 
     Raises:
-        ValueError: a side of the frame is below 1.
+        ValueError: see `check_frame`.
 
     Example:
         >>> own_frame((600, 800), (384, 512)), own_frame((1024, 768), (384, 512)), own_frame((500, 500), (384, 512))
         ((384, 512), (512, 384), (448, 448))
     """
-    if min(frame) < 1:
-        raise ValueError(f"frame: expected a height and a width of at least 1, got {frame}")
+    check_frame(frame)
     scale = (frame[0] * frame[1] / (shape[0] * shape[1])) ** 0.5
     height, width = (max(step, round(side * scale / step) * step) for side in shape)
     return height, width

@@ -281,6 +281,8 @@ def test_a_photograph_keeps_its_proportions_in_a_frame(shape, frame, expected):
     assert own_frame(shape, frame) == expected
 
 
-def test_a_frame_without_pixels_is_refused():
+def test_a_frame_of_no_pixels_or_too_many_is_refused():
     with pytest.raises(ValueError, match=r"frame: expected a height and a width of at least 1, got \(0, 5\)"):
         own_frame((3, 4), (0, 5))
+    with pytest.raises(ValueError, match=r"frame: expected at most 67,108,864 pixels, got \(100000, 100000\)"):
+        own_frame((3, 4), (100000, 100000))

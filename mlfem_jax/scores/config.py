@@ -10,6 +10,7 @@ from mlfem_jax.attribution import methods_on, parse_target
 from mlfem_jax.backbones import Backbone, Contrast
 from mlfem_jax.engine import BatchSize
 from mlfem_jax.gaze import FitRule
+from mlfem_jax.photos import check_frame
 from mlfem_jax.scores.columns import metric_names, smoothings
 from mlfem_jax.scores.fit import read_fits
 from mlfem_jax.scores.plan import Plan, Task, parse_method
@@ -102,8 +103,8 @@ class Config:
         Raises:
             ValueError: names the field.
         """
-        if self.frame is not None and min(self.frame) < 1:
-            raise ValueError(f"frame: expected a height and a width of at least 1, got {self.frame}")
+        if self.frame is not None:
+            check_frame(self.frame)
         if self.frame is not None and self.compare_in == "input":
             raise ValueError(
                 "compare_in: expected photo where there is a frame, inputs being of several sizes, got input"

@@ -11,6 +11,7 @@ import numpy as np
 from mlfem_jax.backbones import Backbone, forward_pass, select_layers
 from mlfem_jax.fusion import FusionNet, MapRecipe, default_layers, default_maps, make_net, reads_channels
 from mlfem_jax.gaze import check_sigma
+from mlfem_jax.photos import check_frame
 from mlfem_jax.training.fusion.step import Recipe
 from mlfem_jax.training.task import RunConfig
 
@@ -67,8 +68,8 @@ class Config(RunConfig):
             check_sigma(self.sigma_px)
         if self.shrink is not None and self.shrink < 1:
             raise ValueError(f"shrink: expected at least 1, got {self.shrink}")
-        if self.frame is not None and min(self.frame) < 1:
-            raise ValueError(f"frame: expected a height and a width of at least 1, got {self.frame}")
+        if self.frame is not None:
+            check_frame(self.frame)
 
 
 def fusion_shape(config: Config, backbone: Backbone) -> tuple[FusionNet, MapRecipe]:
