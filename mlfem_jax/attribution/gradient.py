@@ -43,7 +43,7 @@ def saliency_maps(
 
     Source: Simonyan et al., Deep Inside Convolutional Networks (2013), section 3.
     """
-    return _largest(forward, input_gradient(forward, score=score), sign, raw)
+    return largest(forward, input_gradient(forward, score=score), sign, raw)
 
 
 def gradient_x_input_maps(
@@ -122,7 +122,7 @@ def smooth_grad_maps(
     mean, _ = noisy_gradients(
         forward, score=score, samples=samples, noise=noise, seed=seed, internal_batch_size=internal_batch_size
     )
-    return _largest(forward, mean, sign, raw)
+    return largest(forward, mean, sign, raw)
 
 
 def var_grad_maps(
@@ -142,7 +142,7 @@ def var_grad_maps(
     _, variance = noisy_gradients(
         forward, score=score, samples=samples, noise=noise, seed=seed, internal_batch_size=internal_batch_size
     )
-    return _largest(forward, variance, "positive", raw)
+    return largest(forward, variance, "positive", raw)
 
 
 def integrated_gradients(
@@ -229,7 +229,7 @@ def modified_gradient_maps(
     forward: Forward, *, rule: str, score: str = "logit", sign: str = "absolute", raw: bool = False
 ) -> Float[Array, "N H W"]:
     """`modified_gradient`, the largest over the colors. The papers show it as a signed picture in color."""
-    return _largest(forward, modified_gradient(forward, rule=rule, score=score), sign, raw)
+    return largest(forward, modified_gradient(forward, rule=rule, score=score), sign, raw)
 
 
 def _relu(top: float, *, guided: bool):
@@ -247,7 +247,7 @@ def _relu(top: float, *, guided: bool):
     return relu
 
 
-def _largest(forward: Forward, attribution: Attribution, sign: str, raw: bool) -> Float[Array, "N H W"]:
+def largest(forward: Forward, attribution: Attribution, sign: str, raw: bool) -> Float[Array, "N H W"]:
     """The color of the largest part; raw, that of the largest magnitude, with its sign."""
     if raw:
         strongest = jnp.abs(attribution).argmax(axis=-1, keepdims=True)

@@ -246,7 +246,7 @@ def weighted_ridge(
 def superpixels(inputs: Num[Array, "N H W 3"], segments: int) -> Int[Array, "N H W"]:
     """SLIC labels from 0 of each image, fewer than twice `segments`; computed on the host, also under `jax.jit`."""
     if importlib.util.find_spec("skimage") is None:
-        raise ModuleNotFoundError("lime needs scikit-image: pip install 'mlfem-jax[lime]'", name="skimage")
+        raise ModuleNotFoundError("superpixels need scikit-image: pip install 'mlfem-jax[lime]'", name="skimage")
     shape = jax.ShapeDtypeStruct(inputs.shape[:3], jnp.int32)
     cut = functools.partial(_slic, segments=segments)
     return jax.pure_callback(cut, shape, inputs.astype(jnp.float32), vmap_method="sequential")

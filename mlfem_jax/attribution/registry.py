@@ -12,22 +12,33 @@ from collections.abc import Hashable
 from jaxtyping import Array, Float
 
 from mlfem_jax.attribution import (
+    ablation,
     attention,
     cam,
+    full_grad,
     gradient,
+    guided_cam,
     learned as net,
     lrp,
     mlfem as multilayer,
+    paths,
     perturbation,
     reference,
+    regions,
+    rescale,
 )
 from mlfem_jax.attribution.base import Entry
 from mlfem_jax.backbones import Backbone, Forward
 
 FAMILIES: dict[str, dict[str, Entry]] = {
     "FEM and MLFEM": multilayer.METHODS | net.METHODS,
-    "Class activation maps": cam.METHODS,
-    "Gradients and relevance": gradient.METHODS | lrp.METHODS,
+    "Class activation maps": cam.METHODS | ablation.METHODS | guided_cam.METHODS,
+    "Gradients and relevance": gradient.METHODS
+    | paths.METHODS
+    | regions.METHODS
+    | full_grad.METHODS
+    | rescale.METHODS
+    | lrp.METHODS,
     "Attention": attention.METHODS,
     "Perturbations": perturbation.METHODS,
     "References": reference.METHODS,

@@ -117,7 +117,7 @@ def test_fixations_on_the_other_images_are_what_a_map_has_to_beat(network, tmp_p
 
 
 def test_scores_against_the_model_are_those_of_the_faithfulness_functions(network, tmp_path):
-    metrics = ("drop", "increase", "stability", "randomization", "emd")
+    metrics = ("drop", "increase", "irof", "stability", "randomization", "random_logit", "emd")
     rows = scored_rows(tmp_path, network, methods=("add:alpha=0.25",), metrics=metrics)
     batch = next(iter(read_batches(tiny_source(), ExampleFormat((8, 8), 4), batch_size=12)))
     maps = explain(network, batch.images, method="add", alpha=0.25)
@@ -130,6 +130,10 @@ def test_scores_against_the_model_are_those_of_the_faithfulness_functions(networ
         assert own["stability"] == pytest.approx(float(lipschitz), rel=1e-4)
         forgotten = faithfulness.randomization_check(network, key, batch.images[i], method=method)
         assert own["randomization"] == pytest.approx(float(forgotten.mean()), abs=1e-5)
+        assert own["random_logit"] == pytest.approx(1, abs=1e-5)  # it explains no class
+        labels = attribution.superpixels(jax.numpy.asarray(batch.images[i : i + 1] / np.float32(255)), 40)[0]
+        irof = faithfulness.irof(network, batch.images[i], maps[i], labels, most=80)
+        assert own["irof"] == pytest.approx(float(irof), abs=1e-5)
         assert own["emd"] == 0.0  # 8 x 8 pixels are one cell of 32
         assert np.isnan(humans["stability"]) and np.isnan(humans["randomization"])
 
