@@ -32,6 +32,13 @@ def plain_linear(function: Callable[[Array], Array], inputs: Float[Array, "..."]
     return function(inputs)
 
 
+def plain_product(
+    function: Callable[[Array, Array], Array], weights: Float[Array, "..."], values: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """function(weights, values)."""
+    return function(weights, values)
+
+
 def no_tap(name: str, activation: Float[Array, "..."]) -> Float[Array, "..."]:
     """The activation as it is."""
     return activation
@@ -49,6 +56,10 @@ class Rules:
         add: of a residual block's two paths.
         relu: of the ReLUs.
         relu6: of the ReLU6s.
+        gelu: of any other activation function of one number (GELU, SiLU, hard swish, a gate's sigmoid), (function,
+            inputs) to function(inputs).
+        product: of two activations, (function, weights, values) to function(weights, values), linear in each: a gate
+            and what passes it.
     """
 
     first: Affine = plain_affine
@@ -58,6 +69,8 @@ class Rules:
     add: Callable[[Array, Array], Array] = operator.add
     relu: Callable[[Array], Array] = jax.nn.relu
     relu6: Callable[[Array], Array] = jax.nn.relu6
+    gelu: Callable[[Callable[[Array], Array], Array], Array] = plain_linear
+    product: Callable[[Callable[[Array, Array], Array], Array, Array], Array] = plain_product
 
 
 PLAIN = Rules()

@@ -1,5 +1,6 @@
-"""EfficientNet-Lite0: EfficientNet-B0 without squeeze-and-excitation, with ReLU6."""
+"""EfficientNet-Lite0 to 4: EfficientNet-B0 to B4 without squeeze-and-excitation, with ReLU6."""
 
+import math
 from collections import OrderedDict
 
 from flax import nnx
@@ -21,7 +22,23 @@ STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-"""Source: Tan and Le, EfficientNet (2019), table 1; the stem and head stay at 32 and 1280 channels."""
+"""Of Lite0. Source: Tan and Le, EfficientNet (2019), table 1; the stem and head stay at 32 and 1280 channels."""
+Stages = tuple[tuple[int, int, int, int, int], ...]
+
+
+def scaled(width: float, depth: float) -> Stages:
+    """The stages of a larger network: wider and deeper by these factors.
+
+    Widths are multiples of 8, not less than nine tenths of what they should be. The first and the last stage stay as
+    deep as they are.
+    """
+    stages = []
+    for index, (repeats, size, stride, expansion, channels) in enumerate(STAGES):
+        wider = max(8, int(channels * width + 4) // 8 * 8)
+        wider += 8 if wider < 0.9 * channels * width else 0
+        deeper = repeats if index in (0, len(STAGES) - 1) else math.ceil(repeats * depth)
+        stages.append((deeper, size, stride, expansion, wider))
+    return tuple(stages)
 
 
 class InvertedResidual(nnx.Module):
@@ -62,7 +79,7 @@ class InvertedResidual(nnx.Module):
 
 
 class EfficientNetLite(nnx.Module):
-    """The activations are "blocks.0" to "blocks.15" and "head".
+    """The activations are "blocks.0" to "blocks.15" (in Lite0) and "head".
 
     Its weights come from TensorFlow, so its padding is "same": padded symmetrically it still classifies, but its
     activations lie some 20 pixels too far to the lower right by the last layer.
@@ -71,11 +88,11 @@ class EfficientNetLite(nnx.Module):
     features after a positive non-linearity.
     """
 
-    def __init__(self, *, classes: int, rngs, norm: Norm | None = None):
-        """The network of 224x224 images."""
+    def __init__(self, stages: Stages = STAGES, *, classes: int, rngs, norm: Norm | None = None):
+        """`stages` hold repeats, kernel size, stride, expansion and channels out of each."""
         self.stem = Conv(3, 32, 3, stride=2, padding="same", norm=norm, rngs=rngs)
         channels, self.blocks = 32, nnx.List()
-        for repeats, size, first_stride, expansion, width in STAGES:
+        for repeats, size, first_stride, expansion, width in stages:
             for index in range(repeats):
                 stride = first_stride if index == 0 else 1
                 shape = {"size": size, "stride": stride, "expansion": expansion}
