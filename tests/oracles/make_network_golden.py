@@ -1,11 +1,11 @@
 """Makes golden/network_*.npz: what torchvision and timm make of small networks of today's families.
 
     python tests/oracles/make_network_golden.py            # the small ones, which the tests read
-    python tests/oracles/make_network_golden.py --all DIR  # every variant that has a name here, into DIR
+    python tests/oracles/make_network_golden.py --all DIR [NAMES]  # every variant with a name here, into DIR
 
 Made with torch 2.14.1, torchvision 0.29.1 and timm 1.0.31 (none is needed to run the tests). Each file holds what
-`golden.write_golden` writes, on synthetic weights and images whose sides are odd, and `state_dict`, the names and shapes
-that the weights are made from. The variants of DIR are compared by `tests/oracles/compare_networks.py DIR`.
+`golden.write_golden` writes, on synthetic weights and images whose sides are odd, and `state_dict`, the names and
+shapes that the weights are made from. The variants of DIR are compared by `tests/oracles/compare_networks.py DIR`.
 """
 
 import functools
@@ -98,6 +98,14 @@ def densenet(model) -> Iterator[tuple[str, torch.nn.Module]]:
     yield "norm5", model.features.norm5
 
 
+def lite(model) -> Iterator[tuple[str, torch.nn.Module]]:
+    """Inside the blocks, behind the depthwise convolution: timm's norms hold the ReLU6."""
+    blocks = [block for stage in model.blocks for block in stage]
+    for number, block in enumerate(blocks):
+        yield f"blocks.{number}", block.bn2 if hasattr(block, "conv_pwl") else block.bn1
+    yield "head", model.bn2
+
+
 def inception(model) -> Iterator[tuple[str, torch.nn.Module]]:
     """The modules."""
     for name, part in model.named_children():
@@ -105,7 +113,14 @@ def inception(model) -> Iterator[tuple[str, torch.nn.Module]]:
             yield name, part
 
 
-LAYERS = {"convnext": convnext, "swin": swin, "mobilenet": mobile, "efficientnet": mobile, "tf_efficientnet": mobile}
+LAYERS = {
+    "efficientnet_lite": lite,
+    "convnext": convnext,
+    "swin": swin,
+    "mobilenet": mobile,
+    "efficientnet_": mobile,
+    "tf_efficientnet": mobile,
+}
 LAYERS |= {"regnet": regnet, "densenet": densenet, "inception": inception}
 
 
@@ -189,7 +204,7 @@ def make(name: str, model: torch.nn.Module, shape: tuple[int, ...]) -> None:
         for key, value in model.state_dict().items()
         if value.is_floating_point() and not key.endswith("relative_coords_table")  # which is computed
     }
-    weights = {key: torch.from_numpy(network_weight(key, entry, shapes)) for key, entry in shapes.items()}
+    weights = {key: torch.from_numpy(network_weight(key, entry)) for key, entry in shapes.items()}
     model.load_state_dict(weights, strict=False)
     model.double()
     activations: dict[str, np.ndarray] = {}
@@ -202,15 +217,58 @@ def make(name: str, model: torch.nn.Module, shape: tuple[int, ...]) -> None:
 
 
 def seen(name: str, out: torch.Tensor) -> torch.Tensor:
-    """What FEM sees, channels last: Swin's tokens are so already; of a DenseNet the hooks hear what goes into a ReLU."""
+    """What FEM sees, channels last, as Swin's tokens are; of a DenseNet the hooks hear what goes into a ReLU."""
     out = torch.relu(out) if name.startswith("densenet") else out
     return out if name.startswith("swin") else out.permute(0, 2, 3, 1)
 
 
 SHAPES = {"inception": (1, 107, 131, 3)}
+ODD, LARGE_ODD = (1, 97, 131, 3), (1, 225, 301, 3)
+TORCHVISION = (
+    "convnext_tiny convnext_small convnext_base convnext_large swin_t swin_s swin_b swin_v2_t swin_v2_s swin_v2_b "
+    "mobilenet_v3_large mobilenet_v3_small efficientnet_v2_s efficientnet_v2_m efficientnet_v2_l densenet121 "
+    "densenet161 densenet169 densenet201 inception_v3 regnet_x_400mf regnet_x_800mf regnet_x_1_6gf regnet_x_3_2gf "
+    "regnet_x_8gf regnet_x_16gf regnet_x_32gf regnet_y_400mf regnet_y_800mf regnet_y_1_6gf regnet_y_3_2gf "
+    "regnet_y_8gf regnet_y_16gf regnet_y_32gf"
+).split()
+TIMM = {name: name for name in (
+    "convnext_atto convnext_femto convnext_pico convnext_nano convnext_tiny convnext_xlarge convnextv2_atto "
+    "convnextv2_femto convnextv2_pico convnextv2_nano convnextv2_tiny convnextv2_base convnextv2_large "
+    "densenet121 inception_v3 tf_efficientnetv2_s tf_efficientnetv2_m tf_efficientnetv2_l").split()}  # fmt: skip
+TIMM |= {f"efficientnet_lite{number}": f"tf_efficientnet_lite{number}" for number in range(5)}
+TIMM |= {f"mobilenet_v3_{size}": f"mobilenetv3_{size}_100" for size in ("large", "small")}
+TIMM |= {f"swin_{size[0]}": f"swin_{size}_patch4_window7_224" for size in ("tiny", "small", "base", "large")}
+TIMM |= {f"swin_v2_{size[0]}": f"swinv2_{size}_window8_256" for size in ("tiny", "small", "base")}
+TIMM |= {"regnet_x_400mf": "regnetx_004_tv", "regnet_y_1_6gf": "regnety_016"}
+AT_LARGE = "convnext_tiny swin_t swin_v2_t mobilenet_v3_large efficientnet_v2_s densenet121 inception_v3".split()
+AT_LARGE += ["regnet_y_400mf", "tf_efficientnetv2_s", "efficientnet_lite1"]
+
+
+def variants() -> Iterator[tuple[str, str, Callable, tuple[int, ...]]]:
+    """Our name, whose, how it is built, and the shape of its input; timm's Swin takes images of one size alone."""
+    for name in TORCHVISION:
+        options = {"init_weights": False} if name == "inception_v3" else {}
+        build = functools.partial(getattr(torchvision.models, name), num_classes=CLASSES, **options)
+        yield name, "torchvision", build, LARGE_ODD if name in AT_LARGE else ODD
+    for name, theirs in TIMM.items():
+        shape = LARGE_ODD if name in AT_LARGE else ODD
+        side = 256 if name.startswith("swin_v2") else 224
+        shape = (1, side, side, 3) if name.startswith("swin") else shape
+        yield name, "timm", functools.partial(timm.create_model, theirs, num_classes=CLASSES), shape
+
+
+def main(*arguments: str) -> None:
+    """The small ones, or those that are named; or all in a folder."""
+    if arguments[:1] != ("--all",):
+        for name, build in SMALL.items():
+            if not arguments or name in arguments:
+                make(name, build(), SHAPES.get(name.split("_")[0], (1, 45, 70, 3)))
+        return
+    golden.FOLDER = Path(arguments[1])
+    for name, whose, build, shape in variants():
+        if len(arguments) == 2 or name in arguments[2:]:
+            make(f"{name}@{whose}", build(), shape)
 
 
 if __name__ == "__main__":
-    for network, build in SMALL.items():
-        if not sys.argv[1:] or network in sys.argv[1:]:
-            make(network, build(), SHAPES.get(network.split("_")[0], (1, 45, 70, 3)))
+    main(*sys.argv[1:])

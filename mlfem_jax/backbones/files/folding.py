@@ -2,8 +2,8 @@
 
 For explanation, batch norm is folded into the convolutions; for training, it stays what it is.
 
-A layer is a dict of parameters with a "kernel", or with the "scale" of a batch norm that stands alone. Parameters of any
-other name (a layer norm's, a table of positions) are entries of the state dict as they are.
+A layer is a dict of parameters with a "kernel", or with the "scale" of a batch norm that stands alone. Other parameters
+(a layer norm's, a table of positions) are entries of the state dict as they are.
 """
 
 from collections.abc import Callable, Collection, Mapping

@@ -1,7 +1,7 @@
 """DenseNet: each layer reads all that the layers before it in its block have made.
 
-Batch norm and ReLU stand before the convolutions, so what is handed on has been through neither. What FEM sees is inside
-each layer the ReLU between its two convolutions, and what the next part reads of a whole block, behind its ReLU.
+Batch norm and ReLU stand before the convolutions, so what is handed on has been through neither. What FEM sees is the
+ReLU between the two convolutions of each layer, and what the next part reads of a whole block, behind its ReLU.
 
 Source: Huang et al., Densely Connected Convolutional Networks (2017), section 3 (DenseNet-BC).
 """

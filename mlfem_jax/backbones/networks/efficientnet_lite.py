@@ -1,8 +1,11 @@
 """EfficientNet-Lite0 to 4: EfficientNet-B0 to B4 without squeeze-and-excitation, with ReLU6."""
 
 import math
+import re
 from collections import OrderedDict
+from collections.abc import Mapping
 
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -121,3 +124,36 @@ def torch_names(path: str) -> tuple[str, str | None]:
     block, _, conv = path.rpartition(".")
     norm = {"expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}[conv]
     return f"_{block}._{conv}_conv", f"_{block}.{norm}"
+
+
+_TIMM = {
+    "conv_stem": "_conv_stem",
+    "bn1": "_bn0",
+    "conv_head": "_conv_head",
+    "bn2": "_bn1",
+    "classifier": "_fc",
+}
+_TIMM_BLOCK = {
+    # The first block widens nothing, and so has one convolution less.
+    True: {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"},
+    False: {
+        **{"conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv", "bn2": "_bn1"},
+        **{"conv_pwl": "_project_conv", "bn3": "_bn2"},
+    },
+}
+
+
+def renamed(name: str, stages: Stages) -> str:
+    """An entry's name as the port for PyTorch has it, from timm's (whose "tf_" files have TensorFlow's padding)."""
+    module, _, leaf = name.rpartition(".")
+    match = re.fullmatch(r"blocks\.(\d)\.(\d+)\.(\w+)", module)
+    if not match or int(match[1]) >= len(stages):
+        return f"{_TIMM.get(module, module)}.{leaf}"
+    stage, index, part = int(match[1]), int(match[2]), match[3]
+    number = sum(repeats for repeats, *_ in stages[:stage]) + index
+    return f"_blocks.{number}.{_TIMM_BLOCK[stages[stage][3] == 1].get(part, part)}.{leaf}"
+
+
+def canonical(arrays: Mapping[str, np.ndarray], stages: Stages) -> dict[str, np.ndarray]:
+    """The state dict by the port's names."""
+    return {renamed(name, stages): array for name, array in arrays.items()}

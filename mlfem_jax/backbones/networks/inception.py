@@ -2,7 +2,7 @@
 
 What FEM sees is the output of each of these modules, all of it behind ReLUs.
 
-Source: Szegedy et al., Rethinking the Inception Architecture for Computer Vision (2016), figures 5 to 7, 10 and table 1.
+Source: Szegedy et al., Rethinking the Inception Architecture (2016), figures 5 to 7 and 10, table 1.
 """
 
 from collections import OrderedDict
@@ -20,8 +20,8 @@ from mlfem_jax.backbones.networks.layers import Conv, Features, Linear, max_pool
 from mlfem_jax.backbones.networks.parts import window_means
 
 Branch = tuple
-"""What follows each other: "mean" or "max", a pool; (name, width, size) or (name, width, size, stride), a convolution; a
-tuple of those, side by side."""
+"""What follows each other: "mean" or "max", a pool; (name, width, size) or (name, width, size, stride), a convolution;
+a tuple of those, side by side."""
 
 
 def module_a(pooled: int) -> tuple[Branch, ...]:
@@ -93,8 +93,9 @@ class Mixed(nnx.Module):
                     continue
                 beside = part if isinstance(part[0], tuple) else (part,)
                 for name, out, size, *stride in beside:
-                    shape = {"stride": 2, "padding": "valid"} if stride else {}
-                    self.convs[name] = Conv(width, out, size, norm=norm, rngs=rngs, **shape)
+                    padding = "valid" if stride else "symmetric"
+                    shape = {"stride": stride[0] if stride else 1, "norm": norm, "rngs": rngs}
+                    self.convs[name] = Conv(width, out, size, padding=padding, **shape)
                 width = sum(each[1] for each in beside)
             self.width += width
 

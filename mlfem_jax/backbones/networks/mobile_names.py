@@ -20,7 +20,7 @@ TIMM_EPSILON, _TORCHVISION_EPSILON = 1e-5, 1e-3
 
 
 def torch_names(path: str, config: Mobile) -> tuple[str, str | None]:
-    """timm's names of the convolution at `path` and of the batch norm behind it."""
+    """Names in timm of the convolution at `path` and of the batch norm behind it."""
     outer = {
         "stem": ("conv_stem", "bn1"),
         "head": (f"blocks.{len(config.stages)}.0.conv", f"blocks.{len(config.stages)}.0.bn1")
@@ -58,7 +58,7 @@ def _kind(channels: int, block: Block) -> str:
 
 @functools.cache
 def _torchvision(config: Mobile) -> dict[str, str]:
-    """torchvision's modules to timm's."""
+    """Modules of torchvision to timm's."""
     last = len(config.stages) if not config.hidden else sum(map(len, config.stages))
     found = {"features.0": "stem", f"features.{last + 1}": "head"}
     dense = {"classifier.0": "hidden", "classifier.3": "fc"} if config.hidden else {"classifier.1": "fc"}

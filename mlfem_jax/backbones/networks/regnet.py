@@ -115,7 +115,7 @@ class RegNet(nnx.Module):
 
 
 def torch_names(path: str) -> tuple[str, str | None]:
-    """timm's names of the convolution at `path` and of the batch norm behind it."""
+    """Names in timm of the convolution at `path` and of the batch norm behind it."""
     if path == "fc":
         return "head.fc", None
     path = re.sub(r"^stages\.(\d+)\.(\d+)", lambda m: f"s{int(m[1]) + 1}.b{int(m[2]) + 1}", path)

@@ -2,14 +2,12 @@
 
 What FEM sees is the output of each block, a grid of tokens, which no non-linearity follows.
 
-Source: Liu et al., Swin Transformer (2021), equations 3 and 4; Liu et al., Swin Transformer V2 (2022), equations 2 and 3
-(cosine attention, log-spaced continuous position bias), section 3.2 (norms behind the two parts of a block).
+Source: Liu et al., Swin Transformer (2021), equations 3 and 4; Liu et al., Swin Transformer V2 (2022), equations 2 and
+3 (cosine attention, log-spaced continuous position bias), section 3.2 (norms behind the two parts of a block).
 """
 
 import dataclasses
-import re
 from collections import OrderedDict
-from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -73,9 +71,9 @@ class Attention(nnx.Module):
         """(N, h, w, C) to the same; windows begin `shift` tokens later, and go on at the other end."""
         height, width = tokens.shape[1:3]
         side = self.window
-        padded = tuple(-(-length // side) * side for length in (height, width))
+        padded = (-(-height // side) * side, -(-width // side) * side)
         tokens = jnp.pad(tokens, ((0, 0), (0, padded[0] - height), (0, padded[1] - width), (0, 0)))
-        shifts = tuple(shift if length > side else 0 for length in padded)
+        shifts = (shift if padded[0] > side else 0, shift if padded[1] > side else 0)
         rolled = jnp.roll(tokens, (-shifts[0], -shifts[1]), axis=(1, 2)) if any(shifts) else tokens
         windows = self._attend(_windows(rolled, side), _apart(padded, shifts, side))
         rolled = self.proj(_grid(windows, padded, side))
@@ -198,7 +196,7 @@ def _grid(windows: Float[Array, "N V T C"], size: tuple[int, int], side: int) ->
     return cut.transpose(0, 1, 3, 2, 4, 5).reshape(len(windows), height, width, -1)
 
 
-def _apart(size: tuple[int, int], shifts: tuple[int, ...], side: int) -> np.ndarray | None:
+def _apart(size: tuple[int, int], shifts: tuple[int, int], side: int) -> np.ndarray | None:
     """(V, T, T): what keeps tokens apart that a window holds from two ends of the grid; None where there are none."""
     if not any(shifts):
         return None
