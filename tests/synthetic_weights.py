@@ -85,7 +85,7 @@ def fingerprint(activation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def network_weight(name: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     """One entry of the state dict of any of today's networks, such that activations stay near 1.
 
-    Norms have weights around 1; what a residual block adds is scaled down where a layer scale does that.
+    Norms have weights below 1, so that what residual blocks add up does not grow beyond float32's digits.
     """
     outer, _, kind = name.rpartition(".")
     if kind == "running_var":
@@ -95,7 +95,7 @@ def network_weight(name: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarr
     if kind == "logit_scale":
         return centered(name, shape, 0.2, seed) + np.float32(1.0)
     if kind == "weight" and len(shape) == 1 and "grn" not in outer:
-        return uniform(name, shape, seed) + np.float32(0.5)
+        return uniform(name, shape, seed) * np.float32(0.5) + np.float32(0.4)
     if len(shape) < 2 or kind.endswith("_bias"):
         return centered(name, shape, 0.1, seed)
     if kind.endswith("_table"):

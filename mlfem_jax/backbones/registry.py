@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mlfem_jax.backbones.architectures import ARCHITECTURES, Architecture
+from mlfem_jax.backbones.architecture import Architecture
+from mlfem_jax.backbones.architectures import ARCHITECTURES
 from mlfem_jax.backbones.base import Backbone
 from mlfem_jax.backbones.files.about import About, read_about
 from mlfem_jax.backbones.files.fit import check_values, check_weights, without_prefix

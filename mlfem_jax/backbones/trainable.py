@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from mlfem_jax.backbones.architectures import Architecture
+from mlfem_jax.backbones.architecture import Architecture
 from mlfem_jax.backbones.base import Preprocess
 from mlfem_jax.backbones.files.fit import check_values, check_weights
 from mlfem_jax.backbones.files.folding import expected_shapes, state_dict, unfold

@@ -9,7 +9,7 @@ Source: Liu et al., A ConvNet for the 2020s (2022), section 2; Woo et al., ConvN
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,10 +17,10 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mlfem_jax.backbones.base import Activations
-from mlfem_jax.backbones.hooks import Tap, no_tap
+from mlfem_jax.backbones.hooks import PLAIN, Rules, Tap, no_tap
 from mlfem_jax.backbones.networks.batch_norm import Norm
 from mlfem_jax.backbones.networks.layers import Conv, Features, Linear, mean_pool
-from mlfem_jax.backbones.networks.parts import LayerNorm, exact_gelu
+from mlfem_jax.backbones.networks.parts import LayerNorm, exact_gelu, scale_channels
 
 EPSILON = 1e-6
 VARIANTS = {
@@ -63,10 +63,11 @@ class Mlp(nnx.Module):
         self.grn = ResponseNorm(4 * width) if response else None
         self.fc2 = Linear(4 * width, width, rngs=rngs)
 
-    def __call__(self, inputs: Features) -> Features:
+    def __call__(self, inputs: Features, rules: Rules) -> Features:
         """The same shape."""
-        inner = exact_gelu(self.fc1(inputs))
-        return self.fc2(inner if self.grn is None else self.grn(inner))
+        inner = rules.gelu(exact_gelu, self.fc1(inputs, rules.dense))
+        inner = inner if self.grn is None else rules.gelu(self.grn, inner)
+        return self.fc2(inner, rules.dense)
 
 
 class Block(nnx.Module):
@@ -79,10 +80,11 @@ class Block(nnx.Module):
         self.mlp = Mlp(width, rngs=rngs, response=response)
         self.gamma = None if response else nnx.Param(jnp.full((width,), 1e-6, jnp.float32))
 
-    def __call__(self, inputs: Features) -> Features:
+    def __call__(self, inputs: Features, rules: Rules) -> Features:
         """The same shape; the sum has no non-linearity behind it."""
-        change = self.mlp(self.norm(self.conv_dw(inputs)))
-        return inputs + (change if self.gamma is None else change * self.gamma[...][None, None, None])
+        change = self.mlp(self.norm(self.conv_dw(inputs, rules.conv), rules), rules)
+        change = change if self.gamma is None else scale_channels(change, self.gamma[...], rules)
+        return rules.add(inputs, change)
 
 
 class Stage(nnx.Module):
@@ -120,22 +122,22 @@ class ConvNeXt(nnx.Module):
         self.stages = stages
         self.head = nnx.Dict(norm=LayerNorm(channels, epsilon=EPSILON), fc=Linear(channels, classes, rngs=rngs))
 
-    def __call__(self, inputs: Features, *, tap: Tap = no_tap) -> tuple[Float[Array, "N classes"], Activations]:
+    def __call__(
+        self, inputs: Features, *, tap: Tap = no_tap, rules: Rules = PLAIN
+    ) -> tuple[Float[Array, "N classes"], Activations]:
         """(N, H, W, 3) to logits (N, classes) and the activations of the blocks."""
-        features = _through(self.stem, inputs)
+        stem, norm = self.stem
+        features = norm(stem(inputs, rules.first), rules)
         activations: Activations = OrderedDict()
         for number, stage in enumerate(self.stages):
-            features = _through(stage.downsample, features)
+            if stage.downsample:
+                norm, shrink = stage.downsample
+                features = shrink(norm(features, rules), rules.conv)
             for index, block in enumerate(stage.blocks):
                 name = f"stages.{number}.blocks.{index}"
-                features = activations[name] = tap(name, block(features))
-        return self.head["fc"](self.head["norm"](mean_pool(features))), activations
-
-
-def _through(layers: Iterable[Callable[[Array], Array]], features: Features) -> Features:
-    for layer in layers:
-        features = layer(features)
-    return features
+                features = activations[name] = tap(name, block(features, rules))
+        pooled = self.head["norm"](rules.average(mean_pool, features), rules)
+        return self.head["fc"](pooled, rules.dense), activations
 
 
 _RENAMED = [

@@ -48,13 +48,15 @@ class LayerNorm(nnx.Module):
         self.bias = nnx.Param(jnp.zeros((channels,), jnp.float32))
         self.epsilon = epsilon
 
-    def __call__(self, inputs: Float[Array, "*N C"]) -> Float[Array, "*N C"]:
+    def __call__(self, inputs: Float[Array, "*N C"], rules: Rules = PLAIN) -> Float[Array, "*N C"]:
         """The same shape."""
-        wide = inputs.astype(jnp.float32)
-        centered = wide - wide.mean(axis=-1, keepdims=True)
-        normed = centered * jax.lax.rsqrt((centered * centered).mean(axis=-1, keepdims=True) + self.epsilon)
-        weight, bias = (jnp.expand_dims(leaf[...], range(inputs.ndim - 1)) for leaf in (self.weight, self.bias))
-        return normed.astype(inputs.dtype) * weight + bias
+        return rules.normalize(inputs, self.weight[...], self.bias[...], self.epsilon)
+
+
+def scale_channels(inputs: Float[Array, "*N C"], scale: Float[Array, " C"], rules: Rules) -> Float[Array, "*N C"]:
+    """Each channel times a parameter (LayerScale)."""
+    kernel = jnp.expand_dims(scale, range(inputs.ndim - 1))
+    return rules.dense(jnp.multiply, inputs, kernel, jnp.zeros_like(kernel))
 
 
 class SqueezeExcite(nnx.Module):

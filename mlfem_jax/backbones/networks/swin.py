@@ -16,7 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mlfem_jax.backbones.base import Activations
-from mlfem_jax.backbones.hooks import Tap, no_tap
+from mlfem_jax.backbones.hooks import PLAIN, Rules, Tap, no_tap
 from mlfem_jax.backbones.networks.batch_norm import Norm
 from mlfem_jax.backbones.networks.layers import Conv, Features, Linear, mean_pool
 from mlfem_jax.backbones.networks.parts import LayerNorm, exact_gelu
@@ -67,7 +67,7 @@ class Attention(nnx.Module):
             positions = (2 * config.window - 1) ** 2
             self.relative_position_bias_table = nnx.Param(jnp.zeros((positions, heads), jnp.float32))
 
-    def __call__(self, tokens: Features, shift: int) -> Features:
+    def __call__(self, tokens: Features, shift: int, rules: Rules) -> Features:
         """(N, h, w, C) to the same; windows begin `shift` tokens later, and go on at the other end."""
         height, width = tokens.shape[1:3]
         side = self.window
@@ -75,24 +75,26 @@ class Attention(nnx.Module):
         tokens = jnp.pad(tokens, ((0, 0), (0, padded[0] - height), (0, padded[1] - width), (0, 0)))
         shifts = (shift if padded[0] > side else 0, shift if padded[1] > side else 0)
         rolled = jnp.roll(tokens, (-shifts[0], -shifts[1]), axis=(1, 2)) if any(shifts) else tokens
-        windows = self._attend(_windows(rolled, side), _apart(padded, shifts, side))
-        rolled = self.proj(_grid(windows, padded, side))
+        windows = self._attend(_windows(rolled, side), _apart(padded, shifts, side), rules)
+        rolled = self.proj(_grid(windows, padded, side), rules.dense)
         return (jnp.roll(rolled, shifts, axis=(1, 2)) if any(shifts) else rolled)[:, :height, :width]
 
-    def _attend(self, windows: Float[Array, "N V T C"], apart: np.ndarray | None) -> Float[Array, "N V T C"]:
-        parts = self.qkv(windows).reshape(*windows.shape[:3], 3, self.heads, -1)
+    def _attend(
+        self, windows: Float[Array, "N V T C"], apart: np.ndarray | None, rules: Rules
+    ) -> Float[Array, "N V T C"]:
+        parts = self.qkv(windows, rules.dense).reshape(*windows.shape[:3], 3, self.heads, -1)
         query, key, value = (parts[:, :, :, part] for part in range(3))
         if self.second:
-            scale = jnp.exp(jnp.minimum(self.logit_scale[...], np.float32(np.log(100)))).astype(query.dtype)
-            scores = jnp.einsum("nvqhc,nvthc->nvhqt", _unit(query), _unit(key)) * scale[None, None]
+            scale = jnp.exp(jnp.minimum(self.logit_scale[...], np.float32(np.log(100))))[None, None]
+            query, key = rules.gelu(_unit, query), rules.gelu(_unit, key)
         else:
-            query = query * jnp.asarray(query.shape[-1] ** -0.5, query.dtype)
-            scores = jnp.einsum("nvqhc,nvthc->nvhqt", query, key)
-        scores = scores.astype(jnp.float32) + self._position_bias().astype(jnp.float32)[None, None]
-        if apart is not None:
-            scores = scores + jnp.asarray(apart, jnp.float32)[None, :, None]
-        softmax = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-        return jnp.einsum("nvhqt,nvthc->nvqhc", softmax, value).reshape(windows.shape)
+            scale = jnp.full((1, 1, 1, 1, 1), query.shape[-1] ** -0.5, jnp.float32)
+        scores = rules.product(_scores, query, key)
+        bias = self._position_bias().astype(jnp.float32)[None, None]
+        bias = bias if apart is None else bias + jnp.asarray(apart, jnp.float32)[None, :, None]
+        scores = rules.dense(jnp.multiply, scores.astype(jnp.float32), scale.astype(jnp.float32), bias)
+        softmax = rules.softmax(_softmax, scores).astype(value.dtype)
+        return rules.product(_read, softmax, value).reshape(windows.shape)
 
     def _position_bias(self) -> Float[Array, "heads T T"]:
         index = _relative_positions(self.window)
@@ -111,9 +113,9 @@ class Mlp(nnx.Module):
         """Four times as wide inside."""
         self.fc1, self.fc2 = Linear(width, 4 * width, rngs=rngs), Linear(4 * width, width, rngs=rngs)
 
-    def __call__(self, tokens: Features) -> Features:
+    def __call__(self, tokens: Features, rules: Rules) -> Features:
         """The same shape."""
-        return self.fc2(exact_gelu(self.fc1(tokens)))
+        return self.fc2(rules.gelu(exact_gelu, self.fc1(tokens, rules.dense)), rules.dense)
 
 
 class Block(nnx.Module):
@@ -125,13 +127,13 @@ class Block(nnx.Module):
         self.attn, self.mlp = Attention(width, heads, config, rngs=rngs), Mlp(width, rngs=rngs)
         self.shift, self.second = shift, config.second
 
-    def __call__(self, tokens: Features) -> Features:
+    def __call__(self, tokens: Features, rules: Rules) -> Features:
         """The same shape."""
         if self.second:
-            tokens = tokens + self.norm1(self.attn(tokens, self.shift))
-            return tokens + self.norm2(self.mlp(tokens))
-        tokens = tokens + self.attn(self.norm1(tokens), self.shift)
-        return tokens + self.mlp(self.norm2(tokens))
+            tokens = rules.add(tokens, self.norm1(self.attn(tokens, self.shift, rules), rules))
+            return rules.add(tokens, self.norm2(self.mlp(tokens, rules), rules))
+        tokens = rules.add(tokens, self.attn(self.norm1(tokens, rules), self.shift, rules))
+        return rules.add(tokens, self.mlp(self.norm2(tokens, rules), rules))
 
 
 class Merging(nnx.Module):
@@ -143,12 +145,14 @@ class Merging(nnx.Module):
         self.norm = LayerNorm((2 if config.second else 4) * width, epsilon=EPSILON)
         self.reduction = Linear(4 * width, 2 * width, rngs=rngs, bias=False)
 
-    def __call__(self, tokens: Features) -> Features:
+    def __call__(self, tokens: Features, rules: Rules) -> Features:
         """(N, h, w, C) to (N, ceil(h / 2), ceil(w / 2), 2 C)."""
         height, width = tokens.shape[1:3]
         tokens = jnp.pad(tokens, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
         four = jnp.concatenate([tokens[:, y::2, x::2] for x in (0, 1) for y in (0, 1)], axis=-1)
-        return self.norm(self.reduction(four)) if self.second else self.reduction(self.norm(four))
+        if self.second:
+            return self.norm(self.reduction(four, rules.dense), rules)
+        return self.reduction(self.norm(four, rules), rules.dense)
 
 
 class SwinTransformer(nnx.Module):
@@ -172,16 +176,31 @@ class SwinTransformer(nnx.Module):
         self.norm = LayerNorm(width, epsilon=EPSILON)
         self.head = nnx.Dict(fc=Linear(width, classes, rngs=rngs))
 
-    def __call__(self, inputs: Features, *, tap: Tap = no_tap) -> tuple[Float[Array, "N classes"], Activations]:
+    def __call__(
+        self, inputs: Features, *, tap: Tap = no_tap, rules: Rules = PLAIN
+    ) -> tuple[Float[Array, "N classes"], Activations]:
         """(N, H, W, 3) to logits (N, classes) and the activations of the blocks."""
-        tokens = self.patch_embed["norm"](self.patch_embed["proj"](inputs))
+        tokens = self.patch_embed["norm"](self.patch_embed["proj"](inputs, rules.first), rules)
         activations: Activations = OrderedDict()
         for stage, layer in enumerate(self.layers):
-            tokens = layer["downsample"](tokens) if "downsample" in layer else tokens
+            tokens = layer["downsample"](tokens, rules) if "downsample" in layer else tokens
             for index, block in enumerate(layer["blocks"]):
                 name = f"layers.{stage}.blocks.{index}"
-                tokens = activations[name] = tap(name, block(tokens))
-        return self.head["fc"](mean_pool(self.norm(tokens))), activations
+                tokens = activations[name] = tap(name, block(tokens, rules))
+        pooled = rules.average(mean_pool, self.norm(tokens, rules))
+        return self.head["fc"](pooled, rules.dense), activations
+
+
+def _scores(query: Float[Array, "N V Q h c"], key: Float[Array, "N V T h c"]) -> Float[Array, "N V h Q T"]:
+    return jnp.einsum("nvqhc,nvthc->nvhqt", query, key)
+
+
+def _read(softmax: Float[Array, "N V h Q T"], value: Float[Array, "N V T h c"]) -> Float[Array, "N V Q h c"]:
+    return jnp.einsum("nvhqt,nvthc->nvqhc", softmax, value)
+
+
+def _softmax(scores: Float[Array, "N V h Q T"]) -> Float[Array, "N V h Q T"]:
+    return jax.nn.softmax(scores, axis=-1)
 
 
 def _windows(tokens: Features, side: int) -> Float[Array, "N V T C"]:
