@@ -215,14 +215,29 @@ def modified_gradient(forward: Forward, *, rule: str, score: str = "logit") -> A
         score: see `target.class_score`.
 
     Raises:
-        ValueError: a backbone whose ReLUs cannot be exchanged.
+        ValueError: a backbone without ReLUs, or whose ReLUs cannot be exchanged.
 
     Source:
         Springenberg et al., Striving for Simplicity (2014), section 3.4. Zeiler and Fergus, Visualizing and
         Understanding Convolutional Networks (2013), section 2.1; max pools go back to where the maximum was.
     """
-    relu, relu6 = (_relu(top, guided=rule == "guided") for top in (jnp.inf, 6.0))
-    return input_gradient(forward, score=score, rules=Rules(relu=relu, relu6=relu6))
+    called: list[Array] = []
+
+    def noted(relu):
+        def note(inputs):
+            called.append(inputs)
+            return relu(inputs)
+
+        return note
+
+    relu, relu6 = (noted(_relu(top, guided=rule == "guided")) for top in (jnp.inf, 6.0))
+    gradient = input_gradient(forward, score=score, rules=Rules(relu=relu, relu6=relu6))
+    if not called:
+        raise ValueError(
+            f"backbone: expected a network with ReLUs, which guided backpropagation and DeconvNet change, got "
+            f"{forward.backbone.name!r}, which has none; the plain gradient is the method saliency"
+        )
+    return gradient
 
 
 def modified_gradient_maps(
