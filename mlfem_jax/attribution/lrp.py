@@ -36,7 +36,7 @@ def relevance(
     first: str = "z_box",
     epsilon: float = 1e-6,
     gamma: float = 0.25,
-) -> Float[Array, "N H W 3"]:
+) -> Float[Array, " N *S C"]:
     """The relevance of every value of the preprocessed image for the logit, signed; computed in float32 throughout.
 
     Args:
@@ -82,7 +82,7 @@ def lrp_maps(
     gamma: float = 0.25,
     sign: str = "positive",
     raw: bool = False,
-) -> Float[Array, "N H W"]:
+) -> Float[Array, " N *S"]:
     """`relevance` summed over the colors. `sign`: the papers show both signs in two colors."""
     values = relevance(forward, rule=rule, first=first, epsilon=epsilon, gamma=gamma)
     return finish(values.sum(axis=-1), forward.size, sign=sign, raw=raw)
@@ -99,10 +99,15 @@ def _rules(forward: Forward, rule: str, first: str, epsilon: float, gamma: float
     even = _affine(splits["epsilon"])
     conv = splits["gamma" if rule == "composite" else rule]
     dense = splits["epsilon" if rule == "composite" else rule]
-    ends = [baseline_inputs(forward, end) for end in ("black", "white")]
-    box = _z_box(jnp.minimum(*ends), jnp.maximum(*ends), epsilon)
+    if first == "z_box":
+        if not forward.backbone.photos:
+            raise ValueError("first: expected 'same' for data other than photographs, which has no bounds, got 'z_box'")
+        ends = [baseline_inputs(forward, end) for end in ("black", "white")]
+        start = _z_box(jnp.minimum(*ends), jnp.maximum(*ends), epsilon)
+    else:
+        start = conv
     return Rules(
-        first=_affine(box if first == "z_box" else conv),
+        first=_affine(start),
         conv=_affine(conv),
         dense=_affine(dense),
         average=lambda function, inputs: _linear(even, lambda x, one: function(x) * one, inputs, ()),

@@ -51,8 +51,12 @@ def methods() -> tuple[str, ...]:
 
 
 def methods_on(backbone: Backbone) -> tuple[str, ...]:
-    """Names of the methods that a network lends itself to: those that read attention need some."""
-    return tuple(name for name in METHODS if backbone.attentions or name not in attention.METHODS)
+    """Names of the methods that a network lends itself to.
+
+    Those that read attention need some; the fusion that was trained on gaze needs photographs.
+    """
+    never = (() if backbone.attentions else tuple(attention.METHODS)) + (() if backbone.photos else tuple(net.METHODS))
+    return tuple(name for name in METHODS if name not in never)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Method:
     name: str
     options: tuple[tuple[str, Hashable], ...]
 
-    def __call__(self, forward: Forward) -> Float[Array, "N H W"]:
+    def __call__(self, forward: Forward) -> Float[Array, " N *S"]:
         """Importance maps (N, H, W)."""
         return METHODS[self.name].maps(forward, **dict(self.options))
 

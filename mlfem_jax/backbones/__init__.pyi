@@ -13,6 +13,7 @@ from .forward import (
 from .hooks import Affine as Affine, Rules as Rules, Tap as Tap
 from .keras_models import from_keras as from_keras
 from .preprocess import (
+    as_they_are as as_they_are,
     clip_preprocess as clip_preprocess,
     efficientnet_lite_preprocess as efficientnet_lite_preprocess,
     half_preprocess as half_preprocess,

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax.extend import core
 from jaxtyping import Array, Float32, Shaped
 
-from mlfem_jax.backbones import Backbone, forward_pass, unit_pixels
-from mlfem_jax.faithfulness.common import Image, Method
+from mlfem_jax.backbones import Backbone, forward_pass
+from mlfem_jax.faithfulness.common import Image, Method, ready
 from mlfem_jax.metrics import pcc
 
 Source: TypeAlias = frozenset[int] | None
@@ -79,7 +79,7 @@ def randomization_check(backbone: Backbone, key: Array, image: Image, *, method:
     turn = {leaf: count for count, members in enumerate(reversed(layers.values()), start=1) for leaf in members}
     keys = jax.random.split(key, len(leaves))
     redrawn = {leaf: _redrawn(keys[leaf], leaves[leaf]) for leaf in turn}
-    pixels = unit_pixels(image)[None]
+    pixels = ready(backbone, image)[None]
 
     def map_without(count):
         mixed = [jnp.where(count >= turn[i], redrawn[i], leaf) if i in turn else leaf for i, leaf in enumerate(leaves)]
@@ -95,7 +95,7 @@ def _redrawn(key: Array, leaf: Shaped[Array, "*S"]) -> Shaped[Array, "*S"]:
     return leaf.ravel()[jax.random.randint(key, leaf.shape, 0, leaf.size, jnp.int32)]
 
 
-def _ranks(importance: Float32[Array, "H W"]) -> Float32[Array, "H W"]:
+def _ranks(importance: Float32[Array, "*S"]) -> Float32[Array, "*S"]:
     """The rank of each value, ties at their mean; NaN if one is not finite."""
     values = importance.ravel()
     ascending = jnp.sort(values)
@@ -109,7 +109,7 @@ def _layers(backbone: Backbone) -> dict[str, list[int]]:
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), backbone.params)
     paths = [_layer_path(path) if path else "params" for path, _ in jax.tree.leaves_with_path(shapes)]
     floats = (leaf.dtype for leaf in jax.tree.leaves(shapes) if jnp.issubdtype(leaf.dtype, jnp.floating))
-    inputs = jax.ShapeDtypeStruct((1, *backbone.input_size, 3), next(floats, jnp.float32))
+    inputs = jax.ShapeDtypeStruct((1, *backbone.input_shape), next(floats, jnp.float32))
     trace = jax.make_jaxpr(backbone.apply)(shapes, inputs)
     uses: list[frozenset[int]] = []
     _follow(trace.jaxpr, [*(frozenset([number]) for number in range(len(paths))), None], uses)
