@@ -21,6 +21,7 @@ from .preprocess import (
     keras_preprocess as keras_preprocess,
     unit_pixels as unit_pixels,
 )
+from .recorders import RECORDED as RECORDED
 from .registry import backbone_names as backbone_names, load_backbone as load_backbone
 from .target import Contrast as Contrast, LogitFunction as LogitFunction
 from .towers import TOWERS as TOWERS

@@ -78,9 +78,7 @@ def gaze_density(
     total = jnp.sum(functools.reduce(lambda share, bells: share * bells.sum(axis=1), [rows, *others], weights))
     # Not `total > _NOTHING`: a NaN total has to show in the map.
     weights = jnp.where(total <= _NOTHING, 0.0, weights / total)
-    columns = jnp.ones((len(points), 1), jnp.float32)
-    for bells in others:
-        columns = (columns[:, :, None] * bells[:, None]).reshape(len(points), -1)
+    columns = functools.reduce(_outer, others) if others else jnp.ones((len(points), 1), jnp.float32)
     # The default precision of accelerators (TF32, bfloat16) is wrong in the third digit.
     density = jnp.matmul((weights[:, None] * rows).T, columns, precision=jax.lax.Precision.HIGHEST)
     return density.reshape(shape)
@@ -286,6 +284,11 @@ def _gaussians(centers, length, sigma_px):
     """(n, length): a Gaussian of height 1 around each center, sampled at the pixels' centers."""
     offsets = jnp.arange(length, dtype=jnp.float32)[None, :] - centers[:, None]
     return jnp.exp(-0.5 * jnp.square(offsets / sigma_px))
+
+
+def _outer(first, second):
+    """(n, a) and (n, b) to (n, a b): all products of the two rows of each fixation."""
+    return (first[:, :, None] * second[:, None]).reshape(len(first), first.shape[1] * second.shape[1])
 
 
 def _check(shape, sigma_px, axes):
