@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mlfem_jax.attribution.base import Entry, fuse_layers, only_layer, take_sign
+from mlfem_jax.attribution.base import Entry, along, fuse_layers, only_layer, take_sign
 from mlfem_jax.attribution.target import class_score, moves
 from mlfem_jax.backbones import Forward, LogitFunction
 from mlfem_jax.fusion import ALPHA
 from mlfem_jax.parallel import chunk_size, map_chunks
 
 
-def ablation_cam(activation: Float[Array, "h w C"], losses: Float[Array, " C"]) -> Float[Array, "h w"]:
+def ablation_cam(activation: Float[Array, "*S C"], losses: Float[Array, " C"]) -> Float[Array, "*S"]:
     """Sum over channels of A times what the score loses without the channel.
 
     Source:
@@ -45,7 +45,7 @@ def channel_losses(
     channels = jnp.arange(activation.shape[-1], dtype=jnp.int32)
 
     def score_without(channel):
-        left = jnp.where((channels == channel)[None, None, None], jnp.zeros_like(activation), activation)
+        left = jnp.where(along(channels == channel, -1, activation.ndim), jnp.zeros_like(activation), activation)
         logits = forward.run(forward.inputs, tap=lambda name, value: left if name == layer else value)
         return class_score(logits, forward.classes, score, forward.backbone.output)
 
@@ -67,7 +67,7 @@ def ablation_cam_maps(
     sign: str = "positive",
     internal_batch_size: int = 64,
     raw: bool = False,
-) -> Float[Array, "N _H _W"]:
+) -> Float[Array, "N ..."]:
     """`ablation_cam` of each image; the paper shows the positive part.
 
     Args:
@@ -92,6 +92,7 @@ def ablation_cam_maps(
     return fuse_layers(
         [take_sign(importance, sign) for importance in values],
         forward.size,
+        [forward.backbone.grid(layer) for layer in layers],
         operator=fuse,
         alpha=alpha,
         normalize=normalize,

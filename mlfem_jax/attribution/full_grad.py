@@ -19,11 +19,11 @@ from mlfem_jax.attribution.target import class_score
 from mlfem_jax.backbones import Forward, Rules
 from mlfem_jax.importance import normalize as min_max, upsample
 
-Shown = Callable[[Float[Array, "h w C"], tuple[int, int]], Float[Array, "H W"]]
+Shown = Callable[[Float[Array, "*s C"], tuple[int, ...]], Float[Array, "*S"]]
 """(signed terms of one part and image, size) to what the map of that part is."""
 
 
-def rescaled_magnitude(terms: Float[Array, "h w C"], size: tuple[int, int]) -> Float[Array, "H W"]:
+def rescaled_magnitude(terms: Float[Array, "*s C"], size: tuple[int, ...]) -> Float[Array, "*S"]:
     """Magnitudes scaled to [0, 1] over all channels together, summed over the channels, upsampled.
 
     Example:
@@ -36,16 +36,16 @@ def rescaled_magnitude(terms: Float[Array, "h w C"], size: tuple[int, int]) -> F
 
 def full_gradient(
     forward: Forward, *, score: str = "logit", shown: Shown = rescaled_magnitude
-) -> Float[Array, "N H W"]:
+) -> Float[Array, " N *S"]:
     """The sum of the maps of gradient times input and of gradient times bias of every convolution.
 
     Args:
         forward: the batch.
         score: see `target.class_score`.
-        shown: from the terms of one part, (h, w, C) float32, to its map (H, W).
+        shown: from the terms of one part, (*s, C) float32, to its map (*S).
 
     Returns:
-        (N, H, W) float32.
+        (N, *S) float32.
 
     Raises:
         ValueError: a backbone whose parts cannot follow other rules.
@@ -57,7 +57,7 @@ def full_gradient(
     """
     size = forward.size
 
-    def drawn(terms: Float[Array, "N h w C"]) -> Float[Array, "N H W"]:
+    def drawn(terms: Float[Array, "N *s C"]) -> Float[Array, " N *S"]:
         return jax.vmap(lambda one: shown(one.astype(jnp.float32), size))(terms)
 
     def total(inputs, canvas):
@@ -69,7 +69,7 @@ def full_gradient(
     return drawn(gradient.astype(jnp.float32) * forward.inputs.astype(jnp.float32)) + of_biases
 
 
-def _rules(canvas: Float[Array, "N H W"], drawn: Callable[[Array], Array]) -> Rules:
+def _rules(canvas: Float[Array, " N *S"], drawn: Callable[[Array], Array]) -> Rules:
     def affine(function, inputs, kernel, bias):
         def value(canvas, inputs, kernel, bias):
             return function(inputs, kernel) + bias
@@ -84,7 +84,7 @@ def _rules(canvas: Float[Array, "N H W"], drawn: Callable[[Array], Array]) -> Ru
         return layer(canvas, inputs, kernel, bias)
 
     def relu6(inputs):
-        if inputs.ndim != 4:
+        if inputs.ndim < 3:
             return jax.nn.relu6(inputs)
         bounded = jax.custom_vjp(lambda canvas, inputs: jax.nn.relu6(inputs))
 
@@ -99,7 +99,7 @@ def _rules(canvas: Float[Array, "N H W"], drawn: Callable[[Array], Array]) -> Ru
     return Rules(first=affine, conv=affine, relu6=relu6)
 
 
-def full_grad_maps(forward: Forward, *, score: str = "logit", raw: bool = False) -> Float[Array, "N H W"]:
+def full_grad_maps(forward: Forward, *, score: str = "logit", raw: bool = False) -> Float[Array, " N *S"]:
     """`full_gradient` of each image, which has no sign."""
     return finish(full_gradient(forward, score=score), forward.size, sign="positive", raw=raw)
 

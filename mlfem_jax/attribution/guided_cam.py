@@ -13,7 +13,7 @@ from mlfem_jax.importance import upsample
 
 def guided_grad_cam(
     forward: Forward, *, layers: tuple[str, ...] | None = None, score: str = "logit"
-) -> Float[Array, "N H W 3"]:
+) -> Float[Array, " N *S C"]:
     """The positive part of Grad-CAM, upsampled, times guided backpropagation.
 
     Args:
@@ -39,7 +39,7 @@ def guided_grad_cam_maps(
     score: str = "logit",
     sign: str = "absolute",
     raw: bool = False,
-) -> Float[Array, "N H W"]:
+) -> Float[Array, " N *S"]:
     """`guided_grad_cam`, the largest over the colors. The paper shows it as a signed picture in color."""
     return largest(forward, guided_grad_cam(forward, layers=layers, score=score), sign, raw)
 

@@ -6,24 +6,29 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mlfem_jax.attribution.base import Entry, baseline_inputs, check_count, finish
+from mlfem_jax.attribution.base import Entry, baseline_inputs, check_count, finish, need_photos
 from mlfem_jax.attribution.gradient import Attribution, input_gradient
 from mlfem_jax.backbones import Forward
 from mlfem_jax.parallel import chunk_size, sum_chunks
 
-Pixels = Float[Array, "H W C"]
+Pixels = Float[Array, "*S C"]
 _ROUNDING = 1e-6
 
 
 def random_colors(forward: Forward, key: Array, count: int) -> Float[Array, "count 1 1 3"]:
-    """Preprocessed pixels of colors that are drawn uniformly: images that show nothing."""
+    """Preprocessed pixels of colors that are drawn uniformly: images that show nothing.
+
+    Raises:
+        ValueError: the network's data are not photographs.
+    """
+    need_photos(forward, "expected_gradients")
     colors = jax.random.randint(key, (count, 1, 1, 3), 0, 256, jnp.int32).astype(jnp.uint8)
     return forward.backbone.preprocess(colors).astype(jnp.float32)
 
 
 def expected_gradients(
     forward: Forward,
-    references: Float[Array, "R _h _w 3"],
+    references: Float[Array, "R ..."],
     *,
     score: str = "logit",
     samples: int = 50,
@@ -34,7 +39,8 @@ def expected_gradients(
 
     Args:
         forward: the batch.
-        references: (R, H, W, 3) preprocessed images, or (R, 1, 1, 3) colors; one is drawn for each sample.
+        references: (R, H, W, 3) preprocessed images, or (R, 1, 1, 3) colors, or examples of other data; one is drawn
+            for each sample.
         score: see `target.class_score`.
         samples: pairs of a reference and a share of the way, the same for all images.
         seed: of the pairs.
@@ -74,7 +80,7 @@ def expected_gradients_maps(
     seed: int = 0,
     internal_batch_size: int = 64,
     raw: bool = False,
-) -> Float[Array, "N H W"]:
+) -> Float[Array, " N *S"]:
     """`expected_gradients` from images of one random color, summed over the colors.
 
     The paper draws the references from the training data, which a network does not bring along; with those of your
@@ -198,7 +204,7 @@ def guided_ig_maps(
     fraction: float = 0.25,
     reach: float = 0.02,
     raw: bool = False,
-) -> Float[Array, "N H W"]:
+) -> Float[Array, " N *S"]:
     """`guided_ig` summed over the colors; options as there. The paper keeps the sign; "absolute" shows both."""
     attribution = guided_ig(forward, score=score, steps=steps, baseline=baseline, fraction=fraction, reach=reach)
     return finish(attribution.sum(axis=-1), forward.size, sign=sign, raw=raw)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from mlfem_jax.attribution.base import Entry, check_count, finish
+from mlfem_jax.attribution.base import Entry, check_count, finish, need_photos
 from mlfem_jax.attribution.gradient import integrated_gradients
 from mlfem_jax.backbones import Forward
 
@@ -46,7 +46,7 @@ def xrai_maps(
         (N, H, W); blank for an image that is all one region.
 
     Raises:
-        ValueError: no scales, or a number of pixels that is negative.
+        ValueError: the network's data are not photographs, no scales, or a number of pixels that is negative.
         ModuleNotFoundError: scikit-image is not installed.
 
     Source:
@@ -54,6 +54,7 @@ def xrai_maps(
         counts. They cut the image at 224x224 whatever its size, and their baselines are the image's own darkest and
         brightest value.
     """
+    need_photos(forward, "xrai")
     check_count("steps", steps)
     check_count("scales", len(scales))
     for name, pixels in (("min_size_px", min_size_px), ("dilation_px", dilation_px), ("least_px", least_px)):

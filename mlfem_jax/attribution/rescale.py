@@ -16,7 +16,7 @@ from mlfem_jax.attribution.target import class_score
 from mlfem_jax.backbones import Forward, Rules
 
 
-def deep_lift(forward: Forward, *, baseline: str = "black") -> Float[Array, "N H W 3"]:
+def deep_lift(forward: Forward, *, baseline: str = "black") -> Float[Array, " N *S C"]:
     """The contribution of each value of the preprocessed image to how the logit differs from the reference's.
 
     Args:
@@ -89,7 +89,7 @@ def _nonzero(values: Array) -> Array:
 
 def deep_lift_maps(
     forward: Forward, *, baseline: str = "black", sign: str = "absolute", raw: bool = False
-) -> Float[Array, "N H W"]:
+) -> Float[Array, " N *S"]:
     """`deep_lift` summed over the colors. The paper keeps the sign; "absolute" shows both."""
     return finish(deep_lift(forward, baseline=baseline).sum(axis=-1), forward.size, sign=sign, raw=raw)
 

@@ -85,9 +85,9 @@ class Rules:
     add: Callable[[Array, Array], Array] = operator.add
     relu: Callable[[Array], Array] = jax.nn.relu
     relu6: Callable[[Array], Array] = jax.nn.relu6
-    gelu: Callable[[Callable[[Array], Array], Array], Array] = plain_linear
+    gelu: Callable[[Callable[[Array], Array], Array], Array] = plain_call
     normalize: Callable[[Array, Array, Array, float], Array] = plain_normalize
-    softmax: Callable[[Callable[[Array], Array], Array], Array] = plain_linear
+    softmax: Callable[[Callable[[Array], Array], Array], Array] = plain_call
     product: Callable[[Callable[[Array, Array], Array], Array, Array], Array] = plain_product
 
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax.extend import core
 from jaxtyping import Array, Float32, Shaped
 
-from mlfem_jax.backbones import Backbone, forward_pass, unit_pixels
-from mlfem_jax.faithfulness.common import Image, Method
+from mlfem_jax.backbones import Backbone, forward_pass
+from mlfem_jax.faithfulness.common import Image, Method, ready
 from mlfem_jax.metrics import pcc
 from mlfem_jax.parallel import images_at_once, over_chunks
 
@@ -102,7 +102,7 @@ def randomization_check(
     if draws < 1 or noise < 0:
         raise ValueError(f"draws and noise: expected at least 1 and 0, got {draws} and {noise}")
     turns, redrawn = _forgetting(backbone, key)
-    copies = _noisy(jax.random.fold_in(key, 1), unit_pixels(image), draws, noise)
+    copies = _noisy(jax.random.fold_in(key, 1), ready(backbone, image), draws, noise)
 
     def map_without(turn):
         gone = {leaf: turn >= own if order == "cascading" else turn == own for leaf, own in turns.items()}
@@ -139,7 +139,7 @@ def _mixed(backbone: Backbone, gone: Mapping[int, Array], redrawn: Mapping[int, 
     return dataclasses.replace(backbone, params=jax.tree.unflatten(structure, mixed))
 
 
-def _noisy(key: Array, pixels: Float32[Array, "H W 3"], draws: int, noise: float) -> Float32[Array, "draws H W 3"]:
+def _noisy(key: Array, pixels: Float32[Array, "*S C"], draws: int, noise: float) -> Float32[Array, "draws *S C"]:
     if noise == 0:
         return jnp.repeat(pixels[None], draws, axis=0)
     return pixels[None] + noise * jnp.ptp(pixels) * jax.random.normal(key, (draws, *pixels.shape), jnp.float32)
@@ -149,7 +149,7 @@ def _redrawn(key: Array, leaf: Shaped[Array, "*S"]) -> Shaped[Array, "*S"]:
     return leaf.ravel()[jax.random.randint(key, leaf.shape, 0, leaf.size, jnp.int32)]
 
 
-def rank_map(importance: Float32[Array, "H W"]) -> Float32[Array, "H W"]:
+def rank_map(importance: Float32[Array, "*S"]) -> Float32[Array, "*S"]:
     """The rank of each value, ties at their mean; NaN if one is not finite."""
     values = importance.ravel()
     ascending = jnp.sort(values)
@@ -163,7 +163,7 @@ def _layers(backbone: Backbone) -> dict[str, list[int]]:
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), backbone.params)
     paths = [_layer_path(path) if path else "params" for path, _ in jax.tree.leaves_with_path(shapes)]
     floats = (leaf.dtype for leaf in jax.tree.leaves(shapes) if jnp.issubdtype(leaf.dtype, jnp.floating))
-    inputs = jax.ShapeDtypeStruct((1, *backbone.input_size, 3), next(floats, jnp.float32))
+    inputs = jax.ShapeDtypeStruct((1, *backbone.input_shape), next(floats, jnp.float32))
     trace = jax.make_jaxpr(backbone.apply)(shapes, inputs)
     uses: list[frozenset[int]] = []
     _follow(trace.jaxpr, [*(frozenset([number]) for number in range(len(paths))), None], uses)

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float32
 
-from mlfem_jax.backbones import Backbone, forward_pass, unit_pixels
-from mlfem_jax.faithfulness.common import Image, Map, Method, defined
+from mlfem_jax.backbones import Backbone, forward_pass
+from mlfem_jax.faithfulness.common import Image, Map, Method, defined, ready
 from mlfem_jax.faithfulness.randomization import forgetful, rank_map
 from mlfem_jax.metrics import pcc
 
@@ -48,7 +48,7 @@ def complexity_rise(
     """
     if bins < 2:
         raise ValueError(f"bins: expected at least 2, got {bins}")
-    pixels = unit_pixels(image)[None]
+    pixels = ready(backbone, image)[None]
     before, after = (
         method(forward_pass(network, pixels))[0].astype(jnp.float32) for network in (backbone, forgetful(backbone, key))
     )
@@ -99,7 +99,7 @@ def random_logit(backbone: Backbone, key: Array, image: Image, *, method: Method
         >>> print(random_logit(backbone, jax.random.key(1), image, method=edges).round(3))
         1.0
     """
-    forward = forward_pass(backbone, unit_pixels(image)[None])
+    forward = forward_pass(backbone, ready(backbone, image)[None])
     classes = forward.logits.shape[1]
     if backbone.embeds or classes < 2:
         return jnp.array(jnp.nan, jnp.float32)

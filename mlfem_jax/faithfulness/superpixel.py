@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float32, Int
 
-from mlfem_jax.backbones import Backbone, forward_pass, unit_pixels
+from mlfem_jax.backbones import Backbone, forward_pass
 from mlfem_jax.faithfulness.baseline import BaselineName, baseline_image
 from mlfem_jax.faithfulness.common import (
     Arrays,
@@ -17,7 +17,7 @@ from mlfem_jax.faithfulness.common import (
     confidences,
     defined,
     or_predicted,
-    same_size,
+    ready_pair,
 )
 from mlfem_jax.parallel import images_at_once, over_chunks
 
@@ -29,7 +29,7 @@ def irof_curve(
     backbone: Backbone,
     image: Image,
     importance: Map,
-    labels: Int[Arrays, "H W"],
+    labels: Int[Arrays, "*S"],
     *,
     most: int,
     target: Target = None,
@@ -59,10 +59,9 @@ def irof_curve(
     Raises:
         ValueError: shapes that differ, or `most` is not positive.
     """
-    same_size(image, importance)
+    image = ready_pair(backbone, image, importance)
     if most < 1 or labels.shape != importance.shape:
         raise ValueError(f"labels and most: expected {importance.shape} and at least 1, got {labels.shape} and {most}")
-    image = unit_pixels(image)
     target = or_predicted(target, backbone, image)
     gone = baseline_image(image, baseline, blur_sigma_px=blur_sigma_px)
     labels, importance = jnp.asarray(labels, jnp.int32), jnp.asarray(importance, jnp.float32)
@@ -72,7 +71,7 @@ def irof_curve(
     rank = jnp.zeros(most, jnp.int32).at[jnp.argsort(-means)].set(jnp.arange(most, dtype=jnp.int32))
 
     def score(counts):
-        hidden = rank[labels][None] < counts[:, None, None]
+        hidden = rank[labels][None] < counts.reshape(-1, *[1] * labels.ndim)
         images = jnp.where(hidden[..., None], gone[None], image[None])
         return confidences(forward_pass(backbone, images).logits, target, output=output)
 
@@ -83,7 +82,7 @@ def irof_curve(
 
 
 def irof(
-    backbone: Backbone, image: Image, importance: Map, labels: Int[Arrays, "H W"], *, most: int, **options
+    backbone: Backbone, image: Image, importance: Map, labels: Int[Arrays, "*S"], *, most: int, **options
 ) -> Float32[Array, ""]:
     """The area over `irof_curve`: higher is better.
 
