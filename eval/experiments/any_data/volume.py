@@ -1,7 +1,6 @@
 """Volumes: the mean of 152 brains that nilearn packages, with a blob put in at a known place."""
 
 import dataclasses
-
 from typing import Any
 
 import numpy as np
