@@ -131,9 +131,8 @@ def table_of(kind: Kind, rows: list[dict[str, Any]]) -> str:
         for row in sorted(rows, key=lambda row: -np.nan_to_num(row["PCC"], nan=-1))
     ]  # fmt: skip
     share = float(kind.masks.mean())
-    about = (
-        f"{kind.name}: {len(kind.examples)} examples, {kind.accuracy:.0%} told rightly; the event is {share:.1%} of each."
-    )
+    told = f"{len(kind.examples)} examples, {kind.accuracy:.0%} told rightly"
+    about = f"{kind.name}: {told}; the event is {share:.1%} of each."
     return f"{about}\n\n{markdown_table(head, lines)}\n"
 
 
