@@ -1,5 +1,5 @@
 from .find import find_photos as find_photos
-from .recordings import (
+from .pictures import (
     draw_film as draw_film,
     draw_plane as draw_plane,
     draw_signal as draw_signal,

@@ -1,196 +1,167 @@
-"""Pictures of maps of other data than photographs: a curve, a spectrogram, a film, a volume."""
+"""Sound, film and volumes in, a folder of pictures, maps and one page out: `mlfem explain` for networks of them."""
 
-import os
-from collections.abc import Iterator
+import dataclasses
+import functools
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Num, Real, UInt8
-from PIL import Image, ImageDraw
+from jaxtyping import Array, Float, Shaped, UInt8
 
-from mlfem_jax.files import replacing
-from mlfem_jax.plot import FAINT, GAP, INK, PAPER, overlay
+from mlfem_jax.attribution import Method, layer_stacks
+from mlfem_jax.backbones import Backbone, Forward
+from mlfem_jax.files import printable, replacing
+from mlfem_jax.fusion import OPERATORS, fuse
+from mlfem_jax.gallery.names import file_names
+from mlfem_jax.gallery.page import ExplainedPhoto
+from mlfem_jax.gallery.pictures import draw_film, draw_signal, draw_slices, write_film
+from mlfem_jax.gallery.read_recording import read_recording
+from mlfem_jax.plot import picture_sheet, write_png
 
-_HEAT = 0.55
-"""Opacity of the heat behind a curve."""
+_PANEL = (90, 420)
+"""Height and width in pixels of a signal on the sheet."""
 
 
-def draw_signal(
-    signal: Real[np.ndarray, " L *C"],
-    importance: Float[np.ndarray, " L"],
+@dataclasses.dataclass(frozen=True)
+class LookAll:
+    """All that is drawn of a batch of windows; equal settings share one compiled function.
+
+    Attributes:
+        chosen: the method.
+        layers: those that are shown.
+        k: see `fem`.
+        alpha: see `fuse`.
+    """
+
+    chosen: Method
+    layers: tuple[str, ...]
+    k: float
+    alpha: float
+
+    def __call__(self, forward: Forward) -> dict[str, Any]:
+        """Probabilities, the maps of every fusion and of the method, and those of the layers."""
+        to_probabilities = jax.nn.softmax if forward.backbone.output == "softmax" else jax.nn.sigmoid
+        stacks = layer_stacks(forward, layers=self.layers, k=self.k)
+        maps: OrderedDict[str, Array] = OrderedDict(
+            (operator, jax.vmap(functools.partial(fuse, operator=operator, alpha=self.alpha))(stacks))
+            for operator in OPERATORS
+        )
+        if self.chosen.name not in maps:
+            maps[self.chosen.name] = self.chosen(forward)
+            maps.move_to_end(self.chosen.name, last=False)
+        layers = OrderedDict((name, stacks[:, index]) for index, name in enumerate(self.layers))
+        return {"probabilities": to_probabilities(forward.logits.astype(jnp.float32)), "maps": maps, "layers": layers}
+
+
+def explain_recordings(
+    paths: Sequence[Path],
+    names: Sequence[tuple[str, str]],
+    look: Callable[[Iterator[np.ndarray]], Iterator[Any]],
+    backbone: Backbone,
     *,
-    size: tuple[int, int] = (160, 900),
-    colormap: str = "inferno",
+    out: Path,
+    method: str,
+    settings: str,
+    tell: Callable[[str], object],
+) -> tuple[list[ExplainedPhoto], list[str]]:
+    """Reads, explains and draws one file after the other; also gives a line for each that cannot be read.
+
+    A recording that is longer than the network's input is cut into windows of that length, of which each has a map of
+    its own, in [0, 1]; the last one is filled up by repeating its end, which the map leaves out.
+
+    Args:
+        paths: the files.
+        names: what each is shown as, and the stem of its files.
+        look: from windows to what `LookAll` gives of each.
+        backbone: the network.
+        out: folder to write to.
+        method: name of the method whose map is the one.
+        settings: a line for the sheets.
+        tell: told of what cannot be read.
+    """
+    explained, failures = [], []
+    for path, (shown, stem) in zip(paths, names, strict=True):
+        try:
+            recording = read_recording(path, backbone)
+        except ValueError as error:
+            failures.append(printable(str(error)))
+            tell(f"mlfem: {failures[-1]}")
+            continue
+        results = list(look(iter(windows(recording, backbone.input_size[0]))))
+        explained.append(_draw(recording, results, backbone, shown, stem, out=out, method=method, settings=settings))
+    return explained, failures
+
+
+def windows(recording: Shaped[np.ndarray, "T ..."], length: int) -> list[Shaped[np.ndarray, "length ..."]]:
+    """The recording cut into windows of one length, the last one filled up with its last sample.
+
+    Example:
+        >>> [window.tolist() for window in windows(np.arange(5), 3)]
+        [[0, 1, 2], [3, 4, 4]]
+    """
+    places = np.minimum(np.arange(-(-len(recording) // length) * length), len(recording) - 1)
+    return list(recording[places].reshape(-1, length, *recording.shape[1:]))
+
+
+def _draw(
+    recording: np.ndarray,
+    results: Sequence[Any],
+    backbone: Backbone,
+    shown: str,
+    stem: str,
+    *,
+    out: Path,
+    method: str,
+    settings: str,
+) -> ExplainedPhoto:
+    maps, layers = (
+        {
+            name: np.concatenate([result[kind][name] for result in results])[: len(recording)]
+            for name in results[0][kind]
+        }
+        for kind in ("maps", "layers")
+    )
+    probabilities = np.stack([result["probabilities"] for result in results])
+    top = _top(probabilities, backbone)
+    names = file_names(stem)
+    importance = maps[method]
+    peak = tuple(int(place) for place in np.unravel_index(importance.argmax(), importance.shape))
+    picture = functools.partial(_picture, recording, peak=peak)
+    write_png(out / names.photo, picture(np.zeros_like(importance)))
+    write_png(out / names.overlay, picture(importance))
+    sections = {"Importance maps": maps, "Layers, first to last": layers}
+    panels = {heading: {name: picture(one, small=True) for name, one in of.items()} for heading, of in sections.items()}
+    title = f"{shown}\n{top[0][0]} {100 * top[0][1]:.1f} %   ·   {settings}"
+    write_png(out / names.sheet, picture_sheet(panels, title=title, columns=2))
+    if recording.ndim == 4:
+        write_film(out / f"{stem}.webp", recording, importance)
+    with replacing(out / names.map) as file:
+        np.save(file, importance)
+    return ExplainedPhoto(shown, names.photo, names.overlay, names.sheet, names.map, top)
+
+
+def _top(probabilities: Float[np.ndarray, "W classes"], backbone: Backbone) -> tuple[tuple[str, float], ...]:
+    """The five most probable classes of all windows, each with where its window begins."""
+    best = np.argsort(-probabilities, axis=None)[: min(5, probabilities.size)]
+    found = []
+    for window, index in zip(*np.unravel_index(best, probabilities.shape), strict=True):
+        label = backbone.labels[index] if backbone.labels else f"class {index}"
+        length = backbone.input_size[0]
+        where = f" in the {length} from {window * length}" if len(probabilities) > 1 else ""
+        found.append((f"{label}{where}", float(probabilities[window, index])))
+    return tuple(found)
+
+
+def _picture(
+    recording: np.ndarray, importance: np.ndarray, *, peak: tuple[int, ...], small: bool = False
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The curve of a signal, the heat of its map behind it; one curve below the other for several channels.
-
-    Args:
-        signal: (L,) or (L, C).
-        importance: (L,), clipped to [0, 1].
-        size: (height, width) in pixels of each channel's curve.
-        colormap: see `mlfem_jax.overlay`.
-
-    Returns:
-        (H, W, 3).
-
-    Example:
-        >>> draw_signal(np.sin(np.arange(100) / 5), np.linspace(0, 1, 100), size=(40, 200)).shape
-        (40, 200, 3)
-    """
-    channels = np.asarray(signal, np.float64).reshape(len(signal), -1).T
-    bands = [_curve(channel, importance, size, colormap) for channel in channels]
-    gap = np.full((GAP, size[1], 3), PAPER, np.uint8)
-    return np.concatenate([part for band in bands for part in (gap, band)][1:])
-
-
-def draw_plane(
-    plane: Real[np.ndarray, "H W"],
-    importance: Float[np.ndarray, "H W"],
-    *,
-    limits: tuple[float, float] | None = None,
-    scale: int = 4,
-    colormap: str = "inferno",
-) -> UInt8[np.ndarray, "h w 3"]:
-    """A plane of numbers in gray, the map laid over it: a spectrogram, a slice.
-
-    Args:
-        plane: (H, W); of a spectrogram, frequency downward.
-        importance: (H, W), clipped to [0, 1].
-        limits: the numbers that are black and white; None is the least and the largest.
-        scale: pixels a side of each number.
-        colormap: see `mlfem_jax.overlay`.
-
-    Returns:
-        (h, w, 3).
-
-    Example:
-        >>> draw_plane(np.eye(3), np.zeros((3, 3)), scale=1)[0, :, 0].tolist()
-        [255, 0, 0]
-    """
-    low, high = (float(plane.min()), float(plane.max())) if limits is None else limits
-    gray = np.rint(np.clip((plane - low) / (high - low or 1.0), 0, 1) * 255).astype(np.uint8)
-    picture = overlay(np.repeat(gray[..., None], 3, axis=-1), importance, colormap=colormap)
-    return picture.repeat(scale, axis=0).repeat(scale, axis=1)
-
-
-def draw_slices(
-    volume: Real[np.ndarray, "D H W"],
-    importance: Float[np.ndarray, "D H W"],
-    *,
-    at: tuple[int, int, int] | None = None,
-    scale: int = 4,
-    colormap: str = "inferno",
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Three slices of a volume, one across each axis, the map laid over them.
-
-    Args:
-        volume: (D, H, W).
-        importance: (D, H, W), clipped to [0, 1].
-        at: where they meet; None is where the map is highest.
-        scale: pixels a side of each voxel.
-        colormap: see `mlfem_jax.overlay`.
-
-    Returns:
-        (h, w, 3), the slices side by side, first axis first.
-
-    Example:
-        >>> draw_slices(np.zeros((4, 5, 6)), np.zeros((4, 5, 6)), scale=1).shape
-        (5, 41, 3)
-    """
-    peak = np.unravel_index(importance.argmax(), importance.shape) if at is None else at
-    pairs = [(volume.take(place, axis), importance.take(place, axis)) for axis, place in enumerate(peak)]
-    limits = float(volume.min()), float(volume.max())
-    parts = [draw_plane(plane, heat, limits=limits, scale=scale, colormap=colormap) for plane, heat in pairs]
-    return _beside(parts)
-
-
-def draw_film(
-    clip: UInt8[np.ndarray, "T H W 3"],
-    importance: Float[np.ndarray, "T H W"],
-    *,
-    frames: int = 8,
-    scale: int = 2,
-    colormap: str = "inferno",
-) -> UInt8[np.ndarray, "h w 3"]:
-    """A strip of frames with the map over them; below it the map's course over time, the frames shown marked.
-
-    Args:
-        clip: (T, H, W, 3).
-        importance: (T, H, W), clipped to [0, 1].
-        frames: how many are shown, evenly over the clip.
-        scale: pixels a side of each pixel.
-        colormap: see `mlfem_jax.overlay`.
-
-    Returns:
-        (h, w, 3).
-
-    Example:
-        >>> draw_film(np.zeros((9, 4, 6, 3), np.uint8), np.zeros((9, 4, 6)), frames=3, scale=1).shape
-        (96, 42, 3)
-    """
-    shown = np.unique(np.linspace(0, len(clip) - 1, min(frames, len(clip))).round().astype(int))
-    strip = _beside(list(_frames(clip[shown], importance[shown], scale, colormap)))
-    course = importance.mean(axis=(1, 2))
-    below = _curve(course, np.zeros_like(course), (80, strip.shape[1]), colormap, marks=shown)
-    return np.concatenate([strip, np.full((GAP, strip.shape[1], 3), PAPER, np.uint8), below])
-
-
-def write_film(
-    path: str | os.PathLike,
-    clip: UInt8[np.ndarray, "T H W 3"],
-    importance: Float[np.ndarray, "T H W"],
-    *,
-    frames_per_s: int | float = 12,
-    scale: int = 4,
-    colormap: str = "inferno",
-) -> None:
-    """Writes an animated WebP of the clip with its map over it, whole or not at all.
-
-    Args:
-        path: the file to write or replace.
-        clip: (T, H, W, 3).
-        importance: (T, H, W), clipped to [0, 1].
-        frames_per_s: how fast it runs.
-        scale: pixels a side of each pixel.
-        colormap: see `mlfem_jax.overlay`.
-    """
-    first, *others = (Image.fromarray(frame) for frame in _frames(clip, importance, scale, colormap))
-    with replacing(path) as file:
-        first.save(file, "WEBP", save_all=True, append_images=others, duration=round(1000 / frames_per_s), loop=0)
-
-
-def _frames(clip: np.ndarray, importance: np.ndarray, scale: int, colormap: str) -> Iterator[np.ndarray]:
-    for frame, heat in zip(clip, importance, strict=True):
-        yield overlay(frame, heat, colormap=colormap).repeat(scale, axis=0).repeat(scale, axis=1)
-
-
-def _beside(parts: list[np.ndarray]) -> np.ndarray:
-    """Pictures in a row, with gaps; the shorter ones end in paper."""
-    tallest = max(len(part) for part in parts)
-    row = []
-    for part in parts:
-        below = np.full((tallest - len(part), part.shape[1], 3), PAPER, np.uint8)
-        row += [np.full((tallest, GAP, 3), PAPER, np.uint8), np.concatenate([part, below])]
-    return np.concatenate(row[1:], axis=1)
-
-
-def _curve(
-    values: Num[np.ndarray, " L"],
-    importance: Num[np.ndarray, " L"],
-    size: tuple[int, int],
-    colormap: str,
-    marks: np.ndarray | None = None,
-) -> UInt8[np.ndarray, "H W 3"]:
-    """One curve from its least to its largest value over the heat, which is as dark as the map is high."""
-    height, width = size
-    places = np.arange(width) * len(values) // width
-    heat = np.broadcast_to(importance[places][None], (height, width))
-    paper = np.full((height, width, 3), PAPER, np.uint8)
-    picture = Image.fromarray(overlay(paper, heat, opacity=_HEAT, colormap=f"{colormap}_r"))
-    low, high = float(values.min()), float(values.max())
-    down = (height - 9) * (1 - (values - low) / (high - low or 1.0)) + 4
-    along = (np.arange(len(values)) + 0.5) * width / len(values)
-    draw = ImageDraw.Draw(picture)
-    for mark in marks if marks is not None else ():
-        draw.line((along[mark], 0, along[mark], height), fill=FAINT)
-    draw.line(list(zip(along.tolist(), down.tolist(), strict=True)), fill=INK, width=2)
-    return np.asarray(picture)
+    """The recording with a map; a volume is cut at the peak of the method's map."""
+    if importance.ndim == 1:
+        return draw_signal(recording, importance, size=_PANEL if small else (160, 900))
+    if importance.ndim == 3 and recording.ndim == 3:
+        return draw_slices(recording, importance, at=(peak[0], peak[1], peak[2]), scale=2 if small else 4)
+    return draw_film(recording, importance, frames=6, scale=1 if small else 3)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -40,7 +41,9 @@ def film_kind(*, examples: int, film: Path | None = None, seed: int = 0) -> Kind
         int(logits.argmax()) for logits in map_batches(backbone, clips, lambda forward: forward.logits, batch_size=1,
                                                        resize="native")
     ]  # fmt: skip
-    methods = {f"fem {block}": ("fem", {"layers": (block,)}) for block in _BLOCKS}
+    methods: dict[str, tuple[str, dict[str, Any]]] = {
+        f"fem {block}": ("fem", {"layers": (block,)}) for block in _BLOCKS
+    }
     methods |= {name: (name, {}) for name in _METHODS}
     methods["occlusion"] = ("occlusion", {"window_px": (6, 27, 48), "stride_px": (6, 27, 48), "score": "logit"})
     return Kind(

@@ -75,7 +75,7 @@ def read_brain() -> Float[np.ndarray, "D H W"]:
     import nibabel
 
     folder = package_folder("nilearn", "nilearn") / "datasets" / "data"
-    image = nibabel.load(folder / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz")
+    image = nibabel.Nifti1Image.from_filename(folder / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz")
     brain = np.asarray(image.dataobj, np.float32)
     sides = [length // _FACTOR for length in brain.shape]
     cut = brain[tuple(slice(side * _FACTOR) for side in sides)]
