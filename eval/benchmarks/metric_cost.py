@@ -72,7 +72,7 @@ def measure(backbone: Backbone, name: str, config: Config) -> dict[str, Any]:
     images = jnp.asarray(noise(config.batch_size, *backbone.input_size, 3))
     maps = jax.random.uniform(jax.random.key(0), images.shape[:3])
     run = jax.jit(_scored(name, config.method))
-    gaze = _gaze(backbone.input_size, config)
+    gaze = _gaze(backbone.photo_size, config)
     timings = time_in_turns(
         {"metric": lambda: run(backbone, images, maps, gaze), "forward": lambda: _forward(backbone, images)},
         config.repeats,
