@@ -10,6 +10,7 @@ Source: Liu et al., A ConvNet for the 2020s (2022), section 2; Woo et al., ConvN
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -114,13 +115,13 @@ class ConvNeXt(nnx.Module):
     ):
         """`depths` and `widths` of the stages; `norm` is None, for there is no batch norm."""
         stem = Conv(3, widths[0], 4, stride=4, padding="valid", rngs=rngs)
-        self.stem = nnx.List([stem, LayerNorm(widths[0], epsilon=EPSILON)])
+        self.stem: Any = nnx.List([stem, LayerNorm(widths[0], epsilon=EPSILON)])
         stages, channels = nnx.List(), widths[0]
         for depth, width in zip(depths, widths, strict=True):
             stages.append(Stage(channels, width, depth, rngs=rngs, response=response))
             channels = width
         self.stages = stages
-        self.head = nnx.Dict(norm=LayerNorm(channels, epsilon=EPSILON), fc=Linear(channels, classes, rngs=rngs))
+        self.head: Any = nnx.Dict(norm=LayerNorm(channels, epsilon=EPSILON), fc=Linear(channels, classes, rngs=rngs))
 
     def __call__(
         self, inputs: Features, *, tap: Tap = no_tap, rules: Rules = PLAIN
