@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -138,6 +138,24 @@ def need_photos(forward: Forward, method: str) -> None:
     """
     if not forward.backbone.photos:
         raise ValueError(f"method: expected one for data other than photographs, got {method!r}, which reads colors")
+
+
+def without_rule(method: str, *parts: str) -> dict[str, Callable]:
+    """Rules that refuse a network with parts of these kinds (fields of `Rules`), of which the method knows nothing.
+
+    Example:
+        >>> without_rule("full_grad", "softmax")["softmax"](jax.nn.softmax, jnp.zeros(2))
+        Traceback (most recent call last):
+        ValueError: method: expected one with a rule for the network's softmax parts, got 'full_grad'
+    """
+
+    def refuse(part: str) -> Callable:
+        def rule(*_: Any) -> Any:
+            raise ValueError(f"method: expected one with a rule for the network's {part} parts, got {method!r}")
+
+        return rule
+
+    return {part: refuse(part) for part in parts}
 
 
 def along(values: Array, axis: int, axes: int) -> Array:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mlfem_jax.attribution.base import Entry, finish
+from mlfem_jax.attribution.base import Entry, finish, without_rule
 from mlfem_jax.attribution.target import class_score
 from mlfem_jax.backbones import Forward, Rules
 from mlfem_jax.importance import normalize as min_max, upsample
@@ -48,7 +48,7 @@ def full_gradient(
         (N, *S) float32.
 
     Raises:
-        ValueError: a backbone whose parts cannot follow other rules.
+        ValueError: a backbone whose parts cannot follow other rules, or with parts that are not piecewise linear.
 
     Source:
         Srinivas and Fleuret, Full-Gradient Representation (2019), equation 7 and section 4.1. A ReLU6 that is at 6 has
@@ -96,7 +96,8 @@ def _rules(canvas: Float[Array, " N *S"], drawn: Callable[[Array], Array]) -> Ru
         bounded.defvjp(lambda canvas, inputs: (jax.nn.relu6(inputs), inputs), backward)
         return bounded(canvas, inputs)
 
-    return Rules(first=affine, conv=affine, relu6=relu6)
+    smooth = without_rule("full_grad", "gelu", "normalize", "softmax", "product")
+    return Rules(first=affine, conv=affine, relu6=relu6, **smooth)
 
 
 def full_grad_maps(forward: Forward, *, score: str = "logit", raw: bool = False) -> Float[Array, " N *S"]:

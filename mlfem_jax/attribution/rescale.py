@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mlfem_jax.attribution.base import Entry, baseline_inputs, finish
+from mlfem_jax.attribution.base import Entry, baseline_inputs, finish, without_rule
 from mlfem_jax.attribution.target import class_score
 from mlfem_jax.backbones import Forward, Rules
 
@@ -27,7 +27,8 @@ def deep_lift(forward: Forward, *, baseline: str = "black") -> Float[Array, " N 
         (N, H, W, 3) float32, signed: multiplier times (image - reference). They sum to the difference of the logits.
 
     Raises:
-        ValueError: unknown baseline, or a backbone whose parts cannot follow other rules.
+        ValueError: unknown baseline, a backbone whose parts cannot follow other rules, or one with layer norms,
+            attention or gates, for which there is no rescale rule.
 
     Source:
         Shrikumar et al., Learning Important Features Through Propagating Activation Differences (2017), section 3.5.1
@@ -37,7 +38,13 @@ def deep_lift(forward: Forward, *, baseline: str = "black") -> Float[Array, " N 
     """
     inputs = forward.inputs
     reference = jnp.broadcast_to(baseline_inputs(forward, baseline), inputs.shape)
-    rules = Rules(relu=_rescaled(jax.nn.relu), relu6=_rescaled(jax.nn.relu6), max_pool=_pooled)
+    rules = Rules(
+        relu=_rescaled(jax.nn.relu),
+        relu6=_rescaled(jax.nn.relu6),
+        gelu=lambda function, inputs: _rescaled(function)(inputs),
+        max_pool=_pooled,
+        **without_rule("deep_lift", "normalize", "softmax", "product"),
+    )
 
     def total(inputs):
         logits = forward.run(jnp.concatenate([inputs, reference]), rules=rules)

@@ -19,6 +19,7 @@ from tests.backbones.test_vit import GOLDEN, TINY, network
 from tests.synthetic_weights import synthetic_inputs
 
 CLASS = 3
+EPSILON = {"rule": "epsilon", "first": "same", "epsilon": 1e-12}
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +35,7 @@ def forward():
 def test_relevance_agrees_with_lxt(forward, attention):
     assert forward.backbone.layers == TINY.layers
     found = jax.jit(
-        lambda inputs: lrp.relevance(
-            dataclasses.replace(forward, inputs=inputs),
-            rule="epsilon",
-            first="same",
-            attention=attention,
-            epsilon=1e-12,
-        )
+        lambda inputs: lrp.relevance(dataclasses.replace(forward, inputs=inputs), attention=attention, **EPSILON)
     )(forward.inputs)
     expected = np.load(GOLDEN / "lrp_vit.npz")[attention]
     np.testing.assert_allclose(found.sum(axis=-1), expected, atol=1e-4 * np.abs(expected).max())

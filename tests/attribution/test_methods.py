@@ -263,3 +263,36 @@ def test_impossible_requests_say_what_is_possible(backbone, images):
         with pytest.raises(ValueError, match=f"{next(iter(option))}: expected"):
             explain(backbone, images, method="saliency", **option)
     assert set(NEED_RULES) < set(methods())
+
+
+@pytest.mark.parametrize(
+    ("method", "part"),
+    [("full_grad", "gelu"), ("full_grad", "softmax"), ("deep_lift", "product"), ("deep_lift", "normalize")],
+)
+def test_a_method_without_a_rule_for_a_part_of_the_network_says_so(method, part):
+    called = {
+        "gelu": lambda rules, x: rules.gelu(jnp.tanh, x),
+        "softmax": lambda rules, x: rules.softmax(jax.nn.softmax, x),
+        "product": lambda rules, x: rules.product(jnp.multiply, x, x),
+        "normalize": lambda rules, x: rules.normalize(x, jnp.ones(3), jnp.zeros(3), 1e-6),
+    }
+
+    def run(params, inputs, *, rules=PLAIN):
+        features = called[part](rules, inputs)
+        return features.mean(axis=(1, 2)), {"features": features}
+
+    network = from_function(run, jnp.ones(()), input_size=(4, 4))
+    with pytest.raises(ValueError, match=f"rule for the network's {part} parts, got '{method}'"):
+        explain(network, np.ones((1, 4, 4, 3), np.uint8), method=method)
+
+
+def test_deep_lift_hands_back_a_smooth_activations_change():
+    """tanh of one number: the contributions are the change itself, where gradient times input is not."""
+
+    def run(params, inputs, *, rules=PLAIN):
+        return rules.gelu(jnp.tanh, inputs).sum(axis=(1, 2)), {"inputs": inputs}
+
+    network = from_function(run, jnp.ones(()), input_size=(1, 1), preprocess=lambda x: x)
+    pixel = np.float32([[[[0.2, 0.9, 0.4]]]])
+    found = explain(network, pixel, method="deep_lift", target=1, raw=True)
+    np.testing.assert_allclose(found[0, 0, 0], np.tanh(0.9), rtol=1e-5)

@@ -2,6 +2,7 @@
 
     python tests/oracles/make_network_golden.py            # the small ones, which the tests read
     python tests/oracles/make_network_golden.py --all DIR [NAMES]  # every variant with a name here, into DIR
+    python tests/oracles/make_network_golden.py --shapes FILE      # names and shapes alone of all of them
 
 Made with torch 2.14.1, torchvision 0.29.1 and timm 1.0.31 (none is needed to run the tests). Each file holds what
 `golden.write_golden` writes, on synthetic weights and images whose sides are odd, and `state_dict`, the names and
@@ -9,6 +10,7 @@ shapes that the weights are made from. The variants of DIR are compared by `test
 """
 
 import functools
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -195,15 +197,17 @@ def norm_layer(width):
     return torch.nn.LayerNorm(width, eps=1e-5)
 
 
+def shapes_of(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """Of the state dict, but for what is counted or computed."""
+    arrays = {key: value for key, value in model.state_dict().items() if value.is_floating_point()}
+    return {key: tuple(value.shape) for key, value in arrays.items() if not key.endswith("relative_coords_table")}
+
+
 @torch.no_grad()
 def make(name: str, model: torch.nn.Module, shape: tuple[int, ...]) -> None:
     """Writes one network's golden file."""
     model.eval()
-    shapes = {
-        key: tuple(value.shape)
-        for key, value in model.state_dict().items()
-        if value.is_floating_point() and not key.endswith("relative_coords_table")  # which is computed
-    }
+    shapes = shapes_of(model)
     weights = {key: torch.from_numpy(network_weight(key, entry)) for key, entry in shapes.items()}
     model.load_state_dict(weights, strict=False)
     model.double()
@@ -257,12 +261,25 @@ def variants() -> Iterator[tuple[str, str, Callable, tuple[int, ...]]]:
         yield name, "timm", functools.partial(timm.create_model, theirs, num_classes=CLASSES), shape
 
 
+def without_memory(build: Callable[[], torch.nn.Module]) -> torch.nn.Module:
+    """A network whose arrays are not there, if its making needs none of them."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except (NotImplementedError, RuntimeError):
+        return build()
+
+
 def main(*arguments: str) -> None:
     """The small ones, or those that are named; or all in a folder."""
-    if arguments[:1] != ("--all",):
+    if not arguments or arguments[0] not in ("--all", "--shapes"):
         for name, build in SMALL.items():
             if not arguments or name in arguments:
                 make(name, build(), SHAPES.get(name.split("_")[0], (1, 45, 70, 3)))
+        return
+    if arguments[0] == "--shapes":
+        found = {f"{name}@{whose}": shapes_of(without_memory(build)) for name, whose, build, _ in variants()}
+        Path(arguments[1]).write_text(json.dumps(found))
         return
     golden.FOLDER = Path(arguments[1])
     for name, whose, build, shape in variants():
