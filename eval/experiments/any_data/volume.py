@@ -1,7 +1,6 @@
 """Volumes: the mean of 152 brains that nilearn packages, with a blob put in at a known place."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -76,7 +75,7 @@ def read_brain() -> Float[np.ndarray, "D H W"]:
     import nibabel
 
     folder = package_folder("nilearn", "nilearn") / "datasets" / "data"
-    image: Any = nibabel.load(folder / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz")
+    image = nibabel.Nifti1Image.from_filename(folder / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz")
     brain = np.asarray(image.dataobj, np.float32)
     sides = [length // _FACTOR for length in brain.shape]
     cut = brain[tuple(slice(side * _FACTOR) for side in sides)]
