@@ -69,7 +69,7 @@ def main(config: Config) -> None:
 
 def measure(backbone: Backbone, name: str, config: Config) -> dict[str, Any]:
     """One metric's images/s, and its seconds over those of a bare forward."""
-    images = jnp.asarray(noise(config.batch_size, *backbone.input_size, 3))
+    images = jnp.asarray(noise(config.batch_size, *backbone.photo_size, 3))
     maps = jax.random.uniform(jax.random.key(0), images.shape[:3])
     run = jax.jit(_scored(name, config.method))
     gaze = _gaze(backbone.photo_size, config)

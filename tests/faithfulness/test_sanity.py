@@ -89,8 +89,7 @@ def test_complexity_rises_by_the_redrawn_networks_map(backbone, golden):
     assert (maps[0] != maps[1]).any()
 
 
-@pytest.mark.parametrize("order", ["cascading", "independent"])
-@pytest.mark.parametrize(("draws", "noise"), [(1, 0.0), (4, 0.1)])
+@pytest.mark.parametrize(("order", "draws", "noise"), [("cascading", 4, 0.1), ("independent", 1, 0.0)])
 def test_randomization_by_loops(backbone, golden, order, draws, noise):
     """The maps of each network that it looks at, with its parameters, seen from outside."""
     seen, image = [], golden["images"][1]
