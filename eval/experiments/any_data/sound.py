@@ -7,7 +7,7 @@ import numpy as np
 from eval.experiments.any_data.kinds import Kind, all_methods, event_maps
 from mlfem_jax import load_backbone, map_batches
 
-LENGTH = 256
+LENGTH = 400
 _SAMPLES, _SAMPLES_PER_S = 1024, 16_000
 OPTIONS = {
     "occlusion": {"window_px": 64, "stride_px": 32, "score": "logit"},
@@ -20,7 +20,7 @@ OPTIONS = {
 
 
 def sound_kind(*, examples: int, seed: int = 0) -> Kind:
-    """Bursts of 200 to 800 Hz, 16 ms long, anywhere in 64 ms of noise; explained is the pitch that is there."""
+    """Bursts of 200 to 800 Hz, 25 ms long, anywhere in 64 ms of noise; explained is the pitch that is there."""
     backbone, draw = load_backbone("crepe_tiny"), np.random.default_rng(seed)
     hertz = np.array([float(label.split()[0]) for label in backbone.labels])
     sounds = draw.normal(0, 0.1, (examples, _SAMPLES)).astype(np.float32)
