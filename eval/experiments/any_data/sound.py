@@ -11,11 +11,11 @@ LENGTH = 400
 _SAMPLES, _SAMPLES_PER_S = 1024, 16_000
 OPTIONS = {
     "occlusion": {"window_px": 64, "stride_px": 32, "score": "logit"},
-    "rise": {"samples": 100, "cells": 16, "score": "logit"},
-    "lime": {"samples": 100, "segments": 32, "score": "logit"},
-    "smooth_grad": {"samples": 10},
-    "var_grad": {"samples": 10},
-    "integrated_gradients": {"steps": 20},
+    "rise": {"samples": 64, "cells": 16, "score": "logit"},
+    "lime": {"samples": 64, "segments": 32, "score": "logit"},
+    "smooth_grad": {"samples": 8},
+    "var_grad": {"samples": 8},
+    "integrated_gradients": {"steps": 16},
 }
 
 
