@@ -80,3 +80,24 @@ def fingerprint(activation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     places = np.random.PCG64(flat.shape[1]).random_raw(_SAMPLES) % np.uint64(flat.shape[1])
     summary = np.stack([flat.mean(axis=1), flat.std(axis=1), np.abs(flat).max(axis=1)], axis=1)
     return flat[:, places.astype(np.int64)].astype(np.float32), summary
+
+
+def network_weight(name: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    """One entry of the state dict of any of today's networks, such that activations stay near 1.
+
+    Norms have weights below 1, so that what residual blocks add up does not grow beyond float32's digits.
+    """
+    outer, _, kind = name.rpartition(".")
+    if kind == "running_var":
+        return uniform(name, shape, seed) + np.float32(0.5)
+    if "layer_scale" in kind or kind == "gamma":
+        return uniform(name, shape, seed) * np.float32(0.5)
+    if kind == "logit_scale":
+        return centered(name, shape, 0.2, seed) + np.float32(1.0)
+    if kind == "weight" and len(shape) == 1 and "grn" not in outer:
+        return uniform(name, shape, seed) * np.float32(0.5) + np.float32(0.4)
+    if len(shape) < 2 or kind.endswith("_bias"):
+        return centered(name, shape, 0.1, seed)
+    if kind.endswith("_table"):
+        return centered(name, shape, 0.5, seed)
+    return centered(name, shape, (2 / np.prod(shape[1:])) ** 0.5, seed)

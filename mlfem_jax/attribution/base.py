@@ -130,6 +130,16 @@ def baseline_inputs(forward: Forward, baseline: str) -> Float[Array, "1 ... C"]:
     return forward.backbone.preprocess(pixel).astype(forward.inputs.dtype)
 
 
+def need_photos(forward: Forward, method: str) -> None:
+    """Refuses a method that reads photographs alone for a network of other data.
+
+    Raises:
+        ValueError: names the method.
+    """
+    if not forward.backbone.photos:
+        raise ValueError(f"method: expected one for data other than photographs, got {method!r}, which reads colors")
+
+
 def along(values: Array, axis: int, axes: int) -> Array:
     """A vector over one of so many axes, the others of length 1: what broadcasts against an array of them.
 
@@ -137,7 +147,7 @@ def along(values: Array, axis: int, axes: int) -> Array:
         >>> along(jnp.arange(4), 1, 3).shape
         (1, 4, 1)
     """
-    return jnp.expand_dims(values, tuple(other for other in range(axes) if other != axis))
+    return jnp.expand_dims(values, tuple(other for other in range(axes) if other != axis % axes))
 
 
 def by_example(values: Array, like: Array) -> Array:

@@ -44,7 +44,7 @@ def saliency_maps(
 
     Source: Simonyan et al., Deep Inside Convolutional Networks (2013), section 3.
     """
-    return _largest(forward, input_gradient(forward, score=score), sign, raw)
+    return largest(forward, input_gradient(forward, score=score), sign, raw)
 
 
 def gradient_x_input_maps(
@@ -123,7 +123,7 @@ def smooth_grad_maps(
     mean, _ = noisy_gradients(
         forward, score=score, samples=samples, noise=noise, seed=seed, internal_batch_size=internal_batch_size
     )
-    return _largest(forward, mean, sign, raw)
+    return largest(forward, mean, sign, raw)
 
 
 def var_grad_maps(
@@ -143,7 +143,7 @@ def var_grad_maps(
     _, variance = noisy_gradients(
         forward, score=score, samples=samples, noise=noise, seed=seed, internal_batch_size=internal_batch_size
     )
-    return _largest(forward, variance, "positive", raw)
+    return largest(forward, variance, "positive", raw)
 
 
 def integrated_gradients(
@@ -217,21 +217,36 @@ def modified_gradient(forward: Forward, *, rule: str, score: str = "logit") -> A
         score: see `target.class_score`.
 
     Raises:
-        ValueError: a backbone whose ReLUs cannot be exchanged.
+        ValueError: a backbone without ReLUs, or whose ReLUs cannot be exchanged.
 
     Source:
         Springenberg et al., Striving for Simplicity (2014), section 3.4. Zeiler and Fergus, Visualizing and
         Understanding Convolutional Networks (2013), section 2.1; max pools go back to where the maximum was.
     """
-    relu, relu6 = (_relu(top, guided=rule == "guided") for top in (jnp.inf, 6.0))
-    return input_gradient(forward, score=score, rules=Rules(relu=relu, relu6=relu6))
+    called: list[Array] = []
+
+    def noted(relu):
+        def note(inputs):
+            called.append(inputs)
+            return relu(inputs)
+
+        return note
+
+    relu, relu6 = (noted(_relu(top, guided=rule == "guided")) for top in (jnp.inf, 6.0))
+    gradient = input_gradient(forward, score=score, rules=Rules(relu=relu, relu6=relu6))
+    if not called:
+        raise ValueError(
+            f"backbone: expected a network with ReLUs, which guided backpropagation and DeconvNet change, got "
+            f"{forward.backbone.name!r}, which has none; the plain gradient is the method saliency"
+        )
+    return gradient
 
 
 def modified_gradient_maps(
     forward: Forward, *, rule: str, score: str = "logit", sign: str = "absolute", raw: bool = False
 ) -> Float[Array, " N *S"]:
     """`modified_gradient`, the largest over the colors. The papers show it as a signed picture in color."""
-    return _largest(forward, modified_gradient(forward, rule=rule, score=score), sign, raw)
+    return largest(forward, modified_gradient(forward, rule=rule, score=score), sign, raw)
 
 
 def _relu(top: float, *, guided: bool):
@@ -249,7 +264,7 @@ def _relu(top: float, *, guided: bool):
     return relu
 
 
-def _largest(forward: Forward, attribution: Attribution, sign: str, raw: bool) -> Float[Array, " N *S"]:
+def largest(forward: Forward, attribution: Attribution, sign: str, raw: bool) -> Float[Array, " N *S"]:
     """The color of the largest part; raw, that of the largest magnitude, with its sign."""
     if raw:
         strongest = jnp.abs(attribution).argmax(axis=-1, keepdims=True)

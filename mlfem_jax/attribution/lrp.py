@@ -9,24 +9,28 @@ z_j = sum_i x_i w_ij + b_j, input i receives the sum over j of r_j q_ij / (sum_i
 - alpha1_beta0: q_ij = max(x_i w_ij, 0), the z+ rule;
 - z-box, for the image: q_ij = x_i w_ij - low_i max(w_ij, 0) - high_i min(w_ij, 0).
 
-ReLUs hand relevance through; max pools give it to the maximum; means and residual sums follow the epsilon rule. The
-relevance of the image is the logit, minus what the biases took (z-box has no bias).
+ReLUs hand relevance through, and so do GELUs and their kin; max pools give it to the maximum; means and residual sums
+follow the epsilon rule, and so do layer norms, whose deviation counts as a constant. What attention does with it is
+told by `attention`:
+
+- "attn": a product of two activations z_j = sum_i a_i b_ij splits relevance evenly, each half by the epsilon rule; the
+  softmax s of scores x gives score i the relevance x_i (r_i - s_i sum_j r_j).
+- "cp": attention is a constant: a product gives all to the second operand (the values, what passes a gate), the softmax
+  nothing.
+
+The relevance of the image is the logit, minus what the biases took (z-box has no bias).
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mlfem_jax.attribution.base import Entry, baseline_inputs, finish
+from mlfem_jax.attribution.base import Entry, finish
+from mlfem_jax.attribution.lrp_rules import relevance_rules
 from mlfem_jax.attribution.target import class_score
-from mlfem_jax.backbones import Affine, Forward, Rules
-
-Linear = Callable[[Array, Array], Array]
-Split = Callable[[Linear, Array, Array, Array, Array], Array]
-"""(function, inputs, kernel, bias, relevance of the outputs) to the relevance of the inputs."""
+from mlfem_jax.backbones import Forward
 
 
 def relevance(
@@ -36,6 +40,7 @@ def relevance(
     first: str = "z_box",
     epsilon: float = 1e-6,
     gamma: float = 0.25,
+    attention: str = "attn",
 ) -> Float[Array, " N *S C"]:
     """The relevance of every value of the preprocessed image for the logit, signed; computed in float32 throughout.
 
@@ -47,6 +52,7 @@ def relevance(
             "same" as of the others.
         epsilon: added to every denominator, with its sign, so that none is zero; what it takes is lost.
         gamma: how much the gamma rule favors contributions of the output's sign.
+        attention: "attn" or "cp", see above; of a network without attention and gates they are the same.
 
     Returns:
         (N, H, W, 3) float32. Without biases it sums to the logit, but for what alpha1_beta0 loses at outputs without
@@ -60,12 +66,14 @@ def relevance(
     Source:
         Bach et al., On Pixel-Wise Explanations (2015), equations 58 and 60 (epsilon, alpha-beta). Montavon et al.,
         Layer-Wise Relevance Propagation: An Overview (2019), table 10.1 (gamma, z-box) and section 10.3 (composite).
-        Gamma for contributions of both signs: as in zennit (Anders et al., 2021).
+        Gamma for contributions of both signs: as in zennit (Anders et al., 2021). Achtibat et al., AttnLRP (2024),
+        propositions 3.1, 3.3 and 3.4; Ali et al., XAI for Transformers: Better Explanations through Conservative
+        Propagation (2022), section 4 ("cp").
     """
     forward = dataclasses.replace(
         forward, backbone=forward.backbone.astype(jnp.float32), inputs=forward.inputs.astype(jnp.float32)
     )
-    rules = _rules(forward, rule, first, epsilon, gamma)
+    rules = relevance_rules(forward, rule=rule, first=first, epsilon=epsilon, gamma=gamma, attention=attention)
     with jax.default_matmul_precision("highest"):  # else an accelerator loses relevance in the third digit
         logits, pull_back = jax.vjp(lambda inputs: forward.run(inputs, rules=rules), forward.inputs)
         # One for each class to explain; of a function of the logits, how much each of them counts.
@@ -80,139 +88,47 @@ def lrp_maps(
     first: str = "z_box",
     epsilon: float = 1e-6,
     gamma: float = 0.25,
+    attention: str = "attn",
     sign: str = "positive",
     raw: bool = False,
 ) -> Float[Array, " N *S"]:
     """`relevance` summed over the colors. `sign`: the papers show both signs in two colors."""
-    values = relevance(forward, rule=rule, first=first, epsilon=epsilon, gamma=gamma)
+    values = relevance(forward, rule=rule, first=first, epsilon=epsilon, gamma=gamma, attention=attention)
     return finish(values.sum(axis=-1), forward.size, sign=sign, raw=raw)
 
 
-def _rules(forward: Forward, rule: str, first: str, epsilon: float, gamma: float) -> Rules:
-    if rule not in ("composite", "epsilon", "gamma", "alpha1_beta0"):
-        raise ValueError(f"rule: expected 'composite', 'epsilon', 'gamma' or 'alpha1_beta0', got {rule!r}")
-    if first not in ("z_box", "same"):
-        raise ValueError(f"first: expected 'z_box' or 'same', got {first!r}")
-    if epsilon <= 0 or gamma < 0:
-        raise ValueError(f"epsilon, gamma: expected epsilon > 0 and gamma >= 0, got {epsilon} and {gamma}")
-    splits = {"epsilon": _epsilon(epsilon), "gamma": _gamma(gamma, epsilon), "alpha1_beta0": _alpha1_beta0(epsilon)}
-    even = _affine(splits["epsilon"])
-    conv = splits["gamma" if rule == "composite" else rule]
-    dense = splits["epsilon" if rule == "composite" else rule]
-    if first == "z_box":
-        if not forward.backbone.photos:
-            raise ValueError("first: expected 'same' for data other than photographs, which has no bounds, got 'z_box'")
-        ends = [baseline_inputs(forward, end) for end in ("black", "white")]
-        start = _z_box(jnp.minimum(*ends), jnp.maximum(*ends), epsilon)
-    else:
-        start = conv
-    return Rules(
-        first=_affine(start),
-        conv=_affine(conv),
-        dense=_affine(dense),
-        average=lambda function, inputs: _linear(even, lambda x, one: function(x) * one, inputs, ()),
-        add=lambda one, other: _linear(even, jnp.matmul, jnp.stack([one, other], axis=-1), (2,)),
-        relu=_passing(jax.nn.relu),
-        relu6=_passing(jax.nn.relu6),
-    )
+def attn_lrp_maps(
+    forward: Forward,
+    *,
+    rule: str = "gamma",
+    first: str = "same",
+    epsilon: float = 1e-6,
+    gamma: float = 0.25,
+    sign: str = "positive",
+    raw: bool = False,
+) -> Float[Array, " N *S"]:
+    """AttnLRP: `lrp_maps` through attention; its authors advise the gamma rule for vision transformers."""
+    options = {"rule": rule, "first": first, "epsilon": epsilon, "gamma": gamma, "sign": sign, "raw": raw}
+    return lrp_maps(forward, attention="attn", **options)
 
 
-def _affine(split: Split) -> Affine:
-    """An affine part whose backward pass splits relevance."""
-
-    def affine(function, inputs, kernel, bias):
-        def value(inputs, kernel, bias):
-            return function(inputs, kernel) + bias
-
-        def backward(operands, relevance):
-            inputs, kernel, bias = operands
-            return split(function, inputs, kernel, bias, relevance), None, None
-
-        layer = jax.custom_vjp(value)
-        layer.defvjp(lambda *operands: (value(*operands), operands), backward)
-        return layer(inputs, kernel, bias)
-
-    return affine
-
-
-def _linear(affine: Affine, function: Linear, inputs: Array, weights: tuple[int, ...]) -> Array:
-    """A part that has no parameters, as an affine one with weights of 1 and without a bias."""
-    return affine(function, inputs, jnp.ones(weights, inputs.dtype), jnp.zeros((), inputs.dtype))
-
-
-def _passing(activation: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    """The activation function; relevance goes through it unchanged."""
-    passing = jax.custom_vjp(activation)
-    passing.defvjp(lambda inputs: (activation(inputs), None), lambda _, relevance: (relevance,))
-    return passing
-
-
-def _above(values: Array) -> Array:
-    return jnp.maximum(values, 0.0)
-
-
-def _below(values: Array) -> Array:
-    return jnp.minimum(values, 0.0)
-
-
-def _quotient(relevance: Array, total: Array, epsilon: float) -> Array:
-    return relevance / (total + jnp.where(total >= 0, epsilon, -epsilon))
-
-
-def _epsilon(epsilon: float) -> Split:
-    def split(function, inputs, kernel, bias, relevance):
-        total, transpose = jax.vjp(lambda x: function(x, kernel), inputs)
-        return inputs * transpose(_quotient(relevance, total + bias, epsilon))[0]
-
-    return split
-
-
-def _alpha1_beta0(epsilon: float) -> Split:
-    def split(function, inputs, kernel, bias, relevance):
-        def positive(above, below):
-            return function(above, _above(kernel)) + function(below, _below(kernel))
-
-        above, below = _above(inputs), _below(inputs)
-        total, transpose = jax.vjp(positive, above, below)
-        for_above, for_below = transpose(_quotient(relevance, total + _above(bias), epsilon))
-        return above * for_above + below * for_below
-
-    return split
-
-
-def _gamma(gamma: float, epsilon: float) -> Split:
-    def split(function, inputs, kernel, bias, relevance):
-        above_below, count = jnp.concatenate([_above(inputs), _below(inputs)]), len(inputs)
-        up, transpose_up = jax.vjp(lambda x: function(x, kernel + gamma * _above(kernel)), above_below)
-        down, transpose_down = jax.vjp(lambda x: function(x, kernel + gamma * _below(kernel)), above_below)
-        # Contributions are positive where input and kernel agree in sign, negative where they do not.
-        favoring_positive = up[:count] + down[count:] + bias + gamma * _above(bias)
-        favoring_negative = down[:count] + up[count:] + bias + gamma * _below(bias)
-        positive, zero = function(inputs, kernel) + bias >= 0, jnp.zeros_like(relevance)
-        to_positive = _quotient(jnp.where(positive, relevance, zero), favoring_positive, epsilon)
-        to_negative = _quotient(jnp.where(positive, zero, relevance), favoring_negative, epsilon)
-        (for_up,) = transpose_up(jnp.concatenate([to_positive, to_negative]))
-        (for_down,) = transpose_down(jnp.concatenate([to_negative, to_positive]))
-        shares = above_below * (for_up + for_down)
-        return shares[:count] + shares[count:]
-
-    return split
-
-
-def _z_box(low: Array, high: Array, epsilon: float) -> Split:
-    def split(function, inputs, kernel, bias, relevance):
-        lows, highs = jnp.broadcast_to(low, inputs.shape), jnp.broadcast_to(high, inputs.shape)
-
-        def contributions(x, low, high):
-            return function(x, kernel) - function(low, _above(kernel)) - function(high, _below(kernel))
-
-        total, transpose = jax.vjp(contributions, inputs, lows, highs)
-        shares = transpose(_quotient(relevance, total, epsilon))
-        return inputs * shares[0] + lows * shares[1] + highs * shares[2]
-
-    return split
+def cp_lrp_maps(
+    forward: Forward,
+    *,
+    rule: str = "epsilon",
+    first: str = "same",
+    epsilon: float = 1e-6,
+    gamma: float = 0.25,
+    sign: str = "positive",
+    raw: bool = False,
+) -> Float[Array, " N *S"]:
+    """CP-LRP: `lrp_maps` past the attention, which counts as a constant."""
+    options = {"rule": rule, "first": first, "epsilon": epsilon, "gamma": gamma, "sign": sign, "raw": raw}
+    return lrp_maps(forward, attention="cp", **options)
 
 
 METHODS = {
     "lrp": Entry(lrp_maps, "gradient", "LRP: the logit handed back from layer to layer", of_class=True),
+    "attn_lrp": Entry(attn_lrp_maps, "gradient", "AttnLRP: the logit handed back through attention", of_class=True),
+    "cp_lrp": Entry(cp_lrp_maps, "gradient", "CP-LRP: the logit handed back, attention as it is", of_class=True),
 }

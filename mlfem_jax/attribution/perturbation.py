@@ -275,7 +275,7 @@ def superpixels(inputs: Num[Array, " N *S C"], segments: int, *, colors: bool = 
         runs = jnp.arange(length, dtype=jnp.int32) * min(segments, length) // length
         return jnp.broadcast_to(runs[None], inputs.shape[:2])
     if importlib.util.find_spec("skimage") is None:
-        raise ModuleNotFoundError("lime needs scikit-image: pip install 'mlfem-jax[lime]'", name="skimage")
+        raise ModuleNotFoundError("superpixels need scikit-image: pip install 'mlfem-jax[lime]'", name="skimage")
     shape = jax.ShapeDtypeStruct(inputs.shape[:-1], jnp.int32)
     cut = functools.partial(_slic, segments=segments, colors=colors)
     return jax.pure_callback(cut, shape, inputs.astype(jnp.float32), vmap_method="sequential")

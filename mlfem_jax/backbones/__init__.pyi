@@ -1,6 +1,7 @@
 from .adapters import from_function as from_function
 from .architectures import ARCHITECTURES as ARCHITECTURES
 from .base import Activations as Activations, Backbone as Backbone, Output as Output
+from .equinox_modules import from_equinox as from_equinox
 from .files.fit import check_values as check_values, check_weights as check_weights
 from .files.read import read_weights as read_weights, save_weights as save_weights
 from .flax_modules import from_linen as from_linen, from_nnx as from_nnx
@@ -10,6 +11,7 @@ from .forward import (
     forward_pass as forward_pass,
     select_layers as select_layers,
 )
+from .haiku_modules import from_haiku as from_haiku
 from .hooks import Affine as Affine, Rules as Rules, Tap as Tap
 from .keras_models import from_keras as from_keras
 from .preprocess import (

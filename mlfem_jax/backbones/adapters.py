@@ -16,8 +16,8 @@ _MISSING_HOOK = {
     "tap": "backbone: expected one that gives the gradient at its layers, got {name!r}, whose `apply` does not take "
     "`tap`, see from_function. Methods that need activations, the gradient at the input, or repeated forwards work",
     "rules": "backbone: expected one with exchangeable backward rules, which LRP, guided backpropagation and DeconvNet "
-    "need, got {name!r}, which has none. The ResNets, VGGs and EfficientNet-Lite of load_backbone have them; elsewhere "
-    "`apply` must take `rules`, see mlfem_jax.backbones.hooks. Every other method works",
+    "need, got {name!r}, which has none. The networks of load_backbone have them; elsewhere `apply` must take `rules`, "
+    "see mlfem_jax.backbones.hooks. Every other method works",
 }
 
 

@@ -1,7 +1,6 @@
 """Flax modules as backbones, NNX and Linen: the outputs of submodules, named by their paths, are the activations."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -10,8 +9,7 @@ from flax import linen, nnx
 from mlfem_jax.backbones.adapters import from_function
 from mlfem_jax.backbones.base import Backbone
 from mlfem_jax.backbones.hooks import Tap, no_tap
-
-Activation = Callable[[jax.Array], jax.Array]
+from mlfem_jax.backbones.recording import Activation, check_once, check_tap, child, in_order
 
 
 def from_nnx(
@@ -49,14 +47,14 @@ def from_nnx(
     graph, state = nnx.split(module)
 
     def apply(params, inputs, *, tap=no_tap):
-        _check_tap(tap, activation)
+        check_tap(tap, activation)
         network = nnx.merge(graph, params)
         network.eval()
         recorded: dict[str, jax.Array] = {}
         for path in layers:
             _record(network, path, recorded, tap)
         logits = network(inputs)
-        return logits, _in_order(recorded, layers, activation)
+        return logits, in_order(recorded, layers, activation)
 
     return from_function(apply, state, input_size=input_size, input_shape=input_shape, **options)
 
@@ -99,7 +97,7 @@ def from_linen(
     """
 
     def apply(variables, inputs, *, tap=no_tap):
-        _check_tap(tap, activation)
+        check_tap(tap, activation)
 
         called: set[str] = set()
 
@@ -107,7 +105,7 @@ def from_linen(
             output, path = call(*args, **kwargs), "/".join(context.module.path)
             if context.method_name != "__call__" or path not in layers:
                 return output
-            _check_once(path, called, tap)
+            check_once(path, called, tap)
             called.add(path)
             return tap(path, output)
 
@@ -115,7 +113,7 @@ def from_linen(
             logits, state = module.apply(
                 variables, inputs, capture_intermediates=True, mutable=["intermediates"], **(arguments or {})
             )
-        return logits, _in_order(dict(_calls(state["intermediates"])), layers, activation)
+        return logits, in_order(dict(_calls(state["intermediates"])), layers, activation)
 
     return from_function(apply, variables, input_size=input_size, input_shape=input_shape, **options)
 
@@ -127,7 +125,7 @@ class _Recorder:
         self.module, self.path, self.recorded, self.tap = module, path, recorded, tap
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        _check_once(self.path, self.recorded, self.tap)
+        check_once(self.path, self.recorded, self.tap)
         output = self.recorded[self.path] = self.tap(self.path, self.module(*arguments, **keywords))
         return output
 
@@ -135,48 +133,17 @@ class _Recorder:
         return getattr(self.module, name)
 
 
-def _check_tap(tap: Tap, activation: Activation | None) -> None:
-    """A tap behind an `activation` that only FEM applies would change what the network computes."""
-    if tap is not no_tap and activation is not None:
-        raise ValueError(
-            "activation: expected none where the gradient at a layer is needed, got one: behind a non-linearity that "
-            "the network applies as a function it cannot be had; make the non-linearity a submodule and name it in "
-            "`layers`, without `activation`"
-        )
-
-
-def _check_once(path: str, called: Container[str], tap: Tap) -> None:
-    """The gradient at a module that the network calls twice would be that of both calls."""
-    if tap is not no_tap and path in called:
-        raise ValueError(
-            f"layers: expected modules that the network calls once, got {path!r}, which it calls more than once, so "
-            "that there is no one gradient there; give each call a module of its own. Methods that need activations "
-            "see the last call"
-        )
-
-
 def _record(network: nnx.Module, path: str, recorded: dict[str, jax.Array], tap: Tap) -> None:
     """Puts a recorder in the place of the submodule at `path`."""
     *parents, leaf = path.split(".")
     parent: Any = network
     for part in parents:
-        parent = _child(parent, part, path)
-    recorder = _Recorder(_child(parent, leaf, path), path, recorded, tap)
+        parent = child(parent, part, path)
+    recorder = _Recorder(child(parent, leaf, path), path, recorded, tap)
     if leaf.isdigit():
         parent[int(leaf)] = recorder
     else:
         setattr(parent, leaf, recorder)
-
-
-def _child(parent: Any, part: str, path: str) -> Any:
-    try:
-        return parent[int(part)] if part.isdigit() else getattr(parent, part)
-    except (AttributeError, IndexError, KeyError, TypeError) as error:
-        there = [name for name in vars(parent) if not name.startswith("_")] if hasattr(parent, "__dict__") else []
-        raise ValueError(
-            f"layers: expected the path of a module, got {path!r}; in the place of {part!r} there is "
-            f"{', '.join(there) or 'nothing'}"
-        ) from error
 
 
 def _calls(intermediates: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -186,15 +153,3 @@ def _calls(intermediates: dict[str, Any], path: str = "") -> Iterator[tuple[str,
             yield path, value[-1]
         elif isinstance(value, dict):
             yield from _calls(value, f"{path}/{name}" if path else name)
-
-
-def _in_order(
-    recorded: dict[str, Any], layers: Sequence[str], activation: Activation | None
-) -> "OrderedDict[str, jax.Array]":
-    missing = [layer for layer in layers if layer not in recorded]
-    if missing:
-        there = ", ".join(path for path in recorded if path) or "nothing"
-        raise ValueError(
-            f"layers: expected modules that the network calls, got {', '.join(missing)}; it called {there}"
-        )
-    return OrderedDict((layer, activation(recorded[layer]) if activation else recorded[layer]) for layer in layers)

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mlfem_jax.backbones.architectures import ARCHITECTURES, Architecture
+from mlfem_jax.backbones.architecture import Architecture
+from mlfem_jax.backbones.architectures import ARCHITECTURES
 from mlfem_jax.backbones.base import Backbone
 from mlfem_jax.backbones.files.about import About, read_about
 from mlfem_jax.backbones.files.fit import check_values, check_weights, without_prefix
@@ -132,7 +133,8 @@ def network_arrays(name: str, file: Path) -> tuple[dict[str, np.ndarray], About]
         raise ValueError(f"{file}: expected {wanted}, got {found} names, which are not those of {name}")
     _, shapes = _abstract(architecture, 1000)
     with naming(file):
-        arrays = without_prefix(arrays, expected_shapes(shapes, {}, architecture.torch_names))
+        expected = expected_shapes(shapes, {}, architecture.torch_names)
+        arrays = without_prefix(arrays, expected, rename=architecture.renamed)
         return dict(architecture.canonical(arrays)), about
 
 
@@ -182,7 +184,7 @@ def _backbone(
         input_size=architecture.input_size,
         labels=_imagenet_labels() if about.imagenet and classes == 1000 and not about.labels else about.labels,
         output="sigmoid" if classes == 1 else about.output or "softmax",
-        signs=("as_is",) * len(activations),  # all of them follow a ReLU
+        signs=tuple(architecture.sign(layer) for layer in activations),
     )
 
 

@@ -157,7 +157,7 @@ def tower_backbone(
     reads_cls = config.pool in ("cls", "distilled")
     return Backbone(
         name=name,
-        apply=functools.partial(_apply, name, config),
+        apply=functools.partial(vit.forward, config),
         params=jax.tree.map(jnp.asarray, params),
         preprocess=tower.preprocess,
         layers=config.layers,
@@ -171,16 +171,6 @@ def tower_backbone(
         gradient_layer=config.layers[-2] if reads_cls and config.depth > 1 else "",
         embeds=embeds,
     )
-
-
-def _apply(name: str, config: ViT, params: Any, inputs: jax.Array, *, rules: Any = None, **hooks: Any) -> Any:
-    """`vit.forward`; it has no exchangeable backward rules."""
-    if rules is not None:
-        raise ValueError(
-            "backbone: expected one with exchangeable backward rules, which LRP, guided backpropagation and DeconvNet "
-            f"need, got the transformer {name!r}, which has none; every other method works"
-        )
-    return vit.forward(config, params, inputs, **hooks)
 
 
 def _read(tower: Tower, file: Path, *, packaged: bool) -> tuple[ViT, Any]:

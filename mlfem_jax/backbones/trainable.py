@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from mlfem_jax.backbones.architectures import Architecture
+from mlfem_jax.backbones.architecture import Architecture
 from mlfem_jax.backbones.base import Preprocess
 from mlfem_jax.backbones.files.fit import check_values, check_weights
 from mlfem_jax.backbones.files.folding import expected_shapes, state_dict, unfold
@@ -177,7 +177,7 @@ def _split(network: nnx.Module) -> tuple[Params, Statistics]:
 def _in_dtype(params: dict[Any, Any], dtype: Any) -> dict[Any, Any]:
     """Kernels, and biases that are added to activations, in `dtype`; batch norm's scale and bias as they are."""
     if "scale" in params:
-        return params | {"kernel": params["kernel"].astype(dtype)}
+        return params | ({"kernel": params["kernel"].astype(dtype)} if "kernel" in params else {})
     return {
         name: _in_dtype(value, dtype) if isinstance(value, dict) else value.astype(dtype)
         for name, value in params.items()

@@ -27,11 +27,15 @@ FAST = {
     "smooth_grad": {"samples": 2},
     "var_grad": {"samples": 2},
     "integrated_gradients": {"steps": 2},
+    "guided_ig": {"steps": 2},
     "rise": {"samples": 400, "cells": 4, "score": "logit"},
     "lime": {"samples": 60, "segments": 20, "score": "logit"},
     "occlusion": {"window_px": 2, "stride_px": 1, "score": "logit"},
 }
-NO_RULES = ("guided_backprop", "deconvnet", "lrp")
+NO_RULES = (
+    *("guided_backprop", "deconvnet", "guided_grad_cam", "full_grad", "deep_lift"),
+    *("lrp", "attn_lrp", "cp_lrp"),
+)
 BLIND = ("center", "uniform", "random", "edge", "blurred_edge", "var_grad")
 
 

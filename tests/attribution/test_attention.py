@@ -186,7 +186,7 @@ def test_without_a_threshold_attention_is_the_mean_of_the_heads(backbone, images
         np.testing.assert_allclose(found[image], expected, atol=1e-4)
 
 
-METHODS = {**{name: {} for name in attention.METHODS}, "grad_cam": {}, "layer_cam": {}}
+METHODS = {**{name: {} for name in attention.METHODS}, "grad_cam": {}, "layer_cam": {}, "attn_lrp": {}, "cp_lrp": {}}
 """What every network of tokens must be able to do, and how."""
 
 

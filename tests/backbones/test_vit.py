@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlfem_jax import backbone_names, load_backbone
+from mlfem_jax import backbone_names, explain, load_backbone
 from mlfem_jax.backbones.files.fit import check_weights
 from mlfem_jax.backbones.networks import vit, vit_names
 from mlfem_jax.backbones.networks.vit import ViT
@@ -210,8 +210,8 @@ def test_towers_are_backbones():
     backbone = tower_backbone("tiny", dataclasses.replace(tiny, config=config), params)
     assert (backbone.prefix, backbone.embeds, backbone.gradient_layer) == (1, False, "blocks.0")
     assert backbone.attentions == ("blocks.0.attention", "blocks.1.attention")
-    with pytest.raises(ValueError, match=r"expected one with exchangeable backward rules.*got the transformer 'tiny'"):
-        backbone.apply(backbone.params, jnp.zeros((1, 32, 32, 3)), rules=1)
+    with pytest.raises(ValueError, match=r"expected a network with ReLUs, .* got 'tiny', which has none"):
+        explain(backbone, np.zeros((1, 32, 32, 3), np.uint8), method="guided_backprop")
     half = backbone.astype(jnp.bfloat16)
     inputs = jnp.asarray(synthetic_inputs((2, 32, 32, 3)))
     outputs, activations = half.apply(half.params, inputs.astype(jnp.bfloat16))

@@ -5,7 +5,7 @@ from collections import OrderedDict
 
 from flax import nnx
 
-from mlfem_jax.backbones.architectures import Architecture
+from mlfem_jax.backbones.architecture import Architecture
 from mlfem_jax.backbones.hooks import PLAIN, no_tap
 from mlfem_jax.backbones.networks import resnet
 from mlfem_jax.backbones.networks.layers import Conv, Linear, mean_pool

@@ -16,10 +16,15 @@ _PUBLISHED = frozenset(
     """
     f37072fd 5c106cde b627a593 333f7ec4 0676ba61 11ad3fa6 19c8e357 63fe2227 cd907fc2 5d3b4d8f 394f9c45 f82ba261 b121ed2d
     397923af dcbb9e9d 6c64b313 c79401a0 57934424
+    6075fbad ea097f82 0c510722 983f1562 a639ec97 8d451a50 b2777c0a c1103571 59c71312 dc08266a dd5fe13b 0cc3c7bd
+    5c1a4163 8738ca79 047dcff4 2007eb11 ba3796d7 a12f2b72 e3633e7f 6eb8fdc6 9d47f8d0 7071aa85 f342aeae 62229a5f
+    adf1edd5 94a99ebd ad17e45c 03ceed89 2b70d774 cbe8ce12 c8ce3e52 3e4a00f9 9e6ed7dd f3ec0043 43afe44d 0d7bc02a
+    b11a554e 4dee3f7a 8db6d4b5 e1583746 04fdfa75 9180c971 b5a9779c c65dace8 e6988f5f 1b27b58c 58fc7688 d0d0e4a8
+    dc2b1b54 68c6b09e 5e29d889 704ceda3 781e5279 637d8ceb b137f0e2 77cc7160 9656183e
     """.split()
 )
-"""First digits of the SHA-256 of torchvision's published ImageNet files (both generations of ResNet-18 to 152; VGG-16,
-VGG-19, and theirs with batch norm) and of EfficientNet-Lite0's, which bear them in their names."""
+"""First digits of the SHA-256 of torchvision's published ImageNet files of the networks that have a name here (all
+generations) and of EfficientNet-Lite0's to 2's, which bear them in their names."""
 _PUBLISHED_KERAS = "2cb95161c43110f7111970584f804107"
 """MD5 of keras.applications' ResNet-50 of ImageNet."""
 

@@ -1,7 +1,11 @@
-"""EfficientNet-Lite0: EfficientNet-B0 without squeeze-and-excitation, with ReLU6."""
+"""EfficientNet-Lite0 to 4: EfficientNet-B0 to B4 without squeeze-and-excitation, with ReLU6."""
 
+import math
+import re
 from collections import OrderedDict
+from collections.abc import Mapping
 
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -21,7 +25,23 @@ STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-"""Source: Tan and Le, EfficientNet (2019), table 1; the stem and head stay at 32 and 1280 channels."""
+"""Of Lite0. Source: Tan and Le, EfficientNet (2019), table 1; the stem and head stay at 32 and 1280 channels."""
+Stages = tuple[tuple[int, int, int, int, int], ...]
+
+
+def scaled(width: float, depth: float) -> Stages:
+    """The stages of a larger network: wider and deeper by these factors.
+
+    Widths are multiples of 8, not less than nine tenths of what they should be. The first and the last stage stay as
+    deep as they are.
+    """
+    stages = []
+    for index, (repeats, size, stride, expansion, channels) in enumerate(STAGES):
+        wider = max(8, int(channels * width + 4) // 8 * 8)
+        wider += 8 if wider < 0.9 * channels * width else 0
+        deeper = repeats if index in (0, len(STAGES) - 1) else math.ceil(repeats * depth)
+        stages.append((deeper, size, stride, expansion, wider))
+    return tuple(stages)
 
 
 class InvertedResidual(nnx.Module):
@@ -62,7 +82,7 @@ class InvertedResidual(nnx.Module):
 
 
 class EfficientNetLite(nnx.Module):
-    """The activations are "blocks.0" to "blocks.15" and "head".
+    """The activations are "blocks.0" to "blocks.15" (in Lite0) and "head".
 
     Its weights come from TensorFlow, so its padding is "same": padded symmetrically it still classifies, but its
     activations lie some 20 pixels too far to the lower right by the last layer.
@@ -71,11 +91,11 @@ class EfficientNetLite(nnx.Module):
     features after a positive non-linearity.
     """
 
-    def __init__(self, *, classes: int, rngs, norm: Norm | None = None):
-        """The network of 224x224 images."""
+    def __init__(self, stages: Stages = STAGES, *, classes: int, rngs, norm: Norm | None = None):
+        """`stages` hold repeats, kernel size, stride, expansion and channels out of each."""
         self.stem = Conv(3, 32, 3, stride=2, padding="same", norm=norm, rngs=rngs)
         channels, self.blocks = 32, nnx.List()
-        for repeats, size, first_stride, expansion, width in STAGES:
+        for repeats, size, first_stride, expansion, width in stages:
             for index in range(repeats):
                 stride = first_stride if index == 0 else 1
                 shape = {"size": size, "stride": stride, "expansion": expansion}
@@ -104,3 +124,36 @@ def torch_names(path: str) -> tuple[str, str | None]:
     block, _, conv = path.rpartition(".")
     norm = {"expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}[conv]
     return f"_{block}._{conv}_conv", f"_{block}.{norm}"
+
+
+_TIMM = {
+    "conv_stem": "_conv_stem",
+    "bn1": "_bn0",
+    "conv_head": "_conv_head",
+    "bn2": "_bn1",
+    "classifier": "_fc",
+}
+_TIMM_BLOCK = {
+    # The first block widens nothing, and so has one convolution less.
+    True: {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"},
+    False: {
+        **{"conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv", "bn2": "_bn1"},
+        **{"conv_pwl": "_project_conv", "bn3": "_bn2"},
+    },
+}
+
+
+def renamed(name: str, stages: Stages) -> str:
+    """An entry's name as the port for PyTorch has it, from timm's (whose "tf_" files have TensorFlow's padding)."""
+    module, _, leaf = name.rpartition(".")
+    match = re.fullmatch(r"blocks\.(\d)\.(\d+)\.(\w+)", module)
+    if not match or int(match[1]) >= len(stages):
+        return f"{_TIMM.get(module, module)}.{leaf}"
+    stage, index, part = int(match[1]), int(match[2]), match[3]
+    number = sum(repeats for repeats, *_ in stages[:stage]) + index
+    return f"_blocks.{number}.{_TIMM_BLOCK[stages[stage][3] == 1].get(part, part)}.{leaf}"
+
+
+def canonical(arrays: Mapping[str, np.ndarray], stages: Stages) -> dict[str, np.ndarray]:
+    """The state dict by the port's names."""
+    return {renamed(name, stages): array for name, array in arrays.items()}

@@ -25,18 +25,20 @@ class Conv(nnx.Module):
         self,
         channels_in: int,
         channels_out: int,
-        size: int,
+        size: int | tuple[int, int],
         *,
         rngs,
         stride: int = 1,
         groups: int = 1,
         padding: str = "symmetric",
+        bias: bool = True,
         norm: Norm | None = None,
     ):
-        """He-normal kernel, zero bias; `padding` is "symmetric" or "same", see `convolve`."""
-        shape = (size, size, channels_in // groups, channels_out)
+        """He-normal kernel, zero bias, or none; `padding` is "symmetric", "same" or "valid", see `convolve`."""
+        rows, columns = (size, size) if isinstance(size, int) else size
+        shape = (rows, columns, channels_in // groups, channels_out)
         self.kernel = nnx.Param(nnx.initializers.he_normal()(rngs.params(), shape, jnp.float32))
-        self.bias = nnx.Param(jnp.zeros((channels_out,), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((channels_out,), jnp.float32)) if bias else None
         self.stride, self.groups, self.padding, self.norm = stride, groups, padding, norm
         if norm is not None:
             self.scale = nnx.Param(jnp.ones((channels_out,), jnp.float32))
@@ -48,10 +50,12 @@ class Conv(nnx.Module):
         convolution = functools.partial(convolve, stride=self.stride, groups=self.groups, padding=self.padding)
         if self.norm is not None:
             return self._normalized(convolution(inputs, self.kernel[...]), self.norm)
-        return affine(convolution, inputs, self.kernel[...], self.bias[...][None, None, None])
+        kernel = self.kernel[...]
+        bias = jnp.zeros(kernel.shape[-1:], kernel.dtype) if self.bias is None else self.bias[...]
+        return affine(convolution, inputs, kernel, bias[None, None, None])
 
     def _normalized(self, features: Features, norm: Norm) -> Features:
-        scale, bias, mean, variance = (leaf[...] for leaf in (self.scale, self.bias, self.mean, self.variance))
+        scale, bias, mean, variance = (leaf[...] for leaf in (self.scale, self.bias, self.mean, self.variance))  # pyrefly: ignore
         if norm.running:
             return normalize_features(features, mean, variance, scale, bias, epsilon=norm.epsilon)
         features, self.mean[...], self.variance[...] = batch_norm(features, scale, bias, mean, variance, norm=norm)
@@ -59,33 +63,38 @@ class Conv(nnx.Module):
 
 
 class Linear(nnx.Module):
-    """A dense layer."""
+    """A dense layer, over the last axis."""
 
-    def __init__(self, features_in: int, features_out: int, *, rngs):
-        """Lecun-normal kernel, zero bias."""
+    def __init__(self, features_in: int, features_out: int, *, rngs, bias: bool = True):
+        """Lecun-normal kernel, zero bias, or none."""
         self.kernel = nnx.Param(
             nnx.initializers.lecun_normal()(rngs.params(), (features_in, features_out), jnp.float32)
         )
-        self.bias = nnx.Param(jnp.zeros((features_out,), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((features_out,), jnp.float32)) if bias else None
 
-    def __call__(self, inputs: Float[Array, "N F"], affine: Affine = plain_affine) -> Float[Array, "N G"]:
-        """(N, features_in) to (N, features_out)."""
-        return affine(jnp.matmul, inputs, self.kernel[...], self.bias[...][None])
+    def __call__(self, inputs: Float[Array, "*N F"], affine: Affine = plain_affine) -> Float[Array, "*N G"]:
+        """(*N, features_in) to (*N, features_out)."""
+        kernel = self.kernel[...]
+        bias = jnp.zeros(kernel.shape[1:], kernel.dtype) if self.bias is None else self.bias[...]
+        return affine(jnp.matmul, inputs, kernel, jnp.expand_dims(bias, range(inputs.ndim - 1)))
 
 
 def convolve(
-    inputs: Features, kernel: Float[Array, "k k I O"], *, stride: int = 1, groups: int = 1, padding: str = "symmetric"
+    inputs: Features, kernel: Float[Array, "k l I O"], *, stride: int = 1, groups: int = 1, padding: str = "symmetric"
 ) -> Features:
-    """2-D convolution of an odd kernel size, the edges padded with zeros.
+    """2-D convolution, the edges padded with zeros.
 
     "symmetric" pads (k - 1) // 2 on each side, as PyTorch's networks were trained. "same" pads only what the last
-    window needs, and the odd one behind, as TensorFlow's were: with stride 2 the two lie one pixel apart.
+    window needs, and the odd one behind, as TensorFlow's were: with stride 2 the two lie one pixel apart. "valid" pads
+    nothing.
 
     On a CPU, XLA's depthwise convolution is some 30 times slower than shifting and adding, and its 1x1 convolution
     slower than the same matrix product, so those two are chosen there.
     """
-    size = kernel.shape[0]
-    pads = [_padding(length, size, stride, padding) for length in inputs.shape[1:3]]
+    pads = [
+        _padding(length, size, stride, padding)
+        for length, size in zip(inputs.shape[1:3], kernel.shape[:2], strict=True)
+    ]
 
     def convolution(inputs, kernel):
         return jax.lax.conv_general_dilated(
@@ -103,7 +112,7 @@ def convolve(
     def shift_and_add(inputs, kernel):
         return depthwise(inputs, kernel, stride, tuple(pads))
 
-    if size == 1 and groups == 1:
+    if kernel.shape[:2] == (1, 1) and groups == 1:
         return jax.lax.platform_dependent(inputs, kernel, cpu=product, default=convolution)
     if groups == inputs.shape[-1] == kernel.shape[-1]:
         return jax.lax.platform_dependent(inputs, kernel, cpu=shift_and_add, default=convolution)
@@ -153,8 +162,8 @@ depthwise.defvjp(
 
 def _padding(length: int, size: int, stride: int, rule: str) -> tuple[int, int]:
     """Zeros before and behind an axis."""
-    if rule == "symmetric":
-        return (size - 1) // 2, (size - 1) // 2
+    if rule != "same":
+        return ((size - 1) // 2,) * 2 if rule == "symmetric" else (0, 0)
     total = max((-(-length // stride) - 1) * stride + size - length, 0)
     return total // 2, total - total // 2
 

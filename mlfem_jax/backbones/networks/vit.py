@@ -17,11 +17,12 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from mlfem_jax.backbones.base import Activations
-from mlfem_jax.backbones.hooks import Tap, no_tap
+from mlfem_jax.backbones.hooks import PLAIN, Rules, Tap, no_tap
+from mlfem_jax.backbones.networks.parts import scale_channels
+from mlfem_jax.backbones.networks.positions import resized_positions
 
 Params = Mapping[str, Any]
 Tokens = Float[Array, "N T C"]
@@ -96,7 +97,13 @@ class ViT:
 
 
 def forward(
-    config: ViT, params: Params, inputs: Float[Array, "N H W 3"], *, tap: Tap = no_tap, depth: int | None = None
+    config: ViT,
+    params: Params,
+    inputs: Float[Array, "N H W 3"],
+    *,
+    tap: Tap = no_tap,
+    rules: Rules = PLAIN,
+    depth: int | None = None,
 ) -> tuple[Float[Array, "N D"], Activations]:
     """The outputs of the head, and the patch tokens behind every block.
 
@@ -107,49 +114,60 @@ def forward(
             right and at the bottom is not seen.
         tap: hears each block's patch tokens (N, h, w, width) and its softmaxes (N, heads, T, T), which are nothing
             but passed on without it.
+        rules: how its parts compute.
         depth: after how many blocks the head reads the tokens; None is all.
 
     Returns:
         Logits (N, classes), or the embedding (N, D) where there is no head; and the activations by block, each
         (N, h, w, width), without the tokens before the patches.
     """
-    tokens, grid = _embed(config, params, inputs)
+    tokens, grid = _embed(config, params, inputs, rules)
     activations: Activations = OrderedDict()
     for layer, block in list(zip(config.layers, params["blocks"], strict=True))[:depth]:
-        tokens = _block(config, block, tokens, functools.partial(tap, f"{layer}.attention"))
+        tokens = _block(config, block, tokens, functools.partial(tap, f"{layer}.attention"), rules)
         patches = tap(layer, tokens[:, config.prefix_length :].reshape(len(tokens), *grid, config.width))
         activations[layer] = patches
         if tap is not no_tap:
             flat = patches.reshape(len(tokens), -1, config.width)
             tokens = jnp.concatenate([tokens[:, : config.prefix_length], flat], axis=1)
-    return _head(config, params, tokens), activations
+    return _head(config, params, tokens, rules), activations
 
 
-def _embed(config: ViT, params: Params, inputs: Float[Array, "N H W 3"]) -> tuple[Tokens, tuple[int, int]]:
+def _embed(
+    config: ViT, params: Params, inputs: Float[Array, "N H W 3"], rules: Rules
+) -> tuple[Tokens, tuple[int, int]]:
     """The tokens that the first block sees, and how many patches there are along y and x."""
     side = config.patch
     height, width = inputs.shape[1] // side, inputs.shape[2] // side
     if 0 in (height, width):
         raise ValueError(f"inputs: expected at least {side} pixels a side, one patch, got {inputs.shape[1:3]}")
-    cut = inputs[:, : height * side, : width * side].reshape(len(inputs), height, side, width, side, 3)
-    patches = cut.transpose(0, 1, 3, 2, 4, 5).reshape(len(inputs), height * width, side * side * 3)
-    tokens = _linear(params["patch"], patches)
+
+    def cut_and_multiply(inputs, kernel):
+        cut = inputs[:, : height * side, : width * side].reshape(len(inputs), height, side, width, side, 3)
+        return cut.transpose(0, 1, 3, 2, 4, 5).reshape(len(inputs), height * width, side * side * 3) @ kernel
+
+    kernel = params["patch"]["kernel"]
+    bias = params["patch"].get("bias", jnp.zeros(kernel.shape[1:], kernel.dtype))
+    tokens = rules.first(cut_and_multiply, inputs, kernel, bias[None, None])
     positions = resized_positions(params["positions"], (height, width), antialias=config.antialias)
-    tokens = tokens + positions.reshape(1, height * width, config.width)
+    tokens = rules.add(tokens, jnp.broadcast_to(positions.reshape(1, height * width, config.width), tokens.shape))
     if config.prefix:
         own = jnp.broadcast_to(params["prefix"][None], (len(inputs), *params["prefix"].shape))
         tokens = jnp.concatenate([own.astype(tokens.dtype), tokens], axis=1)
-    return (_layer_norm(params["pre_norm"], tokens, config.epsilon) if config.pre_norm else tokens), (height, width)
+    tokens = _layer_norm(params["pre_norm"], tokens, config.epsilon, rules) if config.pre_norm else tokens
+    return tokens, (height, width)
 
 
-def _block(config: ViT, params: Params, tokens: Tokens, tap: Callable[[Array], Array]) -> Tokens:
+def _block(config: ViT, params: Params, tokens: Tokens, tap: Callable[[Array], Array], rules: Rules) -> Tokens:
     def scaled(name: str, change: Tokens) -> Tokens:
-        return change * params[name][None, None] if config.scaled else change
+        return scale_channels(change, params[name], rules) if config.scaled else change
 
-    normed = _layer_norm(params["norm1"], tokens, config.epsilon)
-    query, key, value = _heads(config, _linear(params["qkv"], normed), 3)
-    tokens = tokens + scaled("scale1", _linear(params["proj"], _attend(query, key, value, tap)))
-    return tokens + scaled("scale2", _mlp(config, params, _layer_norm(params["norm2"], tokens, config.epsilon)))
+    normed = _layer_norm(params["norm1"], tokens, config.epsilon, rules)
+    query, key, value = _heads(config, _linear(params["qkv"], normed, rules), 3)
+    read = _linear(params["proj"], _attend(query, key, value, rules, tap), rules)
+    tokens = rules.add(tokens, scaled("scale1", read))
+    normed = _layer_norm(params["norm2"], tokens, config.epsilon, rules)
+    return rules.add(tokens, scaled("scale2", _mlp(config, params, normed, rules)))
 
 
 def _heads(config: ViT, tokens: Tokens, parts: int) -> tuple[Float[Array, "N T h c"], ...]:
@@ -162,95 +180,70 @@ def _attend(
     query: Float[Array, "N Q h c"],
     key: Float[Array, "N T h c"],
     value: Float[Array, "N T h c"],
+    rules: Rules,
     tap: Callable[[Array], Array] = lambda softmax: softmax,
 ) -> Float[Array, "N Q C"]:
-    scores = jnp.einsum("nqhc,nthc->nhqt", query * jnp.asarray(query.shape[-1] ** -0.5, query.dtype), key)
-    softmax = tap(jax.nn.softmax(scores.astype(jnp.float32), axis=-1).astype(value.dtype))
-    return jnp.einsum("nhqt,nthc->nqhc", softmax, value).reshape(*query.shape[:2], -1)
+    def compare(query, key):
+        return jnp.einsum("nqhc,nthc->nhqt", query * jnp.asarray(query.shape[-1] ** -0.5, query.dtype), key)
+
+    def read(softmax, value):
+        return jnp.einsum("nhqt,nthc->nqhc", softmax, value)
+
+    scores = rules.product(compare, query, key).astype(jnp.float32)
+    softmax = tap(rules.softmax(functools.partial(jax.nn.softmax, axis=-1), scores).astype(value.dtype))
+    return rules.product(read, softmax, value).reshape(*query.shape[:2], -1)
 
 
-def _mlp(config: ViT, params: Params, tokens: Tokens) -> Tokens:
-    inner = _linear(params["fc1"], tokens)
+def _mlp(config: ViT, params: Params, tokens: Tokens, rules: Rules) -> Tokens:
+    inner = _linear(params["fc1"], tokens, rules)
     if config.gated:
         gate, inner = jnp.split(inner, 2, axis=-1)
-        return _linear(params["fc2"], jax.nn.silu(gate) * inner)
-    return _linear(params["fc2"], GELUS[config.gelu](inner))
+        inner = rules.product(jnp.multiply, rules.gelu(jax.nn.silu, gate), inner)
+    else:
+        inner = rules.gelu(GELUS[config.gelu], inner)
+    return _linear(params["fc2"], inner, rules)
 
 
-def _head(config: ViT, params: Params, tokens: Tokens) -> Float[Array, "N D"]:
+def _head(config: ViT, params: Params, tokens: Tokens, rules: Rules) -> Float[Array, "N D"]:
     if config.norm == "before":
-        tokens = _layer_norm(params["norm"], tokens, config.epsilon)
+        tokens = _layer_norm(params["norm"], tokens, config.epsilon, rules)
     first, patches = tokens[:, :1], tokens[:, config.prefix_length :]
     match config.pool:
         case "cls" | "distilled":
             pooled = first
         case "mean":
-            pooled = patches.mean(axis=1, keepdims=True)
+            pooled = rules.average(_mean, patches)
         case "cls_mean":
-            pooled = jnp.concatenate([first, patches.mean(axis=1, keepdims=True)], axis=-1)
+            pooled = jnp.concatenate([first, rules.average(_mean, patches)], axis=-1)
         case "map":
-            pooled = _attention_pool(config, params["pool"], tokens)
+            pooled = _attention_pool(config, params["pool"], tokens, rules)
     if config.norm == "behind":
-        pooled = _layer_norm(params["norm"], pooled, config.epsilon)
+        pooled = _layer_norm(params["norm"], pooled, config.epsilon, rules)
     if config.pool == "distilled" and "head_dist" in params:
-        return (_linear(params["head"], pooled) + _linear(params["head_dist"], tokens[:, 1:2]))[:, 0] / 2
-    return (_linear(params["head"], pooled) if "head" in params else pooled)[:, 0]
+        both = _linear(params["head"], pooled, rules), _linear(params["head_dist"], tokens[:, 1:2], rules)
+        return rules.average(_mean, jnp.concatenate(both, axis=1))[:, 0]
+    return (_linear(params["head"], pooled, rules) if "head" in params else pooled)[:, 0]
 
 
-def _attention_pool(config: ViT, params: Params, tokens: Tokens) -> Float[Array, "N one C"]:
+def _mean(tokens: Tokens) -> Float[Array, "N one C"]:
+    return tokens.mean(axis=1, keepdims=True)
+
+
+def _attention_pool(config: ViT, params: Params, tokens: Tokens, rules: Rules) -> Float[Array, "N one C"]:
     """What one learned query reads of all tokens, and an MLP added to it."""
     probe = jnp.broadcast_to(params["probe"][None], (len(tokens), *params["probe"].shape))
-    (query,) = _heads(config, _linear(params["query"], probe), 1)
-    key, value = _heads(config, _linear(params["key_value"], tokens), 2)
-    read = _linear(params["proj"], _attend(query, key, value))
-    return read + _mlp(config, params, _layer_norm(params["norm"], read, config.epsilon))
+    (query,) = _heads(config, _linear(params["query"], probe, rules), 1)
+    key, value = _heads(config, _linear(params["key_value"], tokens, rules), 2)
+    read = _linear(params["proj"], _attend(query, key, value, rules), rules)
+    normed = _layer_norm(params["norm"], read, config.epsilon, rules)
+    return rules.add(read, _mlp(config, params, normed, rules))
 
 
-def _linear(params: Params, inputs: Float[Array, "N T I"]) -> Float[Array, "N T O"]:
-    outputs = inputs @ params["kernel"]
-    return outputs + params["bias"][None, None] if "bias" in params else outputs
+def _linear(params: Params, inputs: Float[Array, "N T I"], rules: Rules) -> Float[Array, "N T O"]:
+    kernel = params["kernel"]
+    bias = params.get("bias", jnp.zeros(kernel.shape[1:], kernel.dtype))
+    return rules.dense(jnp.matmul, inputs, kernel, bias[None, None])
 
 
-def _layer_norm(params: Params, tokens: Tokens, epsilon: float) -> Tokens:
-    """In float32."""
-    wide = tokens.astype(jnp.float32)
-    centered = wide - wide.mean(axis=-1, keepdims=True)
-    normed = centered * jax.lax.rsqrt((centered * centered).mean(axis=-1, keepdims=True) + epsilon)
-    return normed.astype(tokens.dtype) * params["scale"][None, None] + params["bias"][None, None]
-
-
-def resized_positions(
-    positions: Float[Array, "g f C"], grid: tuple[int, int], *, antialias: bool = False
-) -> Float[Array, "h w C"]:
-    """Position embeddings for another number of patches, by bicubic interpolation as PyTorch does it.
-
-    Args:
-        positions: those that the network was trained with.
-        grid: patches along y and x.
-        antialias: a kernel as wide as the steps between the new positions; and a = -0.5 in it, for PyTorch's is not
-            the same there as without (a = -0.75).
-    """
-    if positions.shape[:2] == grid:
-        return positions
-    rows, columns = (
-        jnp.asarray(_bicubic(length, size, antialias), positions.dtype)
-        for length, size in zip(positions.shape[:2], grid, strict=True)
-    )
-    return jnp.einsum("yg,gfc,xf->yxc", rows, positions, columns)
-
-
-def _bicubic(length: int, size: int, antialias: bool) -> np.ndarray:
-    """(size, length) matrix of Keys' cubic convolution between half-pixel centers, edges repeated."""
-    a, step = (-0.5, max(length / size, 1.0)) if antialias else (-0.75, 1.0)
-    center = (np.arange(size)[:, None] + 0.5) * length / size - 0.5
-    # With antialiasing only samples that exist take part; without, those beyond an edge are the edge's.
-    reach = 0 if antialias else 3
-    sample = np.arange(-reach, length + reach)
-    distance = np.abs(sample[None] - center) / step
-    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
-    far = ((distance - 5) * distance + 8) * distance * a - 4 * a
-    weight = np.where(distance < 1, near, np.where(distance < 2, far, 0.0))
-    matrix = np.zeros((size, length))
-    for taken, share in zip(np.clip(sample, 0, length - 1), weight.T, strict=True):
-        matrix[:, taken] += share
-    return matrix / matrix.sum(axis=1, keepdims=True)
+def _layer_norm(params: Params, tokens: Tokens, epsilon: float, rules: Rules) -> Tokens:
+    return rules.normalize(tokens, params["scale"], params["bias"], epsilon)

@@ -1,0 +1,77 @@
+"""Relevance through attention: against lxt (oracles/make_lrp_golden.py), and small parts by hand."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mlfem_jax.attribution import lrp
+from mlfem_jax.attribution.lrp_rules import _product, _softmax
+from mlfem_jax.backbones.architectures import ARCHITECTURES
+from mlfem_jax.backbones.forward import forward_pass
+from mlfem_jax.backbones.networks import swin
+from mlfem_jax.backbones.registry import load_backbone
+from mlfem_jax.backbones.towers import Tower, tower_backbone
+from tests.backbones.test_vit import GOLDEN, TINY, network
+from tests.synthetic_weights import synthetic_inputs
+
+CLASS = 3
+
+
+@pytest.fixture(scope="module")
+def forward():
+    _, config, params = network("timm")
+    tower = Tower(config, lambda images: jnp.asarray(images, jnp.float32), "tiny")
+    backbone = tower_backbone("tiny", tower, params)
+    # Relevance of colors that are no photograph's: without bounds, so `first="same"`.
+    return forward_pass(backbone, synthetic_inputs((2, 32, 32, 3)), jnp.full((2, 1), CLASS))
+
+
+@pytest.mark.parametrize("attention", ["attn", "cp"])
+def test_relevance_agrees_with_lxt(forward, attention):
+    assert forward.backbone.layers == TINY.layers
+    found = jax.jit(
+        lambda inputs: lrp.relevance(
+            dataclasses.replace(forward, inputs=inputs),
+            rule="epsilon",
+            first="same",
+            attention=attention,
+            epsilon=1e-12,
+        )
+    )(forward.inputs)
+    expected = np.load(GOLDEN / "lrp_vit.npz")[attention]
+    np.testing.assert_allclose(found.sum(axis=-1), expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_product_is_split_evenly_or_given_to_the_second():
+    """2 x 3 = 6 hands back 12: 6 and 6, or nothing and 12."""
+    two, three = jnp.full((1, 1), 2.0), jnp.full((1, 1), 3.0)
+    for even, expected in ((True, (6, 6)), (False, (0, 12))):
+        _, back = jax.vjp(lambda a, b, even=even: _product(jnp.multiply, a, b, epsilon=1e-9, even=even), two, three)
+        np.testing.assert_allclose([leaf[0, 0] for leaf in back(jnp.full((1, 1), 12.0))], expected, rtol=1e-6)
+
+
+def test_a_softmax_takes_what_its_scores_do_not_explain():
+    """Scores 0 and log 3: s = (1/4, 3/4). Of relevance (1, 1) score i gets x_i (1 - 2 s_i)."""
+    scores = jnp.array([[0.0, np.log(3)]], jnp.float32)
+    for passes, expected in ((True, [0, -np.log(3) / 2]), (False, [0, 0])):
+        _, back = jax.vjp(lambda x, passes=passes: _softmax(jax.nn.softmax, x, passes=passes), scores)
+        np.testing.assert_allclose(back(jnp.ones((1, 2)))[0][0], expected, atol=1e-6)
+
+
+def test_without_biases_the_logit_is_conserved(monkeypatch):
+    """A fresh Swin has no biases; its softmaxes take some relevance, so attention is a constant here."""
+    build = functools.partial(swin.SwinTransformer, swin.Swin(8, (2,), (2,), window=2))
+    small = dataclasses.replace(ARCHITECTURES["swin_t"], build=build, input_size=(16, 16))
+    monkeypatch.setitem(ARCHITECTURES, "small", small)
+    backbone = load_backbone("small", weights="random")
+    forward = forward_pass(backbone, np.random.default_rng(0).random((1, 16, 16, 3), np.float32))
+    found = jax.jit(
+        lambda inputs: lrp.relevance(
+            dataclasses.replace(forward, inputs=inputs), rule="epsilon", first="same", attention="cp", epsilon=1e-9
+        ).sum()
+    )(forward.inputs)
+    np.testing.assert_allclose(found, forward.logits.max(), rtol=2e-3)
