@@ -40,7 +40,7 @@ class Config:
     Attributes:
         out: folder for the tables.
         kinds: of series, motions, sound, film, volume.
-        examples: of series and motions; a half of sound, an eighth of film and volume.
+        examples: of series and motions; a quarter of sound, an eighth of film and volume.
         steps: of training on series and motions; a quarter on volumes.
     """
 
@@ -55,7 +55,7 @@ def kind_of(name: str, config: Config) -> Kind:
     makers: dict[str, Callable[[], Kind]] = {
         "series": lambda: series_kind("GunPoint", examples=config.examples, steps=config.steps),
         "motions": lambda: series_kind("BasicMotions", examples=config.examples, steps=config.steps),
-        "sound": lambda: sound_kind(examples=config.examples // 2),
+        "sound": lambda: sound_kind(examples=config.examples // 4),
         "film": lambda: film_kind(examples=config.examples // 8),
         "volume": lambda: volume_kind(examples=config.examples // 8, steps=config.steps // 4),
     }

@@ -15,7 +15,7 @@ from mlfem_jax import Backbone, gaze_density
 from mlfem_jax.attribution import methods_on
 from mlfem_jax.metrics import box_mask
 
-NEED_RULES = ("guided_backprop", "deconvnet", "lrp")
+NEED_RULES = tuple("guided_backprop deconvnet guided_grad_cam full_grad deep_lift lrp attn_lrp cp_lrp".split())
 """What only networks with exchangeable backward rules lend themselves to: none of these has them."""
 
 

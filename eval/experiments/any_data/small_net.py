@@ -17,9 +17,17 @@ Draw = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
 
 
 def small_backbone(
-    shape: tuple[int, ...], *, kernel: int, widths: Sequence[int], strides: Sequence[int], classes: int, seed: int
+    shape: tuple[int, ...],
+    *,
+    kernel: int,
+    widths: Sequence[int],
+    strides: Sequence[int],
+    classes: int,
+    seed: int,
+    power: float = 1.0,
+    preprocess: Callable[[Any], Any] | None = None,
 ) -> Backbone:
-    """Convolutions without padding, each with a ReLU, and a dense layer on the mean over positions; not trained.
+    """Convolutions without padding, each with a ReLU, and a dense layer on a mean over positions; not trained.
 
     Args:
         shape: (*S, C) of one example.
@@ -28,6 +36,9 @@ def small_backbone(
         strides: of each layer.
         classes: number of logits.
         seed: of the parameters.
+        power: of the mean (generalized-mean pooling): the larger, the more the strongest positions count, as they have
+            to where an event is small.
+        preprocess: see `from_function`.
     """
     axes, draw = len(shape) - 1, np.random.default_rng(seed)
     names = [f"conv{number}" for number in range(1, len(widths) + 1)]
@@ -48,20 +59,23 @@ def small_backbone(
             )
             bias = params[name]["bias"].reshape(*[1] * (axes + 1), -1)
             features = activations[name] = tap(name, jax.nn.relu(features + bias))
-        return features.mean(axis=tuple(range(1, axes + 1))) @ params["head"]["kernel"], activations
+        means = (features**power).mean(axis=tuple(range(1, axes + 1)))
+        return (means + 1e-6) ** (1 / power) @ params["head"]["kernel"], activations
 
     params = jax.tree.map(jnp.asarray, params)
-    return from_function(apply, params, input_shape=shape, signs="as_is", grids=grids, name="small")
+    return from_function(
+        apply, params, input_shape=shape, preprocess=preprocess, signs="as_is", grids=grids, name="small"
+    )
 
 
-def trained(backbone: Backbone, draw: Draw, *, steps: int, batch_size: int, seed: int) -> Any:
+def trained(backbone: Backbone, draw: Draw, *, steps: int, batch_size: int, seed: int, rate: float = 3e-3) -> Any:
     """The parameters after so many steps of Adam on examples that are drawn anew for each."""
-    optimizer = optax.adam(optax.cosine_decay_schedule(3e-3, steps))
+    optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
 
     @jax.jit
     def step(params, state, examples, classes):
         def loss(params):
-            logits, _ = backbone.apply(params, examples)
+            logits, _ = backbone.apply(params, backbone.preprocess(examples))
             return optax.softmax_cross_entropy_with_integer_labels(logits, classes).mean()
 
         value, gradient = jax.value_and_grad(loss)(params)
