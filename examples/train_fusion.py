@@ -33,7 +33,7 @@ def train_fusion(*, epochs: int = 10, out: Path = Path("out/fusion")) -> None:
 
     backbone = mlfem.load_backbone("efficientnet_lite0")
     add, trained = mlfem.method("add"), mlfem.method("net", weights=str(out / "run" / "fusion.safetensors"))
-    shown = [mlfem.resize_photo(mlfem.read_photo(photo), backbone.input_size) for photo in photos[:4]]
+    shown = [mlfem.resize_photo(mlfem.read_photo(photo), backbone.photo_size) for photo in photos[:4]]
     maps = mlfem.map_batches(backbone, shown, lambda forward: (add(forward), trained(forward)))
     columns = [[photo, *(mlfem.overlay(photo, one) for one in both)] for photo, both in zip(shown, maps, strict=True)]
     write_png(out / "fusion.png", np.hstack([np.vstack(column) for column in columns]))

@@ -30,6 +30,7 @@ from .gaze import (
     sigma_px_of as sigma_px_of,
 )
 from .importance import (
+    Grid as Grid,
     fem as fem,
     importance_map as importance_map,
     layer_maps as layer_maps,

@@ -81,13 +81,13 @@ def methods() -> None:
 
 def backbones() -> None:
     """Lists the names that `--backbone` accepts, and whose weights are at hand without a file."""
-    from mlfem_jax.backbones import ARCHITECTURES, TOWERS
+    from mlfem_jax.backbones import ARCHITECTURES, RECORDED, TOWERS
 
     _print_table(
         ("backbone", "weights", "what it is"),
         [
             (name, "packaged" if network.package else "a file", network.summary)
-            for name, network in (ARCHITECTURES | TOWERS).items()
+            for name, network in (ARCHITECTURES | TOWERS | RECORDED).items()
         ],
     )
 

@@ -102,6 +102,29 @@ def contact_sheet(
     return _arrange(pictures, (height, width), title, columns)
 
 
+def picture_sheet(
+    sections: Mapping[str, Mapping[str, UInt8[np.ndarray, "_H _W 3"]]], *, title: str = "", columns: int = 7
+) -> UInt8[np.ndarray, "h w 3"]:
+    """One picture of pictures that are all of one size, in sections with headings.
+
+    Args:
+        sections: heading to captions to pictures.
+        title: see `contact_sheet`.
+        columns: see `contact_sheet`.
+
+    Returns:
+        (h, w, 3), sized by the number of pictures.
+
+    Raises:
+        ValueError: the pictures are not all of one size.
+    """
+    shapes = {picture.shape for pictures in sections.values() for picture in pictures.values()}
+    if len(shapes) != 1:
+        raise ValueError(f"sections: expected pictures of one size, got {sorted(shapes)}")
+    height, width, _ = shapes.pop()
+    return _arrange(sections, (height, width), title, columns)
+
+
 def write_png(path: str | os.PathLike, image: UInt8[np.ndarray, "H W 3"]) -> None:
     """Writes the picture as PNG, whole or not at all.
 

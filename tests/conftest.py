@@ -2,7 +2,7 @@
 
 Most of a test's time is XLA's, which compiles some thousand small programs: it does so without its costly passes, and
 what it compiled is kept for the processes that tests start and for the next run. A test that computes longer than it
-compiles asks for `optimized`.
+compiles asks for `optimized`; one of a network as it is run, with its activations stored once, for `stored_once`.
 """
 
 import os
@@ -22,6 +22,7 @@ install_import_hook("mlfem_jax", "beartype.beartype")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+PLAIN = pytest.MonkeyPatch()
 COMPILING = {
     "jax_disable_most_optimizations": True,
     "jax_persistent_cache_min_compile_time_secs": 0.0,
@@ -33,6 +34,13 @@ def pytest_configure(config):
     for name, value in COMPILING.items() | {("jax_compilation_cache_dir", str(config.cache.mkdir("xla")))}:
         jax.config.update(name, value)
         os.environ[name.upper()] = str(value)
+    read_plainly()
+
+
+def read_plainly():
+    PLAIN.setattr(
+        "mlfem_jax.backbones.networks.once._behind_a_conditional", lambda function, *inputs: function(*inputs)
+    )
 
 
 @pytest.fixture
@@ -41,6 +49,14 @@ def optimized():
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture
+def stored_once():
+    """Networks as they are: each activation behind a conditional, which doubles the time that XLA takes to compile."""
+    PLAIN.undo()
+    yield
+    read_plainly()
 
 
 @pytest.fixture(scope="session")

@@ -175,6 +175,8 @@ def test_synthetic_observers_look_at_what_is_colorful(tmp_path):
 
 def test_evaluate_your_model_finds_a_class_map_more_faithful_than_chance(tmp_path, capsys, monkeypatch, optimized):
     monkeypatch.setattr(evaluate_your_model, "PHOTOGRAPHS", ("chelsea.png", "coffee.png", "rocket.jpg"))
+    from_nnx = mlfem.from_nnx  # a quarter of the pixels
+    monkeypatch.setattr(mlfem, "from_nnx", lambda *given, **named: from_nnx(*given, **named | {"input_size": (64, 64)}))
     monkeypatch.setattr(evaluate_your_model, "Scores", functools.partial(evaluate_your_model.Scores, batch_size=3))
     monkeypatch.setattr(evaluate_your_model, "Report", functools.partial(evaluate_your_model.Report, resamples=99))
     evaluate_your_model.evaluate_your_model(out=tmp_path)

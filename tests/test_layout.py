@@ -42,7 +42,7 @@ FOR_PEOPLE = (
 )
 PACKAGES = sorted(module.name for module in pkgutil.walk_packages(mlfem_jax.__path__, "mlfem_jax.") if module.ispkg)
 USERS = """
-    Backbone Forward Method backbone_names batch_bytes explain fem from_equinox from_function from_haiku from_keras
+    Backbone Forward Grid Method backbone_names batch_bytes explain fem from_equinox from_function from_haiku from_keras
     from_linen from_nnx fuse
     gaze_densities gaze_density importance_map layer_maps load_backbone map_batches method methods normalize
     observer_weights overlay place_map read_photo resize_photo sigma_px_of upsample

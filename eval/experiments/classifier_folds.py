@@ -129,7 +129,7 @@ def classify(path: Path, backbone: Backbone, training: classifier.Config, data: 
         return jax.nn.softmax(logits)
 
     labels, values = [], []
-    for batch in classifier.read(training, data, "held out", backbone.input_size, batch_size=16):
+    for batch in classifier.read(training, data, "held out", backbone.photo_size, batch_size=16):
         labels.append(batch["labels"][batch["mask"]])
         values.append(np.asarray(probabilities(backbone.params, batch["images"]))[batch["mask"]])
     with replacing(path) as file:

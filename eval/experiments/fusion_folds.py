@@ -138,7 +138,7 @@ def open_data(directory: Path, backbone: Backbone) -> Data:
     """The data set of a folder."""
     source = open_dataset(directory)
     index = scan(source)
-    example_format = ExampleFormat(backbone.input_size, max_fixations=index.max_fixations)
+    example_format = ExampleFormat(backbone.photo_size, max_fixations=index.max_fixations)
     name = source.dataset_info.name
     return Data(name, source, index.ids, example_format, source.dataset_info.metadata["sigma_px"])
 

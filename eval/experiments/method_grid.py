@@ -37,7 +37,7 @@ class Config:
 def main(config: Config) -> None:
     """Writes the picture."""
     backbone = load_backbone(config.backbone, config.weights)
-    photo = resize_photo(read_photo(config.photo), backbone.input_size)
+    photo = resize_photo(read_photo(config.photo), backbone.photo_size)
     (logits,) = map_batches(backbone, photo[None], lambda forward: forward.logits)
     predicted = backbone.labels[logits.argmax()] if backbone.labels else f"class {logits.argmax()}"
     sections = {

@@ -81,7 +81,7 @@ def attention_maps(
     k: float | None = None,
     alpha: float = 0.7,
     normalize: str = "end",
-) -> Float[Array, "N H W"]:
+) -> Float[Array, " N *S"]:
     """MLFEM over attention: the class token's row of every block as its feature map, fused as MLFEM's are.
 
     Args:
@@ -115,7 +115,7 @@ def attention_maps(
 
 def rollout_maps(
     forward: Forward, *, layers: tuple[str, ...] | None = None, heads: str = "mean", discard: float = 0.0
-) -> Float[Array, "N H W"]:
+) -> Float[Array, " N *S"]:
     """`rollout` of each image; it looks at no class."""
     attentions = _stacked(layer_attentions(forward, layers))
     row = _row(forward, attentions.shape[-1])
@@ -124,7 +124,7 @@ def rollout_maps(
 
 def rfem_maps(
     forward: Forward, *, layers: tuple[str, ...] | None = None, k: float = 1.0, sinks: float | None = None
-) -> Float[Array, "N H W"]:
+) -> Float[Array, " N *S"]:
     """`rfem` of each image; it looks at no class."""
     attentions = _stacked(layer_attentions(forward, layers))
     row, prefix = _row(forward, attentions.shape[-1]), forward.backbone.prefix
@@ -134,7 +134,7 @@ def rfem_maps(
 
 def chefer_maps(
     forward: Forward, *, layers: tuple[str, ...] | None = None, score: str = "logit"
-) -> Float[Array, "N H W"]:
+) -> Float[Array, " N *S"]:
     """`chefer` of each image."""
     attentions = _stacked(layer_attentions(forward, layers))
     gradients = _stacked(attention_gradients(forward, layers, score=score))
@@ -144,7 +144,7 @@ def chefer_maps(
 
 def legrad_maps(
     forward: Forward, *, layers: tuple[str, ...] | None = None, score: str = "logit"
-) -> Float[Array, "N H W"]:
+) -> Float[Array, " N *S"]:
     """`legrad` of each image: one backward pass for each block."""
     names = forward.backbone.layers
     gradients: OrderedDict[str, Array] = OrderedDict()
@@ -163,12 +163,11 @@ def _row(forward: Forward, tokens: int) -> Row:
     return jnp.asarray(row, jnp.float32)
 
 
-def _grid(forward: Forward) -> tuple[int, int]:
-    height, width = next(iter(forward.activations.values())).shape[1:3]
-    return height, width
+def _grid(forward: Forward) -> tuple[int, ...]:
+    return next(iter(forward.activations.values())).shape[1:-1]
 
 
-def _maps(forward: Forward, rows: Float[Array, "N T"]) -> Float[Array, "N H W"]:
+def _maps(forward: Forward, rows: Float[Array, "N T"]) -> Float[Array, " N *S"]:
     patches = rows[:, forward.backbone.prefix :]
     return to_maps(patches.reshape(len(rows), *_grid(forward)), forward.size)
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from mlfem_jax.backbones import Forward
 from mlfem_jax.fusion import OPERATORS, fuse
-from mlfem_jax.importance import normalize as min_max, upsample
+from mlfem_jax.importance import Grid, normalize as min_max, upsample
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,14 +18,15 @@ class Entry:
     """A registry entry.
 
     Attributes:
-        maps: (forward, **options) to importance maps (N, H, W) in [0, 1], at the size of the network's input. Its
-            keyword-only parameters, with their defaults, are the options that `explain` accepts for it.
+        maps: (forward, **options) to importance maps (N, H, W) in [0, 1], at the size of the network's input; what is
+            said of (N, H, W) holds for (N, *S), with the spatial axes that the network's data has. Its keyword-only
+            parameters, with their defaults, are the options that `explain` accepts for it.
         needs: what it costs: the activations of one forward, a gradient, repeated forwards, or nothing.
         summary: one line for people.
         of_class: whether it explains a class, so that `explain(target=...)` means something.
     """
 
-    maps: Callable[..., Float[Array, "N H W"]]
+    maps: Callable[..., Float[Array, " N *S"]]
     needs: Literal["activations", "gradient", "forwards", "nothing"]
     summary: str
     of_class: bool = False
@@ -57,18 +58,18 @@ def take_sign(attribution: Float[Array, "*S"], sign: str) -> Float[Array, "*S"]:
     raise ValueError(f"sign: expected 'positive', 'negative', 'absolute' or 'signed', got {sign!r}")
 
 
-def to_maps(raw: Float[Array, "N h w"], size: tuple[int, int]) -> Float[Array, "N H W"]:
+def to_maps(raw: Float[Array, " N *s"], size: tuple[int, ...], grid: Grid | None = None) -> Float[Array, " N *S"]:
     """Raw maps upsampled to `size` and scaled to [0, 1], in float32; a constant or non-finite one becomes zeros."""
-    maps = jax.vmap(lambda importance: min_max(upsample(importance, size)))(raw.astype(jnp.float32))
+    maps = jax.vmap(lambda importance: min_max(upsample(importance, size, grid=grid)))(raw.astype(jnp.float32))
     return jnp.clip(maps, 0.0, 1.0)  # XLA may compute a map twice, for its minimum and for itself, an ulp apart
 
 
-def finish(values: Float[Array, "N h w"], size: tuple[int, int], *, sign: str, raw: bool) -> Float[Array, "N _H _W"]:
+def finish(values: Float[Array, " N *s"], size: tuple[int, ...], *, sign: str, raw: bool) -> Float[Array, "N ..."]:
     """The maps of a method: the part of `sign`, upsampled, in [0, 1]; or, raw, the values as they are, in float32."""
     return values.astype(jnp.float32) if raw else to_maps(take_sign(values, sign), size)
 
 
-def only_layer(values: Sequence[Float[Array, "N _h _w"]]) -> Float[Array, "N _h _w"]:
+def only_layer(values: Sequence[Float[Array, "N ..."]]) -> Float[Array, "N ..."]:
     """The raw map of the one layer that there is.
 
     Raises:
@@ -80,13 +81,20 @@ def only_layer(values: Sequence[Float[Array, "N _h _w"]]) -> Float[Array, "N _h 
 
 
 def fuse_layers(
-    raw: Sequence[Float[Array, "N _h _w"]], size: tuple[int, int], *, operator: str, alpha: float, normalize: str
-) -> Float[Array, "N H W"]:
+    raw: Sequence[Float[Array, "N ..."]],
+    size: tuple[int, ...],
+    grids: Sequence[Grid | None],
+    *,
+    operator: str,
+    alpha: float,
+    normalize: str,
+) -> Float[Array, " N *S"]:
     """One map of each image from the raw maps of its layers, which `to_maps` prepares; one layer's is its own.
 
     Args:
         raw: of each layer, first layer first.
-        size: (height, width) of the maps.
+        size: of the maps.
+        grids: of each layer, see `mlfem_jax.upsample`.
         operator: see `fusion.fuse`.
         alpha: see `fusion.fuse`.
         normalize: see `fusion.fuse`.
@@ -97,22 +105,81 @@ def fuse_layers(
     if operator not in OPERATORS:
         raise ValueError(f"fuse: expected one of {', '.join(OPERATORS)}, got {operator!r}")
     # A list, not a stack: XLA then takes in layer after layer, and writes no full-size map but the fused one.
-    maps = [to_maps(importance, size) for importance in raw]
+    maps = [to_maps(importance, size, grid) for importance, grid in zip(raw, grids, strict=True)]
     return jax.vmap(lambda layers: fuse(layers, operator=operator, alpha=alpha, normalize=normalize))(maps)
 
 
-def baseline_inputs(forward: Forward, baseline: str) -> Float[Array, "1 1 1 3"]:
-    """One preprocessed pixel that stands for "nothing there": black, white, or zero (ImageNet's mean color).
+def baseline_inputs(forward: Forward, baseline: str) -> Float[Array, "1 ... C"]:
+    """What stands for "nothing there", preprocessed: a black or a white pixel, or zero (ImageNet's mean color).
+
+    Of data other than photographs "black" is an example of zeros before the preprocessing, such as silence.
 
     Raises:
-        ValueError: unknown baseline.
+        ValueError: unknown baseline; white, where the data has no largest value.
     """
     if baseline not in ("black", "white", "zero"):
         raise ValueError(f"baseline: expected 'black', 'white' or 'zero', got {baseline!r}")
     if baseline == "zero":
-        return jnp.zeros((1, 1, 1, 3), forward.inputs.dtype)
+        return jnp.zeros((*[1] * (forward.inputs.ndim - 1), forward.inputs.shape[-1]), forward.inputs.dtype)
+    if not forward.backbone.photos:
+        if baseline == "white":
+            raise ValueError("baseline: expected 'black' or 'zero' for data other than photographs, got 'white'")
+        nothing = jnp.zeros((1, *forward.inputs.shape[1:]), jnp.float32)
+        return forward.backbone.preprocess(nothing).astype(forward.inputs.dtype)
     pixel = jnp.full((1, 1, 1, 3), 255 if baseline == "white" else 0, jnp.uint8)
     return forward.backbone.preprocess(pixel).astype(forward.inputs.dtype)
+
+
+def need_photos(forward: Forward, method: str) -> None:
+    """Refuses a method that reads photographs alone for a network of other data.
+
+    Raises:
+        ValueError: names the method.
+    """
+    if not forward.backbone.photos:
+        raise ValueError(f"method: expected one for data other than photographs, got {method!r}, which reads colors")
+
+
+def along(values: Array, axis: int, axes: int) -> Array:
+    """A vector over one of so many axes, the others of length 1: what broadcasts against an array of them.
+
+    Example:
+        >>> along(jnp.arange(4), 1, 3).shape
+        (1, 4, 1)
+    """
+    return jnp.expand_dims(values, tuple(other for other in range(axes) if other != axis % axes))
+
+
+def by_example(values: Array, like: Array) -> Array:
+    """(N,) with an axis of length 1 for each further axis of `like`, (N, ...)."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def each_axis(name: str, value: int | tuple[int, ...], axes: int) -> tuple[int, ...]:
+    """A number for each spatial axis: one for all of them, or as many as there are.
+
+    Raises:
+        ValueError: another number of them, or one below 1.
+
+    Example:
+        >>> each_axis("window_px", 32, 2), each_axis("window_px", (5, 16, 16), 3)
+        ((32, 32), (5, 16, 16))
+    """
+    values = (value,) * axes if isinstance(value, int) else tuple(value)
+    if len(values) != axes:
+        raise ValueError(f"{name}: expected one number, or one for each of the {axes} axes, got {value}")
+    for number in values:
+        check_count(name, number)
+    return values
+
+
+def no_rule(part: str, method: str) -> Callable[..., Array]:
+    """A rule of `backbones.Rules` for parts that a method says nothing of: it refuses the network."""
+
+    def refuse(*operands: object) -> Array:
+        raise ValueError(f"backbone: expected a network without {part}, for which {method} has no rule; lrp has one")
+
+    return refuse
 
 
 def check_count(name: str, value: int, least: int = 1) -> None:

@@ -1,8 +1,8 @@
 """Class activation maps: the channels of a layer, weighted by what they do for the class.
 
-A is an activation (h, w, C) and G the gradient of the class score with respect to it. Every method lives on a layer,
-by default the last one whose gradient means something; given several layers it makes a map of each and fuses them as
-MLFEM does (`fusion.fuse`).
+A is an activation (h, w, C), or (*s, C) of other data, and G the gradient of the class score with respect to it. Every
+method lives on a layer, by default the last one whose gradient means something; given several layers it makes a map of
+each and fuses them as MLFEM does (`fusion.fuse`).
 """
 
 import functools
@@ -20,8 +20,8 @@ from mlfem_jax.fusion import ALPHA
 from mlfem_jax.importance import normalize as min_max, upsample
 from mlfem_jax.parallel import chunk_size, map_chunks
 
-Activation = Float[Array, "h w C"]
-RawMap = Float[Array, "h w"]
+Activation = Float[Array, "*s C"]
+RawMap = Float[Array, "*s"]
 Formula = Callable[[Activation, Activation], RawMap]
 _TINY = 1e-7
 # The default precision of accelerators (TF32, bfloat16) is wrong in the third digit, which a Gram matrix squares.
@@ -30,7 +30,7 @@ _exact = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 def layer_gradients(
     forward: Forward, layers: tuple[str, ...], *, score: str = "logit"
-) -> OrderedDict[str, Float[Array, "N _h _w _C"]]:
+) -> OrderedDict[str, Float[Array, "N ... _C"]]:
     """The gradient of the class score with respect to the activation of each layer, by one backward pass for all.
 
     Args:
@@ -54,9 +54,14 @@ def layer_gradients(
     return jax.grad(total)(OrderedDict((layer, jnp.zeros_like(forward.activations[layer])) for layer in layers))
 
 
+def _space(activation: Activation) -> tuple[int, ...]:
+    """The spatial axes."""
+    return tuple(range(activation.ndim - 1))
+
+
 def grad_cam(activation: Activation, gradient: Activation) -> RawMap:
     """Sum over channels of A times the mean of G. Source: Selvaraju et al., Grad-CAM (2017), equations 1 and 2."""
-    return activation @ gradient.mean(axis=(0, 1))
+    return activation @ gradient.mean(axis=_space(gradient))
 
 
 def grad_cam_pp(activation: Activation, gradient: Activation) -> RawMap:
@@ -69,10 +74,10 @@ def grad_cam_pp(activation: Activation, gradient: Activation) -> RawMap:
     # alpha does not change when G is scaled by s and A by 1 / s; with the largest G at 1, no power of it underflows.
     scale = jnp.abs(gradient).max()
     unit = gradient / jnp.where(scale > 0, scale, 1.0)
-    above = activation.sum(axis=(0, 1), keepdims=True) * scale
+    above = activation.sum(axis=_space(activation), keepdims=True) * scale
     below = 2 * unit**2 + above * unit**3
     alpha = jnp.where(below != 0, unit**2 / jnp.where(below != 0, below, 1.0), 0.0)
-    return activation @ (alpha * jnp.maximum(gradient, 0.0)).sum(axis=(0, 1))
+    return activation @ (alpha * jnp.maximum(gradient, 0.0)).sum(axis=_space(gradient))
 
 
 def layer_cam(activation: Activation, gradient: Activation) -> RawMap:
@@ -90,8 +95,8 @@ def xgrad_cam(activation: Activation, gradient: Activation) -> RawMap:
 
     A channel that sums to zero has no weight.
     """
-    total = activation.sum(axis=(0, 1))
-    weight = (activation * gradient).sum(axis=(0, 1)) / jnp.where(jnp.abs(total) > _TINY, total, jnp.inf)
+    total = activation.sum(axis=_space(activation))
+    weight = (activation * gradient).sum(axis=_space(activation)) / jnp.where(jnp.abs(total) > _TINY, total, jnp.inf)
     return activation @ weight
 
 
@@ -99,23 +104,23 @@ def eigen_cam(activation: Activation, *, center: bool = False) -> RawMap:
     """A projected on its first right singular vector, of the sign that makes the map's sum positive.
 
     Args:
-        activation: (h, w, C).
+        activation: (*s, C).
         center: take each channel's mean off first: the first principal component, as the package grad-cam has it. Its
             sum is 0; the sign is that of its covariance with the sum over channels of A.
 
     Source: Muhammad and Yeasin, Eigen-CAM (2020), equations 4 and 5; as there, A is not centered by default.
     """
-    height, width, channels = activation.shape
-    matrix = activation.reshape(height * width, channels)
+    *space, channels = activation.shape
+    matrix = activation.reshape(-1, channels)
     total = matrix.sum(axis=1)
     matrix = matrix - matrix.mean(axis=0, keepdims=True) if center else matrix
-    if height * width <= channels:
+    if len(matrix) <= channels:
         left = jnp.linalg.eigh(_exact(matrix, matrix.T))[1][:, -1]
         importance = left * jnp.linalg.norm(_exact(matrix.T, left))
     else:
         importance = _exact(matrix, jnp.linalg.eigh(_exact(matrix.T, matrix))[1][:, -1])
     side = (importance * total).sum() if center else importance.sum()
-    return (importance * jnp.where(side < 0, -1.0, 1.0)).reshape(height, width)
+    return (importance * jnp.where(side < 0, -1.0, 1.0)).reshape(space)
 
 
 def gradient_cam_maps(
@@ -129,7 +134,7 @@ def gradient_cam_maps(
     score: str = "logit",
     sign: str = "positive",
     raw: bool = False,
-) -> Float[Array, "N _H _W"]:
+) -> Float[Array, "N ..."]:
     """Maps by a formula of activation and gradient; the papers show the positive part.
 
     Args:
@@ -155,6 +160,7 @@ def gradient_cam_maps(
     return fuse_layers(
         [take_sign(importance, sign) for importance in values],
         forward.size,
+        [forward.backbone.grid(layer) for layer in layers],
         operator=fuse,
         alpha=alpha,
         normalize=normalize,
@@ -170,14 +176,15 @@ def eigen_cam_maps(
     normalize: str = "end",
     center: bool = False,
     raw: bool = False,
-) -> Float[Array, "N _H _W"]:
+) -> Float[Array, "N ..."]:
     """`eigen_cam` of each image; it looks at no class. Arguments as for `gradient_cam_maps`."""
     layers = layers or tuple(forward.activations)[-1:]
     formula = functools.partial(eigen_cam, center=center)
     values = [jax.vmap(formula)(forward.activations[layer].astype(jnp.float32)) for layer in layers]
     if raw:
         return only_layer(values)
-    return fuse_layers(values, forward.size, operator=fuse, alpha=alpha, normalize=normalize)
+    grids = [forward.backbone.grid(layer) for layer in layers]
+    return fuse_layers(values, forward.size, grids, operator=fuse, alpha=alpha, normalize=normalize)
 
 
 def score_cam_maps(
@@ -190,7 +197,7 @@ def score_cam_maps(
     score: str = "logit",
     internal_batch_size: int = 64,
     raw: bool = False,
-) -> Float[Array, "N _H _W"]:
+) -> Float[Array, "N ..."]:
     """Channels weighted by the class score of the image seen through them: one forward for each channel.
 
     A channel, upsampled and min-maxed, multiplies the preprocessed image; the softmax over channels of the scores
@@ -212,23 +219,26 @@ def score_cam_maps(
     """
     size, chunk = forward.size, chunk_size(len(forward.inputs), internal_batch_size, forward.platform)
 
-    def weighted(activation):
+    def weighted(activation, grid):
         def channel_score(channel):
-            masks = jax.vmap(lambda importance: min_max(upsample(importance, size)))(channel.astype(jnp.float32))
+            resized = functools.partial(upsample, shape=size, grid=grid)
+            masks = jax.vmap(lambda importance: min_max(resized(importance)))(channel.astype(jnp.float32))
             masked = forward.inputs * masks[..., None].astype(forward.inputs.dtype)
             return class_score(forward.run(masked), forward.classes, score, forward.backbone.output)
 
         scores = map_chunks(channel_score, jnp.moveaxis(activation, -1, 0), chunk)
         weights = jax.nn.softmax(scores, axis=0)
-        return jnp.einsum("nhwc,cn->nhw", activation.astype(jnp.float32), weights)
+        return jnp.einsum("n...c,cn->n...", activation.astype(jnp.float32), weights)
 
     layers = layers or tuple(forward.activations)[-1:]
-    values = [weighted(forward.activations[layer]) for layer in layers]
+    grids = [forward.backbone.grid(layer) for layer in layers]
+    values = [weighted(forward.activations[layer], grid) for layer, grid in zip(layers, grids, strict=True)]
     if raw:
         return only_layer(values)
     return fuse_layers(
         [jnp.maximum(importance, 0.0) for importance in values],
         forward.size,
+        grids,
         operator=fuse,
         alpha=alpha,
         normalize=normalize,

@@ -11,7 +11,7 @@ from mlfem_jax.attribution.target import class_score
 from mlfem_jax.backbones import Forward, Rules
 from mlfem_jax.parallel import chunk_size, sum_chunks
 
-Attribution = Float[Array, "N H W 3"]
+Attribution = Float[Array, " N *S C"]
 
 
 def input_gradient(
@@ -21,7 +21,8 @@ def input_gradient(
 
     Args:
         forward: the batch.
-        inputs: (N, H, W, 3) preprocessed, where the gradient is taken; None is at the images themselves.
+        inputs: (N, H, W, 3), or (N, *S, C), preprocessed, where the gradient is taken; None is at the images
+            themselves.
         score: see `target.class_score`.
         rules: another backward pass through the layers.
 
@@ -38,17 +39,17 @@ def input_gradient(
 
 def saliency_maps(
     forward: Forward, *, score: str = "logit", sign: str = "absolute", raw: bool = False
-) -> Float[Array, "N H W"]:
+) -> Float[Array, " N *S"]:
     """The largest magnitude of the gradient over the colors. `sign`: the paper takes "absolute".
 
     Source: Simonyan et al., Deep Inside Convolutional Networks (2013), section 3.
     """
-    return _largest(forward, input_gradient(forward, score=score), sign, raw)
+    return largest(forward, input_gradient(forward, score=score), sign, raw)
 
 
 def gradient_x_input_maps(
     forward: Forward, *, score: str = "logit", sign: str = "absolute", raw: bool = False
-) -> Float[Array, "N H W"]:
+) -> Float[Array, " N *S"]:
     """Gradient times preprocessed input, summed over the colors. The paper keeps the sign; "absolute" shows both.
 
     Source: Shrikumar et al., Not Just a Black Box (2016).
@@ -87,7 +88,7 @@ def noisy_gradients(
     if noise < 0:
         raise ValueError(f"noise: expected a fraction of at least 0, got {noise}")
     inputs = forward.inputs.astype(jnp.float32)
-    deviation = noise * jnp.ptp(inputs, axis=(1, 2, 3), keepdims=True)
+    deviation = noise * jnp.ptp(inputs, axis=tuple(range(1, inputs.ndim)), keepdims=True)
     plain = input_gradient(forward, score=score)
     if noise == 0:
         return plain, jnp.zeros_like(plain)
@@ -114,7 +115,7 @@ def smooth_grad_maps(
     seed: int = 0,
     internal_batch_size: int = 64,
     raw: bool = False,
-) -> Float[Array, "N H W"]:
+) -> Float[Array, " N *S"]:
     """Saliency of the mean gradient over noisy copies; options as for `noisy_gradients`. Without noise, saliency.
 
     Source: Smilkov et al., SmoothGrad (2017), equation 1. `sign`: the paper takes "absolute" for ImageNet.
@@ -122,7 +123,7 @@ def smooth_grad_maps(
     mean, _ = noisy_gradients(
         forward, score=score, samples=samples, noise=noise, seed=seed, internal_batch_size=internal_batch_size
     )
-    return _largest(forward, mean, sign, raw)
+    return largest(forward, mean, sign, raw)
 
 
 def var_grad_maps(
@@ -134,7 +135,7 @@ def var_grad_maps(
     seed: int = 0,
     internal_batch_size: int = 64,
     raw: bool = False,
-) -> Float[Array, "N H W"]:
+) -> Float[Array, " N *S"]:
     """The largest variance of the gradient over the colors; options as for `noisy_gradients`. Blank without noise.
 
     Source: Adebayo et al., Local Explanation Methods (2018), section 2 (VarGrad).
@@ -142,7 +143,7 @@ def var_grad_maps(
     _, variance = noisy_gradients(
         forward, score=score, samples=samples, noise=noise, seed=seed, internal_batch_size=internal_batch_size
     )
-    return _largest(forward, variance, "positive", raw)
+    return largest(forward, variance, "positive", raw)
 
 
 def integrated_gradients(
@@ -186,7 +187,8 @@ def integrated_gradients(
     attribution = change.astype(jnp.float32) * total / steps
     end = class_score(forward.logits, forward.classes, score, forward.backbone.output)
     difference = end - class_score(forward.run(start), forward.classes, score, forward.backbone.output)
-    return attribution, jnp.abs(attribution.sum(axis=(1, 2, 3)) - difference) / jnp.abs(difference)
+    whole = attribution.sum(axis=tuple(range(1, attribution.ndim)))
+    return attribution, jnp.abs(whole - difference) / jnp.abs(difference)
 
 
 def integrated_gradients_maps(
@@ -198,7 +200,7 @@ def integrated_gradients_maps(
     baseline: str = "black",
     internal_batch_size: int = 64,
     raw: bool = False,
-) -> Float[Array, "N H W"]:
+) -> Float[Array, " N *S"]:
     """`integrated_gradients` summed over the colors. The paper keeps the sign; "absolute" shows both."""
     attribution, _ = integrated_gradients(
         forward, score=score, steps=steps, baseline=baseline, internal_batch_size=internal_batch_size
@@ -242,9 +244,9 @@ def modified_gradient(forward: Forward, *, rule: str, score: str = "logit") -> A
 
 def modified_gradient_maps(
     forward: Forward, *, rule: str, score: str = "logit", sign: str = "absolute", raw: bool = False
-) -> Float[Array, "N H W"]:
+) -> Float[Array, " N *S"]:
     """`modified_gradient`, the largest over the colors. The papers show it as a signed picture in color."""
-    return _largest(forward, modified_gradient(forward, rule=rule, score=score), sign, raw)
+    return largest(forward, modified_gradient(forward, rule=rule, score=score), sign, raw)
 
 
 def _relu(top: float, *, guided: bool):
@@ -262,7 +264,7 @@ def _relu(top: float, *, guided: bool):
     return relu
 
 
-def _largest(forward: Forward, attribution: Attribution, sign: str, raw: bool) -> Float[Array, "N H W"]:
+def largest(forward: Forward, attribution: Attribution, sign: str, raw: bool) -> Float[Array, " N *S"]:
     """The color of the largest part; raw, that of the largest magnitude, with its sign."""
     if raw:
         strongest = jnp.abs(attribution).argmax(axis=-1, keepdims=True)
@@ -270,7 +272,7 @@ def _largest(forward: Forward, attribution: Attribution, sign: str, raw: bool) -
     return to_maps(take_sign(attribution, sign).max(axis=-1), forward.size)
 
 
-def _summed(forward: Forward, attribution: Attribution, sign: str, raw: bool) -> Float[Array, "N H W"]:
+def _summed(forward: Forward, attribution: Attribution, sign: str, raw: bool) -> Float[Array, " N *S"]:
     return finish(attribution.sum(axis=-1), forward.size, sign=sign, raw=raw)
 
 

@@ -18,7 +18,7 @@ def net_maps(
     layers: tuple[str, ...] | None = None,
     architecture: str = "channels",
     weights: str | None = None,
-) -> Float[Array, "N H W"]:
+) -> Float[Array, " N *S"]:
     """MLFEM fused by a trained network: where people would look, judged by the importance maps alone.
 
     The parameters are read while the batch is compiled and are constants of the compiled function.
@@ -40,7 +40,7 @@ def net_maps(
         The paper, section 2.3.
     """
     trained = _trained(forward, layers, architecture, weights)
-    _, height, width, _ = forward.inputs.shape
+    height, width = forward.photo_size
 
     def fused(activations):
         size = -(-height // trained.net.shrink), -(-width // trained.net.shrink)
@@ -107,7 +107,9 @@ def net_reasons(
 
 def _trained(forward: Forward, layers: tuple[str, ...] | None, architecture: str, weights: str | None) -> TrainedFusion:
     backbone = forward.backbone.name
-    trained = load_fusion(weights if weights is not None else packaged_fusion(architecture, backbone, forward.size))
+    trained = load_fusion(
+        weights if weights is not None else packaged_fusion(architecture, backbone, forward.photo_size)
+    )
     _check(trained, backbone, tuple(forward.activations), layers)
     return trained
 

@@ -41,7 +41,7 @@ def relevance(
     epsilon: float = 1e-6,
     gamma: float = 0.25,
     attention: str = "attn",
-) -> Float[Array, "N H W 3"]:
+) -> Float[Array, " N *S C"]:
     """The relevance of every value of the preprocessed image for the logit, signed; computed in float32 throughout.
 
     Args:
@@ -91,7 +91,7 @@ def lrp_maps(
     attention: str = "attn",
     sign: str = "positive",
     raw: bool = False,
-) -> Float[Array, "N H W"]:
+) -> Float[Array, " N *S"]:
     """`relevance` summed over the colors. `sign`: the papers show both signs in two colors."""
     values = relevance(forward, rule=rule, first=first, epsilon=epsilon, gamma=gamma, attention=attention)
     return finish(values.sum(axis=-1), forward.size, sign=sign, raw=raw)
@@ -106,7 +106,7 @@ def attn_lrp_maps(
     gamma: float = 0.25,
     sign: str = "positive",
     raw: bool = False,
-) -> Float[Array, "N H W"]:
+) -> Float[Array, " N *S"]:
     """AttnLRP: `lrp_maps` through attention; its authors advise the gamma rule for vision transformers."""
     options = {"rule": rule, "first": first, "epsilon": epsilon, "gamma": gamma, "sign": sign, "raw": raw}
     return lrp_maps(forward, attention="attn", **options)
@@ -121,7 +121,7 @@ def cp_lrp_maps(
     gamma: float = 0.25,
     sign: str = "positive",
     raw: bool = False,
-) -> Float[Array, "N H W"]:
+) -> Float[Array, " N *S"]:
     """CP-LRP: `lrp_maps` past the attention, which counts as a constant."""
     options = {"rule": rule, "first": first, "epsilon": epsilon, "gamma": gamma, "sign": sign, "raw": raw}
     return lrp_maps(forward, attention="cp", **options)

@@ -33,10 +33,15 @@ def relevance_rules(forward: Forward, *, rule: str, first: str, epsilon: float, 
     even = _affine(splits["epsilon"])
     conv = splits["gamma" if rule == "composite" else rule]
     dense = splits["epsilon" if rule == "composite" else rule]
-    ends = [baseline_inputs(forward, end) for end in ("black", "white")]
-    box = _z_box(jnp.minimum(*ends), jnp.maximum(*ends), epsilon)
+    if first == "z_box":
+        if not forward.backbone.photos:
+            raise ValueError("first: expected 'same' for data other than photographs, which has no bounds, got 'z_box'")
+        ends = [baseline_inputs(forward, end) for end in ("black", "white")]
+        start = _z_box(jnp.minimum(*ends), jnp.maximum(*ends), epsilon)
+    else:
+        start = conv
     return Rules(
-        first=_affine(box if first == "z_box" else conv),
+        first=_affine(start),
         conv=_affine(conv),
         dense=_affine(dense),
         average=lambda function, inputs: _linear(even, lambda x, one: function(x) * one, inputs, ()),

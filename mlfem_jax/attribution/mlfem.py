@@ -10,12 +10,12 @@ from jaxtyping import Array, Float
 from mlfem_jax.attribution.base import Entry, fuse_layers
 from mlfem_jax.backbones import Activations, Forward
 from mlfem_jax.fusion import ALPHA
-from mlfem_jax.importance import fem, layer_maps
+from mlfem_jax.importance import Grid, fem, layer_maps
 
 
 def layer_stacks(
     forward: Forward, *, layers: tuple[str, ...] | None = None, k: float = 2.0, sign: str | None = None
-) -> Float[Array, "N L H W"]:
+) -> Float[Array, "N L *S"]:
     """The FEM importance maps of the layers of each image, at the size of the network's input.
 
     Args:
@@ -25,8 +25,8 @@ def layer_stacks(
         sign: see `mlfem_jax.fem`; None is each layer's own, which the backbone names.
     """
     size, chosen = forward.size, _chosen(forward, layers)
-    signs = _signs(forward, chosen, sign)
-    return jax.vmap(lambda example: layer_maps(example, size, k=k, sign=signs))(chosen)
+    signs, grids = _signs(forward, chosen, sign), _grids(forward, chosen)
+    return jax.vmap(lambda example: layer_maps(example, size, k=k, sign=signs, grids=grids))(chosen)
 
 
 def fem_maps(
@@ -36,7 +36,7 @@ def fem_maps(
     k: float = 2.0,
     sign: str | None = None,
     raw: bool = False,
-) -> Float[Array, "N _H _W"]:
+) -> Float[Array, "N ..."]:
     """FEM of the last layer, or of the last of `layers`; `raw`, at its own size. Source: the paper, section 2.1."""
     last = (layers or tuple(forward.activations))[-1]
     if raw:
@@ -54,17 +54,22 @@ def fused_maps(
     sign: str | None = None,
     alpha: float = ALPHA,
     normalize: str = "end",
-) -> Float[Array, "N H W"]:
+) -> Float[Array, " N *S"]:
     """MLFEM: the FEM maps of all `layers` fused by `operator`. Source: the paper, sections 2.2 and 2.3."""
     chosen = _chosen(forward, layers)
     signs = _signs(forward, chosen, sign)
     pairs = zip(chosen.values(), signs, strict=True)
     raw = [jax.vmap(functools.partial(fem, k=k, sign=sign))(activation) for activation, sign in pairs]
-    return fuse_layers(raw, forward.size, operator=operator, alpha=alpha, normalize=normalize)
+    grids = _grids(forward, chosen)
+    return fuse_layers(raw, forward.size, grids, operator=operator, alpha=alpha, normalize=normalize)
 
 
 def _signs(forward: Forward, layers: Iterable[str], sign: str | None) -> tuple[str, ...]:
     return tuple(forward.backbone.sign(layer) if sign is None else sign for layer in layers)
+
+
+def _grids(forward: Forward, layers: Iterable[str]) -> list[Grid | None]:
+    return [forward.backbone.grid(layer) for layer in layers]
 
 
 def _chosen(forward: Forward, layers: tuple[str, ...] | None) -> Activations:

@@ -9,6 +9,7 @@ that is hidden changes the score by more than rounding, the map is blank (`targe
 
 import functools
 import importlib.util
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from mlfem_jax.attribution.base import Entry, baseline_inputs, check_count, finish
+from mlfem_jax.attribution.base import (
+    Entry,
+    along,
+    baseline_inputs,
+    by_example,
+    check_count,
+    each_axis,
+    finish,
+)
 from mlfem_jax.attribution.target import class_score, moves
 from mlfem_jax.backbones import Forward, LogitFunction
 from mlfem_jax.parallel import chunk_size, map_chunks, sum_chunks
@@ -26,20 +35,20 @@ from mlfem_jax.parallel import chunk_size, map_chunks, sum_chunks
 def occlusion_maps(
     forward: Forward,
     *,
-    window_px: int = 32,
-    stride_px: int = 16,
+    window_px: int | tuple[int, ...] = 32,
+    stride_px: int | tuple[int, ...] = 16,
     baseline: str = "zero",
     score: str = "probability",
     sign: str = "positive",
     internal_batch_size: int = 64,
     raw: bool = False,
-) -> Float[Array, "N H W"]:
+) -> Float[Array, " N *S"]:
     """How much the score falls when a window hides a pixel, averaged over the windows that hide it.
 
     Args:
         forward: the batch.
-        window_px: side of the square window.
-        stride_px: from one window to the next; those that reach over the lower and right edges are cut there.
+        window_px: side of the square window; or its length along each axis of the input, in pixels or samples.
+        stride_px: from one window to the next, likewise; those that reach over the far edges are cut there.
         baseline: what the window shows, see `base.baseline_inputs`; the paper takes gray.
         score: the paper takes the probability.
         sign: "positive" shows where the score falls, "negative" where it rises.
@@ -52,22 +61,24 @@ def occlusion_maps(
     Source:
         Zeiler and Fergus, Visualizing and Understanding Convolutional Networks (2013), section 4.2.
     """
-    check_count("window_px", window_px)
-    check_count("stride_px", stride_px)
-    if stride_px > window_px:
+    size, axes = forward.size, len(forward.size)
+    window, stride = each_axis("window_px", window_px, axes), each_axis("stride_px", stride_px, axes)
+    if any(step > length for step, length in zip(stride, window, strict=True)):
         raise ValueError(
             f"stride_px: expected at most window_px ({window_px}), so that no gap is left, got {stride_px}"
         )
     hidden = baseline_inputs(forward, baseline)
-    height, width = size = forward.size
-    starts = [range(0, max(length - window_px, 0) + stride_px, stride_px) for length in size]
-    corners = [(y, x) for y in starts[0] for x in starts[1] if y < height and x < width]
-    windows = jnp.array([(height, width), *corners], jnp.int32)  # the first hides nothing
+    sides = list(zip(size, window, stride, strict=True))
+    starts = [range(0, min(max(length - side, 0) + step, length), step) for length, side, step in sides]
+    windows = jnp.array([size, *itertools.product(*starts)], jnp.int32)  # the first hides nothing
     chunk = chunk_size(1, internal_batch_size, forward.platform)
 
     def inside(corner):
-        down, along = (jnp.arange(length, dtype=jnp.int32) - start for length, start in zip(size, corner, strict=True))
-        return ((down >= 0) & (down < window_px))[:, None] & ((along >= 0) & (along < window_px))[None]
+        hit = jnp.ones((1,) * axes, bool)
+        for axis, (length, side, start) in enumerate(zip(size, window, corner, strict=True)):
+            place = jnp.arange(length, dtype=jnp.int32) - start
+            hit = hit & along((place >= 0) & (place < side), axis, axes)
+        return hit
 
     def of_image(image, classes):
         def score_of(corner):
@@ -89,19 +100,20 @@ def rise_maps(
     forward: Forward,
     *,
     samples: int = 1000,
-    cells: int = 7,
+    cells: int | tuple[int, ...] = 7,
     keep: float = 0.5,
     score: str = "probability",
     seed: int = 0,
     internal_batch_size: int = 64,
     raw: bool = False,
-) -> Float[Array, "N H W"]:
+) -> Float[Array, " N *S"]:
     """The mean of random masks, weighted by the score of the image seen through each.
 
     Args:
         forward: the batch.
         samples: masks; the paper takes 4000 for VGG-16 and 8000 for ResNet-50.
-        cells: a mask is a grid of this many cells a side, upsampled and shifted at random by up to a cell.
+        cells: a mask is a grid of this many cells a side, or along each axis, upsampled and shifted at random by up to
+            a cell.
         keep: probability that a cell is shown.
         score: the paper takes the probability.
         seed: of the masks.
@@ -115,7 +127,6 @@ def rise_maps(
         Petsiuk et al., RISE (2018), equation 6 and section 3.2. Hidden is the preprocessed value 0, as there.
     """
     check_count("samples", samples)
-    check_count("cells", cells)
     if not 0 < keep < 1:
         raise ValueError(f"keep: expected a probability between 0 and 1, got {keep}")
     keys, chunk = jax.random.split(jax.random.key(seed), samples), chunk_size(1, internal_batch_size, forward.platform)
@@ -139,13 +150,17 @@ def rise_maps(
     return _maps(forward, score, "signed", raw, *_each(of_image, forward))
 
 
-def rise_mask(key: Array, size: tuple[int, int], *, cells: int = 7, keep: float = 0.5) -> Float[Array, "H W"]:
+def rise_mask(
+    key: Array, size: tuple[int, ...], *, cells: int | tuple[int, ...] = 7, keep: float = 0.5
+) -> Float[Array, "*S"]:
     """A random smooth mask in [0, 1]: `cells` a side, each shown with probability `keep`, shifted at random."""
-    key, down, right = jax.random.split(key, 3)
-    cell = [-(-length // cells) for length in size]
-    grid = jax.random.bernoulli(key, jnp.float32(keep), (cells + 1, cells + 1)).astype(jnp.float32)
-    large = jax.image.resize(grid, [(cells + 1) * length for length in cell], "linear")
-    ranges = zip((down, right), cell, strict=True)
+    cells = each_axis("cells", cells, len(size))
+    key, *shifts = jax.random.split(key, 1 + len(size))
+    cell = [-(-length // count) for length, count in zip(size, cells, strict=True)]
+    more = [count + 1 for count in cells]
+    grid = jax.random.bernoulli(key, jnp.float32(keep), more).astype(jnp.float32)
+    large = jax.image.resize(grid, [count * length for count, length in zip(more, cell, strict=True)], "linear")
+    ranges = zip(shifts, cell, strict=True)
     corner = [jax.random.randint(key, (), 0, length, jnp.int32) for key, length in ranges]
     return jax.lax.dynamic_slice(large, corner, size)
 
@@ -162,10 +177,11 @@ def lime_maps(
     seed: int = 0,
     internal_batch_size: int = 64,
     raw: bool = False,
-) -> Float[Array, "N H W"]:
+) -> Float[Array, " N *S"]:
     """The weights of a linear model of the score, whose features are the superpixels that are shown.
 
-    Superpixels are scikit-image's SLIC, computed on the host. Hidden ones show their mean color.
+    Superpixels are scikit-image's SLIC, computed on the host; the segments of a signal are of one length. Hidden ones
+    show their mean color.
 
     Args:
         forward: the batch.
@@ -189,12 +205,13 @@ def lime_maps(
     """
     check_count("samples", samples)
     check_count("segments", segments, 2)
-    labels = superpixels(forward.inputs, segments)
+    labels = superpixels(forward.inputs, segments, colors=forward.backbone.photos)
     room = _room(segments)
     members = jax.nn.one_hot(labels, room, dtype=jnp.float32)
-    pixels = members.sum(axis=(1, 2))
-    inputs = forward.inputs.astype(jnp.float32)
-    total = jnp.einsum("nhwk,nhwc->nkc", members, inputs, precision=jax.lax.Precision.HIGHEST)
+    pixels = members.sum(axis=tuple(range(1, labels.ndim)))
+    inputs, count = forward.inputs.astype(jnp.float32), len(labels)
+    flat = members.reshape(count, -1, room), inputs.reshape(count, -1, inputs.shape[-1])
+    total = jnp.einsum("npk,npc->nkc", *flat, precision=jax.lax.Precision.HIGHEST)
     colors = total / jnp.maximum(pixels, 1.0)[..., None]
     hidden = jax.vmap(lambda color, label: color[label])(colors, labels)
     shown = jax.random.bernoulli(jax.random.key(seed), jnp.float32(0.5), (samples, room)).at[0].set(True)
@@ -243,25 +260,38 @@ def weighted_ridge(
         return jnp.linalg.solve(gram + penalty, features.T @ (nearness * scores))
 
 
-def superpixels(inputs: Num[Array, "N H W 3"], segments: int) -> Int[Array, "N H W"]:
-    """SLIC labels from 0 of each image, fewer than twice `segments`; computed on the host, also under `jax.jit`."""
+def superpixels(inputs: Num[Array, " N *S C"], segments: int, *, colors: bool = True) -> Int[Array, " N *S"]:
+    """SLIC labels from 0 of each image, fewer than twice `segments`; computed on the host, also under `jax.jit`.
+
+    Of signals, which have one spatial axis, they are segments of one length, and scikit-image is not needed.
+
+    Args:
+        inputs: preprocessed.
+        segments: about how many.
+        colors: three channels are red, green and blue, which SLIC compares as people see them.
+    """
+    if inputs.ndim == 3:
+        length = inputs.shape[1]
+        runs = jnp.arange(length, dtype=jnp.int32) * min(segments, length) // length
+        return jnp.broadcast_to(runs[None], inputs.shape[:2])
     if importlib.util.find_spec("skimage") is None:
-        raise ModuleNotFoundError("lime needs scikit-image: pip install 'mlfem-jax[lime]'", name="skimage")
-    shape = jax.ShapeDtypeStruct(inputs.shape[:3], jnp.int32)
-    cut = functools.partial(_slic, segments=segments)
+        raise ModuleNotFoundError("superpixels need scikit-image: pip install 'mlfem-jax[lime]'", name="skimage")
+    shape = jax.ShapeDtypeStruct(inputs.shape[:-1], jnp.int32)
+    cut = functools.partial(_slic, segments=segments, colors=colors)
     return jax.pure_callback(cut, shape, inputs.astype(jnp.float32), vmap_method="sequential")
 
 
-def _slic(images: Float[Array, "N H W 3"], segments: int) -> np.ndarray:
+def _slic(images: Float[Array, " N *S C"], segments: int, colors: bool) -> np.ndarray:
     from skimage.segmentation import slic
 
+    slic = functools.partial(slic, convert2lab=colors, channel_axis=-1)
     return np.stack([_cut(slic, image, segments) for image in np.asarray(images)]).astype(np.int32)
 
 
 def _cut(slic, image: np.ndarray, segments: int) -> np.ndarray:
     low, span = image.min(), np.ptp(image)
     if not span > 0:  # one superpixel for a blank image, or one that holds NaN
-        return np.zeros(image.shape[:2], np.int32)
+        return np.zeros(image.shape[:-1], np.int32)
     # Rounded, because a last bit that differs from batch size to batch size would move the cuts.
     labels = slic(np.round((image - low) / span, 3), n_segments=segments, compactness=10, start_label=0)
     if labels.max() >= _room(segments):
@@ -278,18 +308,19 @@ def _each(function: Callable[..., Any], forward: Forward, *more: Array) -> Any:
     return jax.lax.map(lambda image: function(*image), (forward.inputs, forward.classes, *more))
 
 
-def _score(forward: Forward, image: Float[Array, "H W 3"], classes: Any, score: str) -> Float[Array, ""]:
+def _score(forward: Forward, image: Float[Array, "*S C"], classes: Any, score: str) -> Float[Array, ""]:
     one = jax.tree.map(lambda leaf: leaf[None], classes)  # a function of the logits has no leaves
     return class_score(forward.run(image[None]), one, score, forward.backbone.output)[0]
 
 
 def _maps(
-    forward: Forward, score: str, sign: str, raw: bool, values: Float[Array, "N H W"], scores: Float[Array, "N M"]
-) -> Float[Array, "N H W"]:
+    forward: Forward, score: str, sign: str, raw: bool, values: Float[Array, " N *S"], scores: Float[Array, "N M"]
+) -> Float[Array, " N *S"]:
     """Maps from values, blank where the scores of the perturbed images do not move."""
     score = "logit" if isinstance(forward.classes, LogitFunction) else score
     moving = moves(scores.T, forward.logits, score)
-    return finish(jnp.where(moving[:, None, None], values, jnp.zeros_like(values)), forward.size, sign=sign, raw=raw)
+    values = jnp.where(by_example(moving, values), values, jnp.zeros_like(values))
+    return finish(values, forward.size, sign=sign, raw=raw)
 
 
 METHODS = {

@@ -12,22 +12,33 @@ from collections.abc import Hashable
 from jaxtyping import Array, Float
 
 from mlfem_jax.attribution import (
+    ablation,
     attention,
     cam,
+    full_grad,
     gradient,
+    guided_cam,
     learned as net,
     lrp,
     mlfem as multilayer,
+    paths,
     perturbation,
     reference,
+    regions,
+    rescale,
 )
 from mlfem_jax.attribution.base import Entry
 from mlfem_jax.backbones import Backbone, Forward
 
 FAMILIES: dict[str, dict[str, Entry]] = {
     "FEM and MLFEM": multilayer.METHODS | net.METHODS,
-    "Class activation maps": cam.METHODS,
-    "Gradients and relevance": gradient.METHODS | lrp.METHODS,
+    "Class activation maps": cam.METHODS | ablation.METHODS | guided_cam.METHODS,
+    "Gradients and relevance": gradient.METHODS
+    | paths.METHODS
+    | regions.METHODS
+    | full_grad.METHODS
+    | rescale.METHODS
+    | lrp.METHODS,
     "Attention": attention.METHODS,
     "Perturbations": perturbation.METHODS,
     "References": reference.METHODS,
@@ -51,8 +62,13 @@ def methods() -> tuple[str, ...]:
 
 
 def methods_on(backbone: Backbone) -> tuple[str, ...]:
-    """Names of the methods that a network lends itself to: those that read attention need some."""
-    return tuple(name for name in METHODS if backbone.attentions or name not in attention.METHODS)
+    """Names of the methods that a network lends itself to.
+
+    Those that read attention need some; the fusion that was trained on gaze, and what reads colors, need photographs.
+    """
+    of_photos = () if backbone.photos else (*net.METHODS, *regions.METHODS, "expected_gradients")
+    never = (() if backbone.attentions else tuple(attention.METHODS)) + of_photos
+    return tuple(name for name in METHODS if name not in never)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +81,7 @@ class Method:
     name: str
     options: tuple[tuple[str, Hashable], ...]
 
-    def __call__(self, forward: Forward) -> Float[Array, "N H W"]:
+    def __call__(self, forward: Forward) -> Float[Array, " N *S"]:
         """Importance maps (N, H, W)."""
         return METHODS[self.name].maps(forward, **dict(self.options))
 

@@ -159,5 +159,5 @@ def _function(backbone: Backbone, target: Callable[..., Any]) -> LogitFunction:
 
 
 def _class_count(backbone: Backbone) -> int:
-    inputs = jax.ShapeDtypeStruct((1, *backbone.input_size, 3), jnp.float32)
+    inputs = jax.ShapeDtypeStruct((1, *backbone.input_shape), jnp.float32)
     return jax.eval_shape(backbone.apply, backbone.params, inputs)[0].shape[1]

@@ -15,6 +15,7 @@ from .haiku_modules import from_haiku as from_haiku
 from .hooks import Affine as Affine, Rules as Rules, Tap as Tap
 from .keras_models import from_keras as from_keras
 from .preprocess import (
+    as_they_are as as_they_are,
     clip_preprocess as clip_preprocess,
     efficientnet_lite_preprocess as efficientnet_lite_preprocess,
     half_preprocess as half_preprocess,
@@ -22,6 +23,7 @@ from .preprocess import (
     keras_preprocess as keras_preprocess,
     unit_pixels as unit_pixels,
 )
+from .recorders import RECORDED as RECORDED
 from .registry import backbone_names as backbone_names, load_backbone as load_backbone
 from .target import Contrast as Contrast, LogitFunction as LogitFunction
 from .towers import TOWERS as TOWERS

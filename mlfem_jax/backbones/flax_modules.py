@@ -16,17 +16,19 @@ def from_nnx(
     module: nnx.Module,
     layers: Sequence[str],
     *,
-    input_size: tuple[int, int],
+    input_size: tuple[int, int] | None = None,
+    input_shape: tuple[int, ...] | None = None,
     activation: Activation | None = None,
     **options: Any,
 ) -> Backbone:
-    """A backbone from a Flax NNX module that maps (N, H, W, 3) to logits.
+    """A backbone from a Flax NNX module that maps (N, H, W, 3), or other data, to logits.
 
     Args:
         module: the network; a copy of it runs in inference mode (`eval()`).
         layers: attribute paths of the submodules whose outputs FEM sees, in order, such as "stage1.0.conv2"; a number
             indexes a list. Of a submodule that is called more than once, it is the last output.
         input_size: see `from_function`.
+        input_shape: see `from_function`: in place of `input_size`, for data other than photographs.
         activation: applied to each of those outputs before FEM sees it, where the network applies its non-linearity
             as a function behind the layer (`jax.nn.relu`).
         **options: see `from_function`.
@@ -54,7 +56,7 @@ def from_nnx(
         logits = network(inputs)
         return logits, in_order(recorded, layers, activation)
 
-    return from_function(apply, state, input_size=input_size, **options)
+    return from_function(apply, state, input_size=input_size, input_shape=input_shape, **options)
 
 
 def from_linen(
@@ -62,18 +64,20 @@ def from_linen(
     variables: Any,
     layers: Sequence[str],
     *,
-    input_size: tuple[int, int],
+    input_size: tuple[int, int] | None = None,
+    input_shape: tuple[int, ...] | None = None,
     activation: Activation | None = None,
     arguments: dict[str, Any] | None = None,
     **options: Any,
 ) -> Backbone:
-    """A backbone from a Flax Linen module that maps (N, H, W, 3) to logits.
+    """A backbone from a Flax Linen module that maps (N, H, W, 3), or other data, to logits.
 
     Args:
         module: the network.
         variables: what `module.init` returned, trained.
         layers: paths of the submodules whose outputs FEM sees, in order, such as "ResNetBlock_0/Conv_1".
         input_size: see `from_function`.
+        input_shape: see `from_function`: in place of `input_size`, for data other than photographs.
         activation: see `from_nnx`.
         arguments: further keyword arguments of the call, such as `{"train": False}`.
         **options: see `from_function`.
@@ -111,7 +115,7 @@ def from_linen(
             )
         return logits, in_order(dict(_calls(state["intermediates"])), layers, activation)
 
-    return from_function(apply, variables, input_size=input_size, **options)
+    return from_function(apply, variables, input_size=input_size, input_shape=input_shape, **options)
 
 
 class _Recorder:

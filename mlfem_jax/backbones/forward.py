@@ -23,24 +23,31 @@ class Forward:
 
     Attributes:
         backbone: the network, with its parameters.
-        inputs: (N, H, W, 3) preprocessed images, in the forward's dtype.
+        inputs: (N, H, W, 3) preprocessed images, in the forward's dtype; of other data (N, *S, C), with one to three
+            spatial axes S.
         logits: (N, classes).
-        activations: ordered dict of (N, h, w, C), first layer first.
+        activations: ordered dict of (N, h, w, C), or (N, *s, C), first layer first.
         targets: (N, K) classes to explain, K of them for each image; or a function of the logits; None is the
             predicted class, or, of a network that tells no classes, the image's own embedding.
         platform: of the devices that compute it, such as "cpu"; None is JAX's default.
     """
 
     backbone: Backbone
-    inputs: Float[Array, "N H W 3"]
+    inputs: Float[Array, " N *S C"]
     logits: Float[Array, "N classes"]
     activations: Activations
     targets: Int[Array, "N K"] | LogitFunction | None = None
     platform: str | None = None
 
     @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) in pixels of the network's input."""
+    def size(self) -> tuple[int, ...]:
+        """(height, width) in pixels of the network's input; of other data the length of each spatial axis."""
+        return self.inputs.shape[1:-1]
+
+    @property
+    def photo_size(self) -> tuple[int, int]:
+        """(height, width) in pixels of photographs; a ValueError for other data, see `Backbone.photo_size`."""
+        _ = self.backbone.photo_size
         return self.inputs.shape[1], self.inputs.shape[2]
 
     @property
@@ -53,7 +60,7 @@ class Forward:
             return embedding / jnp.maximum(jnp.linalg.norm(embedding, axis=1, keepdims=True), 1e-12)
         return self.logits.argmax(axis=1)[:, None] if self.targets is None else self.targets
 
-    def run(self, inputs: Float[Array, "N H W 3"], **hooks: Any) -> Float[Array, "N classes"]:
+    def run(self, inputs: Float[Array, " N *S C"], **hooks: Any) -> Float[Array, "N classes"]:
         """Logits of other inputs; `hooks` are the backbone's `tap` and `rules`."""
         return self.backbone.apply(self.backbone.params, inputs.astype(self.inputs.dtype), **hooks)[0]
 
@@ -70,7 +77,7 @@ def forward_pass(
 
     Args:
         backbone: the network.
-        images: (N, H, W, 3), uint8 or float in [0, 1].
+        images: (N, H, W, 3), uint8 or float in [0, 1]; of other data (N, *S, C), such as it is.
         targets: (N, K) classes to explain, or a function of the logits; None is the predicted class.
         dtype: of the inputs, and so of the forward; None is that of the parameters.
         platform: see `Forward`.

@@ -28,7 +28,7 @@ def plain_affine(
     return function(inputs, kernel) + bias
 
 
-def plain_linear(function: Callable[[Array], Array], inputs: Float[Array, "..."]) -> Float[Array, "..."]:
+def plain_call(function: Callable[[Array], Array], inputs: Float[Array, "..."]) -> Float[Array, "..."]:
     """function(inputs)."""
     return function(inputs)
 
@@ -65,6 +65,7 @@ class Rules:
         conv: of the other convolutions.
         dense: of the dense layers.
         average: of the mean pools, (function, inputs) to function(inputs).
+        max_pool: of the max pools, likewise.
         add: of a residual block's two paths.
         relu: of the ReLUs.
         relu6: of the ReLU6s.
@@ -79,13 +80,14 @@ class Rules:
     first: Affine = plain_affine
     conv: Affine = plain_affine
     dense: Affine = plain_affine
-    average: Callable[[Callable[[Array], Array], Array], Array] = plain_linear
+    average: Callable[[Callable[[Array], Array], Array], Array] = plain_call
+    max_pool: Callable[[Callable[[Array], Array], Array], Array] = plain_call
     add: Callable[[Array, Array], Array] = operator.add
     relu: Callable[[Array], Array] = jax.nn.relu
     relu6: Callable[[Array], Array] = jax.nn.relu6
-    gelu: Callable[[Callable[[Array], Array], Array], Array] = plain_linear
+    gelu: Callable[[Callable[[Array], Array], Array], Array] = plain_call
     normalize: Callable[[Array, Array, Array, float], Array] = plain_normalize
-    softmax: Callable[[Callable[[Array], Array], Array], Array] = plain_linear
+    softmax: Callable[[Callable[[Array], Array], Array], Array] = plain_call
     product: Callable[[Callable[[Array, Array], Array], Array, Array], Array] = plain_product
 
 

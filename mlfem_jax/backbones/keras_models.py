@@ -15,9 +15,15 @@ if TYPE_CHECKING:
 
 
 def from_keras(
-    model: "keras.Model", layers: Sequence[str], *, input_size: tuple[int, int], name: str | None = None, **options: Any
+    model: "keras.Model",
+    layers: Sequence[str],
+    *,
+    input_size: tuple[int, int] | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    name: str | None = None,
+    **options: Any,
 ) -> Backbone:
-    """A backbone from a functional or sequential Keras 3 model that maps (N, H, W, 3) to logits.
+    """A backbone from a functional or sequential Keras 3 model that maps (N, H, W, 3), or other data, to logits.
 
     Keras has to run on JAX: set the environment variable KERAS_BACKEND to "jax" before it is imported.
 
@@ -27,6 +33,7 @@ def from_keras(
         layers: names of the layers whose outputs FEM sees, in order, such as "conv2_block1_out"; of models inside the
             model, the model's own output. A layer that is called more than once has no one output.
         input_size: see `from_function`; of a model that takes any size, that of its training.
+        input_shape: see `from_function`: in place of `input_size`, for data other than photographs.
         name: for people. Default: the model's.
         **options: see `from_function`; `preprocess` gets images in uint8 or in [0, 1], where most of
             `keras.applications` expect 0 to 255.
@@ -75,7 +82,9 @@ def from_keras(
         "trainable": [variable.value for variable in graph.trainable_variables],
         "fixed": [variable.value for variable in graph.non_trainable_variables],
     }
-    return from_function(apply, params, input_size=input_size, name=name or model.name, **options)
+    return from_function(
+        apply, params, input_size=input_size, input_shape=input_shape, name=name or model.name, **options
+    )
 
 
 def _listened(model: Any, layers: tuple[str, ...]) -> tuple[Any, list[Any]]:

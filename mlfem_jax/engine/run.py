@@ -1,4 +1,4 @@
-"""Images of any kind in, importance maps out: the two functions that most people need."""
+"""Images, or other data, in, importance maps out: the two functions that most people need."""
 
 import functools
 from collections import deque
@@ -29,7 +29,7 @@ def explain(
     batch_size: BatchSize = ..., dtype: DTypeLike = ..., resize: ResizeRule = ..., output: Literal["input"] = ...,
     frame: tuple[int, int] | None = ...,
     devices: Sequence[jax.Device] | None = ..., **options: Hashable,
-) -> Float32[Array, "N H W"]: ...
+) -> Float32[Array, " N *S"]: ...
 @overload
 def explain(
     backbone: Backbone, images: Image, *, method: str = ..., layers: Layers = ..., target: Target = ...,
@@ -43,14 +43,14 @@ def explain(
     batch_size: BatchSize = ..., dtype: DTypeLike = ..., resize: Literal["stretch", "crop"] = ...,
     output: Literal["input"] = ..., frame: tuple[int, int] | None = ...,
     devices: Sequence[jax.Device] | None = ..., **options: Hashable,
-) -> Float32[Array, "N H W"]: ...
+) -> Float32[Array, " N *S"]: ...
 @overload
 def explain(
     backbone: Backbone, images: Sequence[Image], *, method: str = ..., layers: Layers = ..., target: Target = ...,
     batch_size: BatchSize = ..., dtype: DTypeLike = ..., resize: Literal["native"], output: Literal["input"] = ...,
     frame: tuple[int, int] | None = ...,
     devices: Sequence[jax.Device] | None = ..., **options: Hashable,
-) -> list[Float32[Array, "_H _W"]]: ...
+) -> list[Float32[Array, "..."]]: ...
 @overload
 def explain(
     backbone: Backbone, images: Sequence[Image], *, method: str = ..., layers: Layers = ..., target: Target = ...,
@@ -64,7 +64,7 @@ def explain(
     batch_size: BatchSize = ..., dtype: DTypeLike = ..., resize: ResizeRule = ..., output: Literal["input"] = ...,
     frame: tuple[int, int] | None = ...,
     devices: Sequence[jax.Device] | None = ..., **options: Hashable,
-) -> Iterator[Float32[Array, "_H _W"]]: ...
+) -> Iterator[Float32[Array, "..."]]: ...
 @overload
 def explain(
     backbone: Backbone, images: Iterator[Image], *, method: str = ..., layers: Layers = ..., target: Target = ...,
@@ -97,7 +97,8 @@ def explain(
     Args:
         backbone: the network, from `load_backbone` or an adapter.
         images: RGB, uint8 or float in [0, 1]: an array (N, H, W, 3); a sequence of (H_i, W_i, 3) photographs; or an
-            iterator of them, which may never end.
+            iterator of them, which may never end. Of a network of other data, examples as it takes them, such as
+            signals (N, L), with or without an axis for a single channel; they are never resized.
         method: one of `methods()`.
         layers: which layers the method uses: names, indices, or a slice; None is the method's default.
         target: the class to explain: None, the predicted one; a number, for all images; N numbers, one for each image;
@@ -109,7 +110,7 @@ def explain(
             256 images a device (32 on a CPU, 16 on a TPU), or all images where they are fewer.
         dtype: of the forward pass, float32 or bfloat16; statistics are float32 in any case.
         resize: how a photograph gets to `backbone.input_size`: "stretch", "crop" (the center), or "native" (its own
-            size; each size is compiled once).
+            size; each size is compiled once). Other data has the network's own size, or any with "native".
         output: "input", maps at the size of the network's input; "photo", laid back onto the photograph, on the host.
         frame: (height, width) whose number of pixels each photograph gets, in its own proportions, in place of
             `backbone.input_size`: a portrait photograph is not squeezed (`photos.own_frame`; each size is compiled
@@ -120,13 +121,12 @@ def explain(
         **options: those of the method: `k`, `alpha`, `normalize`, ... With `raw=True`, which most methods take, a map
             is signed and not normalized, and of the layer's own size where it has one; `sign` is left alone.
 
-    Returns:
-        For an array, (N, H, W) float32 on the first of the devices, in the order of the images. For a sequence the
-        same; but a list of (H_i, W_i) where each map keeps the size or the proportions of its photograph: with
-        `resize="native"`, with `frame` and with `output="photo"`. For an iterator, an iterator of (H_i, W_i), lazy.
-        With `output="photo"` they are NumPy arrays.
-        A blank map (all zeros) means that the method found no difference between positions, or that the network's
-        activations were not finite.
+    Returns: For an array, (N, H, W) float32 on the first of the devices, in the order of the images; of other data (N,
+        L), (N, H, W) or (N, T, H, W), by the spatial axes of the input. For a sequence the same; but a list of (H_i,
+        W_i) where each map keeps the size or the proportions of its photograph: with `resize="native"`, with `frame`
+        and with `output="photo"`. For an iterator, an iterator of (H_i, W_i), lazy. With `output="photo"` they are
+        NumPy arrays. A blank map (all zeros) means that the method found no difference between positions, or that the
+        network's activations were not finite.
 
     Warns:
         UserWarning: FEM saw activations below zero in the first batch, and neither the backbone nor `sign` says what
@@ -142,6 +142,9 @@ def explain(
         >>> photos = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), dtype=np.uint8)
         >>> explain(backbone, photos, method="add", alpha=0.3).shape
         (2, 224, 224)
+        >>> apply = lambda params, sound: (sound.mean(axis=1, keepdims=True), {"power": jnp.square(sound)[..., None]})
+        >>> explain(from_function(apply, (), input_shape=(16000,)), np.ones((3, 16000)), method="fem").shape
+        (3, 16000)
     """
     seen = select_layers(backbone.layers, layers)
     if layers is not None:
@@ -155,6 +158,8 @@ def explain(
         )
     if output not in ("input", "photo"):
         raise ValueError(f"output: expected 'input' or 'photo', got {output!r}")
+    if output == "photo" and not backbone.photos:
+        raise ValueError("output: expected 'input' for data other than photographs, which is not resized, got 'photo'")
     if output == "photo" and options.get("raw"):
         raise ValueError("output: expected 'input' for raw maps, which have their own size, got 'photo'")
     run = functools.partial(

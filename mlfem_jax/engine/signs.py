@@ -22,8 +22,9 @@ class Watched:
     layers: tuple[str, ...]
 
     def __call__(self, forward: Forward) -> tuple[Array, Bool[Array, "N L"]]:
-        """Importance maps (N, H, W), and (N, layers)."""
-        below = [(forward.activations[layer] < 0).any(axis=(1, 2, 3)) for layer in self.layers]
+        """Importance maps (N, *S), and (N, layers)."""
+        negative = [forward.activations[layer] < 0 for layer in self.layers]
+        below = [values.any(axis=tuple(range(1, values.ndim))) for values in negative]
         return self.method(forward), jnp.stack(below, axis=1)
 
 

@@ -11,17 +11,20 @@ BaselineName: TypeAlias = Literal["blur", "mean", "black"]
 
 
 def baseline_image(
-    image: Float32[Array, "H W 3"], name: BaselineName, *, blur_sigma_px: float
-) -> Float32[Array, "H W 3"]:
-    """The image blurred, its mean color all over, or black."""
+    image: Float32[Array, "*S C"], name: BaselineName, *, blur_sigma_px: float
+) -> Float32[Array, "*S C"]:
+    """The image blurred, its mean color all over, or black; any other data likewise, zero being black."""
     if name == "black":
         return jnp.zeros_like(image)
     if name == "mean":
-        return jnp.broadcast_to(image.mean(axis=(0, 1), keepdims=True), image.shape)
+        return jnp.broadcast_to(image.mean(axis=tuple(range(image.ndim - 1)), keepdims=True), image.shape)
     if name != "blur":
         raise ValueError(f"baseline: expected 'blur', 'mean' or 'black', got {name!r}")
-    rows, columns = (jnp.asarray(_blur(length, blur_sigma_px)) for length in image.shape[:2])
-    return jnp.einsum("ah,hwc,bw->abc", rows, image, columns, precision=jax.lax.Precision.HIGHEST)
+    for axis, length in enumerate(image.shape[:-1]):
+        blur = jnp.asarray(_blur(length, blur_sigma_px))
+        along = jnp.tensordot(blur, image, axes=(1, axis), precision=jax.lax.Precision.HIGHEST)
+        image = jnp.moveaxis(along, 0, axis)
+    return image
 
 
 def _blur(length: int, sigma_px: float) -> Float32[np.ndarray, "n n"]:

@@ -6,13 +6,13 @@ from typing import Any, Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int, Num, UInt8
+from jaxtyping import Array, Float, Float32, Int, Num
 
-from mlfem_jax.backbones import Backbone, Forward, LogitFunction, forward_pass
+from mlfem_jax.backbones import Backbone, Forward, LogitFunction, forward_pass, unit_pixels
 
 Arrays: TypeAlias = Array | np.ndarray
-Image: TypeAlias = Float[Arrays, "H W 3"] | UInt8[Arrays, "H W 3"]
-Map: TypeAlias = Float[Arrays, "H W"]
+Image: TypeAlias = Num[Arrays, "..."]
+Map: TypeAlias = Float[Arrays, "*S"]
 Target: TypeAlias = int | Int[Arrays, ""] | Int[Arrays, " K"] | LogitFunction | None
 Output: TypeAlias = Literal["softmax", "sigmoid", "logit"]
 Method: TypeAlias = Callable[[Forward], Any]
@@ -33,15 +33,27 @@ def confidences(logits: Float[Array, "N classes"], target: Target, *, output: Ou
     return values.at[:, jnp.atleast_1d(jnp.asarray(target))].get(mode="fill", fill_value=jnp.nan).sum(axis=1)
 
 
-def or_predicted(target: Target, backbone: Backbone, image: Float[Array, "H W 3"]) -> Target:
+def or_predicted(target: Target, backbone: Backbone, image: Float[Array, "*S C"]) -> Target:
     """The target; None is the class that the network predicts."""
     return forward_pass(backbone, image[None]).logits[0].argmax() if target is None else target
 
 
-def same_size(image: Num[Arrays, "..."], importance: Num[Arrays, "..."]) -> None:
-    """Refuses a map that is not of the image's height and width."""
-    if image.ndim != 3 or image.shape[:2] != importance.shape:
-        raise ValueError(f"importance: expected (H, W) of the image {image.shape}, got {importance.shape}")
+def ready(backbone: Backbone, image: Image) -> Float32[Array, "*S C"]:
+    """The image with values in [0, 1]; other data with its channel axis, and its values as they are. In float32."""
+    if backbone.photos:
+        return unit_pixels(image)
+    example = jnp.asarray(image).astype(jnp.float32)
+    bare = backbone.channels == 1 and example.ndim == len(backbone.input_size)
+    return example[..., None] if bare else example
+
+
+def ready_pair(backbone: Backbone, image: Image, importance: Num[Arrays, "..."]) -> Float32[Array, "*S C"]:
+    """`ready`; refuses a map that is not of the image's height and width, or of the spatial axes of other data."""
+    example = ready(backbone, image)
+    if example.ndim != len(backbone.input_shape) or example.shape[:-1] != importance.shape:
+        axes = "(H, W) of the image" if backbone.photos else "the spatial axes of the example"
+        raise ValueError(f"importance: expected {axes} {image.shape}, got {importance.shape}")
+    return example
 
 
 def defined(importance: Map) -> Array:

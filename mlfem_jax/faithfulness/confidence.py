@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float32
 
-from mlfem_jax.backbones import Backbone, forward_pass, unit_pixels
+from mlfem_jax.backbones import Backbone, forward_pass
 from mlfem_jax.faithfulness.baseline import BaselineName, baseline_image
 from mlfem_jax.faithfulness.common import (
     Image,
@@ -15,7 +15,7 @@ from mlfem_jax.faithfulness.common import (
     Target,
     confidences,
     defined,
-    same_size,
+    ready_pair,
 )
 from mlfem_jax.importance import normalize
 
@@ -65,8 +65,7 @@ def confidence_change(
         >>> print(drop, increase)
         0.0 1.0
     """
-    same_size(image, importance)
-    image = unit_pixels(image)
+    image = ready_pair(backbone, image, importance)
     keep = normalize(jnp.asarray(importance, jnp.float32))[..., None]
     kept = keep * image + (1 - keep) * baseline_image(image, baseline, blur_sigma_px=blur_sigma_px)
     logits = forward_pass(backbone, jnp.stack([image, kept])).logits

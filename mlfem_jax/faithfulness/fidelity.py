@@ -4,11 +4,12 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float32
 
-from mlfem_jax.backbones import Backbone, forward_pass, unit_pixels
+from mlfem_jax.backbones import Backbone, forward_pass
 from mlfem_jax.faithfulness.baseline import BaselineName, baseline_image
-from mlfem_jax.faithfulness.common import Image, Map, Output, Target, confidences, defined, or_predicted, same_size
+from mlfem_jax.faithfulness.common import Image, Map, Output, Target, confidences, defined, or_predicted, ready_pair
 from mlfem_jax.metrics import pcc
 from mlfem_jax.parallel import images_at_once, over_chunks
 
@@ -43,8 +44,8 @@ def sensitivity_n(
         importance: (H, W) of any scale.
         target: see `insertion_curve`.
         draws: number of subsets, one forward pass each.
-        cells: of the grid, a side, at most the image's; as many as pixels is the original test, whose subsets hardly
-            differ for the network.
+        cells: of the grid, along each axis, at most the image's; as many as pixels is the original test, whose subsets
+            hardly differ for the network.
         share: of the cells that are in a subset.
         baseline: see `insertion_curve`.
         blur_sigma_px: see `insertion_curve`.
@@ -69,8 +70,9 @@ def sensitivity_n(
         >>> print(sensitivity_n(backbone, jax.random.key(0), image, image[..., 0], **options).round(3))
         1.0
     """
-    same_size(image, importance)
-    image, substitute, target = _ready(backbone, image, target, baseline, blur_sigma_px)
+    image = ready_pair(backbone, image, importance)
+    substitute = baseline_image(image, baseline, blur_sigma_px=blur_sigma_px)
+    target = or_predicted(target, backbone, image)
     _check_grid(importance, draws, cells, share, fewest=2)
 
     def without(keys):
@@ -110,7 +112,7 @@ def infidelity(
         importance: (H, W); the same for each color.
         target: see `insertion_curve`.
         draws: number of perturbations, one forward pass each.
-        cells: of the grid, a side.
+        cells: of the grid, along each axis.
         share: of the cells that are perturbed.
         baseline: see `insertion_curve`.
         blur_sigma_px: see `insertion_curve`.
@@ -136,8 +138,9 @@ def infidelity(
         >>> print(infidelity(backbone, jax.random.key(0), image, exact, **options) < 1e-6)
         True
     """
-    same_size(image, importance)
-    image, substitute, target = _ready(backbone, image, target, baseline, blur_sigma_px)
+    image = ready_pair(backbone, image, importance)
+    substitute = baseline_image(image, baseline, blur_sigma_px=blur_sigma_px)
+    target = or_predicted(target, backbone, image)
     _check_grid(importance, draws, cells, share, fewest=1)
     weights = (jnp.asarray(importance, jnp.float32)[..., None] * (image - substitute)).sum(axis=-1)
 
@@ -163,14 +166,6 @@ def mean_square_gap(
     return jnp.square(scale * said - done).mean()
 
 
-def _ready(
-    backbone: Backbone, image: Image, target: Target, baseline: BaselineName, blur_sigma_px: float
-) -> tuple[Float32[Array, "H W 3"], Float32[Array, "H W 3"], Target]:
-    image = unit_pixels(image)
-    target = or_predicted(target, backbone, image)
-    return image, baseline_image(image, baseline, blur_sigma_px=blur_sigma_px), target
-
-
 def _check_grid(importance: Map, draws: int, cells: int, share: float, *, fewest: int) -> None:
     finest = min(importance.shape)
     if draws < fewest or not 0 < share < 1 or not 1 <= cells <= finest:
@@ -183,7 +178,7 @@ def _check_grid(importance: Map, draws: int, cells: int, share: float, *, fewest
 def _without_cells(
     backbone: Backbone,
     keys: Array,
-    images: tuple[Float32[Array, "H W 3"], Float32[Array, "H W 3"]],
+    images: tuple[Float32[Array, "*S C"], Float32[Array, "*S C"]],
     weights: Map,
     target: Target,
     cells: int,
@@ -192,15 +187,17 @@ def _without_cells(
 ) -> tuple[Float32[Array, " draws"], Float32[Array, " draws"]]:
     """For each key, with a share of the cells of a grid: the sum of weights there, and the confidence without them."""
     image, substitute = images
-    taken = max(1, round(share * cells * cells))
-    chosen = jax.vmap(lambda key: jax.random.permutation(key, cells * cells) < taken)(keys)
+    count = cells ** (image.ndim - 1)
+    taken = max(1, round(share * count))
+    chosen = jax.vmap(lambda key: jax.random.permutation(key, count) < taken)(keys)
     gone = jax.vmap(lambda chosen: _cells(chosen, cells, image))(chosen)
     hidden = jnp.where(gone[..., None], substitute[None], image[None])
     after = confidences(forward_pass(backbone, hidden).logits, target, output=output)
-    return jnp.where(gone, jnp.asarray(weights, jnp.float32)[None], 0.0).sum(axis=(1, 2)), after
+    return jnp.where(gone, jnp.asarray(weights, jnp.float32)[None], 0.0).sum(axis=tuple(range(1, gone.ndim))), after
 
 
-def _cells(chosen: Bool[Array, " cells"], cells: int, image: Float32[Array, "H W 3"]) -> Bool[Array, "H W"]:
+def _cells(chosen: Bool[Array, " cells"], cells: int, image: Float32[Array, "*S C"]) -> Bool[Array, "*S"]:
     """The pixels of the chosen cells of a grid over the image."""
-    rows, columns = (jnp.arange(length) * cells // length for length in image.shape[:2])
-    return chosen.reshape(cells, cells)[rows[:, None], columns[None]]
+    axes = image.ndim - 1
+    places = (np.arange(length) * cells // length for length in image.shape[:-1])
+    return chosen.reshape((cells,) * axes)[np.ix_(*places)]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32, Int32
 
-from mlfem_jax.backbones import Backbone, forward_pass, unit_pixels
+from mlfem_jax.backbones import Backbone, forward_pass
 from mlfem_jax.faithfulness.baseline import BaselineName, baseline_image
 from mlfem_jax.faithfulness.common import (
     Image,
@@ -17,7 +17,7 @@ from mlfem_jax.faithfulness.common import (
     confidences,
     defined,
     or_predicted,
-    same_size,
+    ready_pair,
 )
 from mlfem_jax.parallel import images_at_once, over_chunks
 
@@ -76,14 +76,13 @@ def insertion_curve(
         >>> print(insertion_curve(backbone, image, map, steps=2, baseline="black", output="logit"))
         [0.   0.5  0.75]
     """
-    same_size(image, importance)
-    image = unit_pixels(image)
+    image = ready_pair(backbone, image, importance)
     target = or_predicted(target, backbone, image)
     substitute = baseline_image(image, baseline, blur_sigma_px=blur_sigma_px)
     ranks, shown = pixel_ranks(importance, seed), _shown(importance, steps)
 
     def score(counts):
-        there = (ranks[None] < counts[:, None, None])[..., None]
+        there = (ranks[None] < jnp.expand_dims(counts, tuple(range(1, ranks.ndim + 1))))[..., None]
         images = jnp.where(there, image[None], substitute[None])
         return confidences(forward_pass(backbone, images).logits, target, output=output)
 
@@ -185,7 +184,7 @@ def deletion_auc(backbone: Backbone, image: Image, importance: Map, **options) -
     return _area(deletion_curve(backbone, image, importance, **options))
 
 
-def pixel_ranks(importance: Map, seed: int) -> Int32[Array, "H W"]:
+def pixel_ranks(importance: Map, seed: int) -> Int32[Array, "*S"]:
     """How many pixels come before each one, the highest first."""
     shuffled = np.random.default_rng(seed).permutation(importance.size).astype(np.int32)
     order = jnp.asarray(shuffled)[jnp.argsort(-jnp.asarray(importance, jnp.float32).ravel()[shuffled], stable=True)]

@@ -1,12 +1,13 @@
 """The most and the least relevant pixels taken away, by the same substitute, and how far the two curves part."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float32
 
-from mlfem_jax.backbones import Backbone, forward_pass, unit_pixels
+from mlfem_jax.backbones import Backbone, forward_pass
 from mlfem_jax.faithfulness.baseline import BaselineName
 from mlfem_jax.faithfulness.common import (
     Arrays,
@@ -17,13 +18,13 @@ from mlfem_jax.faithfulness.common import (
     confidences,
     defined,
     or_predicted,
-    same_size,
+    ready_pair,
 )
 from mlfem_jax.faithfulness.perturbation import deletion_auc, pixel_ranks
 from mlfem_jax.parallel import images_at_once, over_chunks
 
-_NEIGHBORS = {(0, 1): 1 / 6, (1, 0): 1 / 6, (1, 1): 1 / 12, (1, -1): 1 / 12}
-"""Weights of a pixel's neighbors, each way: those beside it count twice as much as those across."""
+_BESIDE, _ACROSS = 1 / 6, 1 / 12
+"""Weights of a pixel's neighbors: those beside it count twice as much as those across two axes."""
 
 
 def abpc(
@@ -113,14 +114,13 @@ def road(
         >>> print(road(backbone, jax.random.key(0), image, image[..., 0], output="logit") > 0)
         True
     """
-    same_size(image, importance)
+    image = ready_pair(backbone, image, importance)
     if not percents or not all(0 < percent < 100 for percent in percents):
         raise ValueError(f"percents: expected numbers between 0 and 100, got {percents}")
-    image = unit_pixels(image)
     target = or_predicted(target, backbone, image)
     counts = jnp.array([round(importance.size * percent / 100) for percent in percents])
     ranks = pixel_ranks(importance, seed)
-    counts = counts[:, None, None]
+    counts = jnp.expand_dims(counts, tuple(range(1, ranks.ndim + 1)))
     gone = jnp.concatenate([ranks[None] >= importance.size - counts, ranks[None] < counts])
     keys = jax.random.split(key, len(gone))
 
@@ -134,20 +134,21 @@ def road(
 
 
 def fill_in(
-    key: Array, image: Float32[Arrays, "H W 3"], gone: Bool[Arrays, "H W"], *, noise: float = 0.0
-) -> Float32[Array, "H W 3"]:
+    key: Array, image: Float32[Arrays, "*S C"], gone: Bool[Arrays, "*S"], *, noise: float = 0.0
+) -> Float32[Array, "*S C"]:
     """The image with the pixels that are gone filled in: each the weighted mean of its neighbors, plus noise.
 
     One linear system for all of them, solved by conjugate gradients.
 
     Args:
         key: of the noise.
-        image: (H, W, 3).
-        gone: (H, W) True for the pixels to fill in; if all are, they become 0.
+        image: (H, W, 3), or any other data (*S, C).
+        gone: (H, W), or (*S), True for the pixels to fill in; if all are, they become 0.
         noise: standard deviation.
 
     Source:
-        Rong et al. 2022, arXiv:2202.00449, section 4.3.
+        Rong et al. 2022, arXiv:2202.00449, section 4.3. Along other axes than two the neighbors are, as there, those
+        beside a sample and those across two axes.
 
     Example:
         >>> hole = jnp.array([[False, True, False]])
@@ -167,12 +168,19 @@ def fill_in(
     return jnp.where(gone[..., None], noisy, image)
 
 
-def _neighbors(values: Float32[Array, "H W c"]) -> Float32[Array, "H W c"]:
+def _neighbors(values: Float32[Array, "*S c"]) -> Float32[Array, "*S c"]:
     """The weighted sum over each pixel's neighbors; those outside the image are not there."""
-    height, width, _ = values.shape
-    padded = jnp.pad(values, ((1, 1), (1, 1), (0, 0)))
+    axes = values.ndim - 1
+    padded = jnp.pad(values, [(1, 1)] * axes + [(0, 0)])
 
-    def at(down, along):
-        return padded[1 + down : 1 + down + height, 1 + along : 1 + along + width]
+    def at(step: tuple[int, ...]) -> Array:
+        starts = (*(1 + move for move in step), 0)
+        ends = (start + length for start, length in zip(starts, values.shape, strict=True))
+        return jax.lax.slice(padded, starts, tuple(ends))
 
-    return sum((weight * (at(y, x) + at(-y, -x)) for (y, x), weight in _NEIGHBORS.items()), jnp.zeros_like(values))
+    total = jnp.zeros_like(values)
+    for step in itertools.product((-1, 0, 1), repeat=axes):
+        moved = sum(map(abs, step))
+        if moved in (1, 2):
+            total = total + (_BESIDE if moved == 1 else _ACROSS) * at(step)
+    return total

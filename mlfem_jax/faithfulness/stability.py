@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float32
 
-from mlfem_jax.backbones import Backbone, forward_pass, unit_pixels
-from mlfem_jax.faithfulness.common import Image, Method, defined
+from mlfem_jax.backbones import Backbone, forward_pass
+from mlfem_jax.faithfulness.common import Image, Method, defined, ready
 from mlfem_jax.parallel import images_at_once, over_chunks
 
 
@@ -25,8 +25,9 @@ def local_lipschitz(
     """The largest change of the map for a change of the image around it: lower is more stable.
 
     The maximum over draws of ||map(x) - map(x')|| / ||x - x'||, Euclidean norms, where every value of x' is drawn
-    uniformly within `radius` of x and cut to [0, 1]. The maximum over draws is a lower bound of that over the whole
-    neighborhood, and grows with their number: compare methods at the same number, radius and key.
+    uniformly within `radius` of x and cut to [0, 1] (other data than photographs is not cut). The maximum over draws is
+    a lower bound of that over the whole neighborhood, and grows with their number: compare methods at the same number,
+    radius and key.
 
     Args:
         backbone: the network.
@@ -109,21 +110,26 @@ def max_sensitivity(
 
 def _near(
     backbone: Backbone, key: Array, image: Image, method: Method, draws: int, radius: float, batch_size: int
-) -> tuple[Float32[Array, "h w"], Float32[Array, " draws"], Float32[Array, " draws"]]:
+) -> tuple[Float32[Array, "*s"], Float32[Array, " draws"], Float32[Array, " draws"]]:
     """The map; and for each neighbor, how far its map and how far the neighbor itself is away."""
     if draws < 1 or not radius > 0:
         raise ValueError(f"draws and radius: expected numbers above 0, got {draws} and {radius}")
-    image = unit_pixels(image)
+    image = ready(backbone, image)
     importance = method(forward_pass(backbone, image[None]))[0].astype(jnp.float32)
 
     def noise(key):
         return jax.random.uniform(key, image.shape, jnp.float32, minval=-radius, maxval=radius)
 
     def distances(keys):
-        near = jnp.clip(image[None] + jax.vmap(noise)(keys), 0.0, 1.0)
+        near = image[None] + jax.vmap(noise)(keys)
+        near = jnp.clip(near, 0.0, 1.0) if backbone.photos else near
         changes = method(forward_pass(backbone, near)).astype(jnp.float32) - importance[None]
-        moved = jnp.sqrt(jnp.square(near - image[None]).sum(axis=(1, 2, 3)))
-        return jnp.sqrt(jnp.square(changes).sum(axis=(1, 2))), moved
+        return _lengths(changes), _lengths(near - image[None])
 
     changes, moved = over_chunks(distances, jax.random.split(key, draws), images_at_once(batch_size))
     return importance, changes, moved
+
+
+def _lengths(changes: Float32[Array, "draws ..."]) -> Float32[Array, " draws"]:
+    """The Euclidean norm of each."""
+    return jnp.sqrt(jnp.square(changes).sum(axis=tuple(range(1, changes.ndim))))

@@ -57,5 +57,5 @@ class MaskRecipe(MapRecipe):
 def image_maps(backbone: Backbone, images: Array | np.ndarray, recipe: MapRecipe) -> Float[Array, "N C h w"]:
     """Stacks of a batch of images (N, H, W, 3), already at the size of the network's input."""
     forward = forward_pass(backbone, images)
-    size = recipe.size(forward.size)
+    size = recipe.size(forward.photo_size)
     return jax.vmap(lambda example: map_stack(example, size, layers=recipe.layers, ks=recipe.ks))(forward.activations)

@@ -3,7 +3,7 @@
 import glob
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from mlfem_jax.files import NOWHERE, UNREADABLE, Walked, printable, walk
@@ -14,7 +14,12 @@ UNREAD_SUFFIXES = frozenset(".arw .cr2 .cr3 .dng .heic .heif .hif .jxl .nef .orf
 """Of photographs that are not read."""
 
 
-def find_photos(arguments: Iterable[str | os.PathLike], *, on_left_out: Tell = lambda line, lost: None) -> list[Path]:
+def find_photos(
+    arguments: Iterable[str | os.PathLike],
+    *,
+    on_left_out: Tell = lambda line, lost: None,
+    suffixes: Collection[str] = PHOTO_SUFFIXES,
+) -> list[Path]:
     """The image files that a command line's arguments name, in natural order (img2 before img10), each once.
 
     A file is taken whatever its suffix. A folder stands for the images in it and in its subfolders, by
@@ -27,6 +32,7 @@ def find_photos(arguments: Iterable[str | os.PathLike], *, on_left_out: Tell = l
         on_left_out: told, a line for each folder and reason, what in a folder is left out, and whether that may be
             photographs: of a kind that is not read (`UNREAD_SUFFIXES`), in a subfolder that cannot be, behind a link
             that leads nowhere.
+        suffixes: of what a folder stands for.
 
     Returns:
         The files, ordered by path; the same file reached in two ways appears once. No arguments, no files.
@@ -41,20 +47,20 @@ def find_photos(arguments: Iterable[str | os.PathLike], *, on_left_out: Tell = l
     arguments = [os.fspath(argument) for argument in arguments]
     if "" in arguments:
         raise ValueError("photos: expected files, folders or patterns, got an empty name")
-    found = {_real(path): path for argument in arguments for path in _matches(Path(argument), on_left_out)}
+    found = {_real(path): path for argument in arguments for path in _matches(Path(argument), on_left_out, suffixes)}
     return sorted(found.values(), key=_natural)
 
 
-def _matches(path: Path, on_left_out: Tell) -> Iterator[Path]:
+def _matches(path: Path, on_left_out: Tell, suffixes: Collection[str]) -> Iterator[Path]:
     if path.is_dir():
-        found = walk(path, PHOTO_SUFFIXES)
+        found = walk(path, suffixes)
         for kind in found.left_out:
             lost = kind in (UNREADABLE, NOWHERE) or found.left_out[kind][0].suffix.lower() in UNREAD_SUFFIXES
             on_left_out(_counted(path, found, kind), lost)
         yield from found.files or [path]
     elif not os.path.lexists(path) and (matched := sorted(_expand(str(path), on_left_out))):
         for match in matched:
-            yield from _matches(Path(match), on_left_out)
+            yield from _matches(Path(match), on_left_out, suffixes)
     else:
         yield path
 

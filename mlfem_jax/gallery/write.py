@@ -20,7 +20,7 @@ from rich.text import Text
 
 from mlfem_jax import __version__, attribution
 from mlfem_jax.attribution import METHODS, Method, Target, accepted_options, layer_stacks, net_reasons, parse_target
-from mlfem_jax.backbones import Forward, load_backbone, select_layers
+from mlfem_jax.backbones import RECORDED, Forward, load_backbone, select_layers
 from mlfem_jax.compilation import keep_compiled
 from mlfem_jax.engine import BatchSize, map_batches
 from mlfem_jax.files import printable, refuse_foreign, writing
@@ -29,8 +29,10 @@ from mlfem_jax.gallery.draw import draw_photo
 from mlfem_jax.gallery.find import find_photos
 from mlfem_jax.gallery.names import made_before, photo_names
 from mlfem_jax.gallery.page import ExplainedPhoto, write_page
+from mlfem_jax.gallery.read_recording import RECORDING_SUFFIXES
+from mlfem_jax.gallery.recordings import LookAll, explain_recordings
 from mlfem_jax.importance import fem, normalize
-from mlfem_jax.photos import ResizeRule, read_photo
+from mlfem_jax.photos import PHOTO_SUFFIXES, ResizeRule, read_photo
 
 _PAGE = "index.html"
 
@@ -57,13 +59,14 @@ def explain(
     picture_px: int = 1600,
     cache: str = "auto",
 ) -> int:
-    """Explains photographs: shows where in each of them the network found what it says it sees.
+    """Explains photographs, sound, film or volumes: shows where in each the network found what it says is there.
 
     Writes for each photograph an overlay, a sheet of all layers and fusions, and the importance map as a
     NumPy file, and one index.html for all. A photograph that cannot be read, and what is left out of a folder (what an
     earlier run wrote there, too), is named on the standard error; the others are still done. The exit status is then 1,
     if only other files than photographs were left out 0. Nothing is written over that an earlier run did not make:
-    where a name is taken, a photograph's files get another.
+    where a name is taken, a photograph's files get another. With a network of sound or film (crepe_tiny, transnetv2)
+    the arguments are recordings: sound and film of any kind, NIfTI volumes, NumPy arrays.
 
     Args:
         photos: files, folders (with their subfolders) and patterns.
@@ -102,7 +105,8 @@ def explain(
         tell(f"mlfem: {line}")
         lost.extend([line] if may_be_photos else [])
 
-    paths = find_photos(photos, on_left_out=on_left_out)
+    suffixes = RECORDING_SUFFIXES if backbone in RECORDED else PHOTO_SUFFIXES
+    paths = find_photos(photos, on_left_out=on_left_out, suffixes=suffixes)
     if made := made_before(paths, out):
         tell(f"mlfem: {printable(out)}: {len(made)} pictures of an earlier run (left out), first {printable(made[0])}")
         paths = [path for path in paths if path not in made]
@@ -122,13 +126,16 @@ def explain(
     look = functools.partial(
         map_batches,
         network,
-        function=_Look(bound, chosen, k, alpha, tuple(net.items()) if why else None),
+        function=_Look(bound, chosen, k, alpha, tuple(net.items()) if why else None)
+        if network.photos
+        else LookAll(bound, chosen, k, alpha),
         batch_size=batch_size,
         dtype=jnp.dtype(dtype),
         resize=resize,
         frame=frame,
         target=_target(method, target),
     )
+    line = f"{backbone}, {method}, k {k:g}, alpha {alpha:g}"
     draw = functools.partial(
         draw_photo,
         out=out,
@@ -137,7 +144,7 @@ def explain(
         rule=resize,
         map_size=map_size,
         picture_px=picture_px,
-        settings=f"{backbone}, {method}, k {k:g}, alpha {alpha:g}",
+        settings=line,
     )
     settings = {"backbone": backbone, "method": method, "k": k, "alpha": alpha, "layers": layers}
     settings |= {} if target is None else {"target": target}
@@ -145,7 +152,13 @@ def explain(
     settings |= {"resize": resize, "dtype": dtype, "mlfem_jax": __version__}
     with writing(out):
         refuse_foreign(out, [_PAGE])
-        explained, failures = _explain_all(paths, photo_names(paths, out), lambda images: look(images=images), draw)
+        names = photo_names(paths, out)
+        if network.photos:
+            explained, failures = _explain_all(paths, names, lambda images: look(images=images), draw)
+        else:
+            explained, failures = explain_recordings(
+                paths, names, lambda cut: look(images=cut), network, out=out, method=method, settings=line, tell=tell
+            )
         failures = [*lost, *failures]
         write_page(out / _PAGE, explained, settings=settings, failures=failures)
     for photo in explained:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Num
 
 Arrays: TypeAlias = Array | np.ndarray
 Number: TypeAlias = float | int
-Sigma: TypeAlias = Number | Float[Arrays, ""] | Float[Arrays, "2"]
+Sigma: TypeAlias = Number | tuple[Number, ...] | Float[Arrays, ""] | Float[Arrays, " axes"]
 
 SMALLEST_SIGMA_PX = 0.1
 LARGEST_SIGMA_PX = 1e5
@@ -22,14 +22,17 @@ _NOTHING = 1e-30  # total weight in the frame below which a density is taken as 
 
 
 def gaze_density(
-    fixations: Num[Arrays, "n 2"],
-    shape: tuple[int, int],
+    fixations: Num[Arrays, "n axes"],
+    shape: tuple[int, ...],
     *,
     sigma_px: Sigma,
     weights: Num[Arrays, " n"] | None = None,
     mask: Bool[Arrays, " n"] | None = None,
-) -> Float32[Array, "H W"]:
-    """The gaze fixation density map (GFDM) of one image.
+) -> Float32[Array, "*S"]:
+    """The gaze fixation density map (GFDM) of one image; or the event map of a signal, a clip or a volume.
+
+    What is said of fixations (y, x) holds for events at known places along any number of axes: moments in a signal
+    (n, 1), fixations on a film (n, 3) as (t, y, x), with a sigma along time, blobs in a volume.
 
     A two-dimensional Gaussian on every fixation, weighted, summed and normalized. A Gaussian is the product
     of one along y and one along x, so the sum over n fixations is the product of an (H, n) and an (n, W)
@@ -41,7 +44,7 @@ def gaze_density(
             counts for nothing. One outside the frame contributes the tail that reaches into it.
         shape: (height, width) of the map, in pixels.
         sigma_px: standard deviation, in pixels, above 0: one number, or the two along (y, x) for a frame that
-            was stretched (see `scale_sigma`).
+            was stretched (see `scale_sigma`); in general one for each axis, in its samples.
         weights: (n,) not negative, for instance durations, or `observer_weights`. Default: all equal. A NaN
             weight makes the map NaN.
         mask: (n,) False for entries that only pad the list: they count for nothing. Default: none does.
@@ -59,8 +62,10 @@ def gaze_density(
     Example:
         >>> print(gaze_density(np.array([[0, 1]]), (1, 3), sigma_px=1.0))
         [[0.27406862 0.45186275 0.27406862]]
+        >>> gaze_density(np.array([[12, 20, 30]]), (25, 48, 64), sigma_px=(5.0, 3.0, 3.0)).shape
+        (25, 48, 64)
     """
-    _check(shape, sigma_px)
+    _check(shape, sigma_px, axes=fixations.shape[1])
     points = jnp.asarray(fixations, jnp.float32)
     counted = jnp.isfinite(points).all(axis=-1)
     if mask is not None:
@@ -68,24 +73,25 @@ def gaze_density(
     weights = jnp.ones(len(points), jnp.float32) if weights is None else jnp.asarray(weights, jnp.float32)
     weights = jnp.where(counted, weights, 0.0)
     points = jnp.where(counted[:, None], points, 0.0)
-    sigma_y, sigma_x = jnp.broadcast_to(jnp.asarray(sigma_px, jnp.float32), (2,))
-    rows = _gaussians(points[:, 0], shape[0], sigma_y)
-    columns = _gaussians(points[:, 1], shape[1], sigma_x)
-    total = jnp.sum(weights * rows.sum(axis=1) * columns.sum(axis=1))
+    sigmas = jnp.broadcast_to(jnp.asarray(sigma_px, jnp.float32), (len(shape),))
+    rows, *others = (_gaussians(points[:, axis], length, sigmas[axis]) for axis, length in enumerate(shape))
+    total = jnp.sum(functools.reduce(lambda share, bells: share * bells.sum(axis=1), [rows, *others], weights))
     # Not `total > _NOTHING`: a NaN total has to show in the map.
     weights = jnp.where(total <= _NOTHING, 0.0, weights / total)
+    columns = functools.reduce(_outer, others) if others else jnp.ones((len(points), 1), jnp.float32)
     # The default precision of accelerators (TF32, bfloat16) is wrong in the third digit.
-    return jnp.matmul((weights[:, None] * rows).T, columns, precision=jax.lax.Precision.HIGHEST)
+    density = jnp.matmul((weights[:, None] * rows).T, columns, precision=jax.lax.Precision.HIGHEST)
+    return density.reshape(shape)
 
 
 def gaze_densities(
-    fixations: Num[Arrays, "N n 2"],
-    shape: tuple[int, int],
+    fixations: Num[Arrays, "N n axes"],
+    shape: tuple[int, ...],
     *,
-    sigma_px: Sigma | Float[Arrays, "N 2"],
+    sigma_px: Sigma | Float[Arrays, "N axes"],
     weights: Num[Arrays, "N n"] | None = None,
     mask: Bool[Arrays, "N n"] | None = None,
-) -> Float32[Array, "N H W"]:
+) -> Float32[Array, " N *S"]:
     """`gaze_density` of every image of a batch, jitted: one compilation for each `shape` and padded length n.
 
     Args:
@@ -106,7 +112,7 @@ def gaze_densities(
         >>> gaze_densities(padded, (48, 64), sigma_px=2.0, mask=mask).sum(axis=(1, 2)).round(3)
         Array([1., 0.], dtype=float32)
     """
-    _check(shape, sigma_px)
+    _check(shape, sigma_px, axes=fixations.shape[2])
     fixations = jnp.asarray(fixations, jnp.float32)
     weights = None if weights is None else jnp.asarray(weights, jnp.float32)
     return _gaze_densities(fixations, shape, jnp.asarray(sigma_px, jnp.float32), weights, mask)
@@ -177,7 +183,7 @@ def count_density(counts: Num[Arrays, "H W"], *, sigma_px: Sigma) -> Float32[Arr
         >>> print(count_density(np.array([[0, 1, 0]]), sigma_px=1.0))
         [[0.27406862 0.45186275 0.27406862]]
     """
-    _check(counts.shape, sigma_px)
+    _check(counts.shape, sigma_px, axes=2)
     sigmas = jnp.broadcast_to(jnp.asarray(sigma_px, jnp.float32), (2,))
     rows, columns = (
         _gaussians(jnp.arange(length, dtype=jnp.float32), length, sigma)
@@ -280,8 +286,17 @@ def _gaussians(centers, length, sigma_px):
     return jnp.exp(-0.5 * jnp.square(offsets / sigma_px))
 
 
-def _check(shape, sigma_px):
-    if len(shape) != 2 or min(shape) < 1:
-        raise ValueError(f"shape: expected (height, width), both above 0, got {shape}")
-    if isinstance(sigma_px, int | float):
-        check_sigma(sigma_px)
+def _outer(first, second):
+    """(n, a) and (n, b) to (n, a b): all products of the two rows of each fixation."""
+    return (first[:, :, None] * second[:, None]).reshape(len(first), first.shape[1] * second.shape[1])
+
+
+def _check(shape, sigma_px, axes):
+    if len(shape) != axes or min(shape, default=0) < 1:
+        wanted = "(height, width), both above 0" if axes == 2 else f"{axes} lengths above 0, as a place has coordinates"
+        raise ValueError(f"shape: expected {wanted}, got {shape}")
+    if isinstance(sigma_px, tuple) and len(sigma_px) != axes:
+        raise ValueError(f"sigma_px: expected one number, or one for each of {axes} axes, got {sigma_px}")
+    for sigma in sigma_px if isinstance(sigma_px, tuple) else [sigma_px]:
+        if isinstance(sigma, int | float):
+            check_sigma(sigma)

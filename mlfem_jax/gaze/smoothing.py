@@ -8,11 +8,11 @@ from mlfem_jax.gaze.density import Arrays, Sigma, check_sigma
 
 
 def smooth_map(
-    importance: Float[Arrays, "H W"],
+    importance: Float[Arrays, "*S"],
     *,
     sigma_px: Sigma,
-    content_box: Int[Arrays, "4"] | tuple[int, int, int, int] | None = None,
-) -> Float32[Array, "H W"]:
+    content_box: Int[Arrays, " sides"] | tuple[int, ...] | None = None,
+) -> Float32[Array, "*S"]:
     """The map blurred by a Gaussian, so that it can be compared with a GFDM of that sigma at equal smoothness.
 
     Each pixel becomes the mean of the pixels around it, by a Gaussian that ends where the content does: what is outside
@@ -20,8 +20,9 @@ def smooth_map(
     outside its frame; a map blurred so would gain a center bias from it.)
 
     Args:
-        importance: (H, W) of any range.
-        sigma_px: standard deviation, in pixels: one number, or the two along (y, x) as `scale_sigma` gives them.
+        importance: (H, W) of any range, or of any other number of axes.
+        sigma_px: standard deviation, in pixels: one number, or the two along (y, x) as `scale_sigma` gives them; one
+            for each axis.
         content_box: (y0, x0, y1, x1) half open: the pixels that exist; may be traced. Default: all.
 
     Returns:
@@ -42,14 +43,19 @@ def smooth_map(
     if isinstance(sigma_px, int | float):
         check_sigma(sigma_px)
     importance = jnp.asarray(importance, jnp.float32)
-    sigmas = jnp.broadcast_to(jnp.asarray(sigma_px, jnp.float32), (2,))
-    height, width = importance.shape
-    box = jnp.array([0, 0, height, width]) if content_box is None else jnp.asarray(content_box)
-    rows, columns = _blur(height, box[0], box[2], sigmas[0]), _blur(width, box[1], box[3], sigmas[1])
-    inside = (rows.sum(axis=1) > 0)[:, None] & (columns.sum(axis=1) > 0)[None]
-    there = jnp.where(inside, importance, 0.0)
-    exact = jax.lax.Precision.HIGHEST  # the default of accelerators is wrong in the third digit
-    blurred = jnp.matmul(jnp.matmul(rows, there, precision=exact), columns.T, precision=exact)
+    axes = importance.ndim
+    sigmas = jnp.broadcast_to(jnp.asarray(sigma_px, jnp.float32), (axes,))
+    box = jnp.array([0] * axes + list(importance.shape)) if content_box is None else jnp.asarray(content_box)
+    blurs = [_blur(length, box[i], box[axes + i], sigmas[i]) for i, length in enumerate(importance.shape)]
+    inside = jnp.ones((1,) * axes, bool)
+    for axis, blur in enumerate(blurs):
+        others = tuple(other for other in range(axes) if other != axis)
+        inside = inside & jnp.expand_dims(blur.sum(axis=1) > 0, others)
+    blurred = there = jnp.where(inside, importance, 0.0)
+    for axis, blur in enumerate(blurs):
+        # The default precision of accelerators is wrong in the third digit.
+        along = jnp.tensordot(blur, blurred, axes=(1, axis), precision=jax.lax.Precision.HIGHEST)
+        blurred = jnp.moveaxis(along, 0, axis)
     low = importance.min(where=inside, initial=jnp.inf)
     varied = ~(importance.max(where=inside, initial=-jnp.inf) <= low)  # true for NaN
     return jnp.where(varied, blurred, there)

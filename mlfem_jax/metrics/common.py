@@ -7,37 +7,41 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32, Num
 
 Arrays: TypeAlias = Array | np.ndarray
-Map: TypeAlias = Float[Arrays, "H W"]
+Map: TypeAlias = Float[Arrays, "*S"]
 Fixations: TypeAlias = Num[Arrays, "n 2"]
 FixationMask: TypeAlias = Bool[Arrays, " n"] | None
-ContentBox: TypeAlias = Int[Arrays, "4"] | tuple[int, int, int, int] | None
+ContentBox: TypeAlias = Int[Arrays, " sides"] | tuple[int, ...] | None
 Score: TypeAlias = Float32[Array, ""]
 
 MIT_EPSILON = 2.2204e-16  # what the MIT/Tuebingen benchmark adds inside its logarithms
 
 
-def content(shape: tuple[int, ...], content_box: ContentBox) -> Bool[Array, "H W"]:
-    """(H, W) True for the pixels that exist."""
+def content(shape: tuple[int, ...], content_box: ContentBox) -> Bool[Array, "*S"]:
+    """(H, W) True for the pixels that exist; of other maps likewise, in a box from corner to corner."""
+    inside = jnp.ones(shape, bool)
     if content_box is None:
-        return jnp.ones(shape, bool)
-    top, left, bottom, right = jnp.asarray(content_box)
-    rows, columns = jnp.arange(shape[0]), jnp.arange(shape[1])
-    return ((rows >= top) & (rows < bottom))[:, None] & ((columns >= left) & (columns < right))[None]
+        return inside
+    first, last = jnp.asarray(content_box).reshape(2, len(shape))
+    for axis, length in enumerate(shape):
+        places = jnp.arange(length)
+        others = tuple(other for other in range(len(shape)) if other != axis)
+        inside = inside & jnp.expand_dims((places >= first[axis]) & (places < last[axis]), others)
+    return inside
 
 
 def same_shape(importance: Num[Arrays, "..."], other: Num[Arrays, "..."], name: str) -> None:
     """Refuses a pair that would broadcast."""
-    if np.ndim(importance) != 2 or np.shape(importance) != np.shape(other):
+    if np.ndim(importance) < 1 or np.shape(importance) != np.shape(other):
         raise ValueError(f"{name}: expected (H, W), as the map {np.shape(importance)}, got {np.shape(other)}")
 
 
-def limits(importance: Float32[Array, "H W"], inside: Bool[Array, "H W"]) -> tuple[Score, Score, Bool[Array, ""]]:
+def limits(importance: Float32[Array, "*S"], inside: Bool[Array, "*S"]) -> tuple[Score, Score, Bool[Array, ""]]:
     """Minimum and maximum over the content, and whether a metric of the map is defined."""
     low, high = importance.min(where=inside, initial=jnp.inf), importance.max(where=inside, initial=-jnp.inf)
     return low, high, jnp.isfinite(high - low) & (high > low)
 
 
-def unit_range(importance: Map, inside: Bool[Array, "H W"]) -> tuple[Float32[Array, "H W"], Bool[Array, ""]]:
+def unit_range(importance: Map, inside: Bool[Array, "*S"]) -> tuple[Float32[Array, "*S"], Bool[Array, ""]]:
     """The map with its content scaled to [0, 1], zero outside and where undefined; and whether it is defined."""
     importance = jnp.asarray(importance, jnp.float32)
     low, high, defined = limits(importance, inside)
@@ -46,8 +50,8 @@ def unit_range(importance: Map, inside: Bool[Array, "H W"]) -> tuple[Float32[Arr
 
 
 def deviations(
-    importance: Map, inside: Bool[Array, "H W"], ddof: int = 0
-) -> tuple[Float32[Array, "H W"], Score, Bool[Array, ""]]:
+    importance: Map, inside: Bool[Array, "*S"], ddof: int = 0
+) -> tuple[Float32[Array, "*S"], Score, Bool[Array, ""]]:
     """How far each pixel is from the mean, zero outside; the variance, 1 where undefined; and whether it is defined.
 
     Both are those of the map scaled to [0, 1]: the squares of a density's values would underflow.
@@ -61,7 +65,7 @@ def deviations(
     return centered, jnp.where(defined, variance, 1.0), defined
 
 
-def density(importance: Map, inside: Bool[Array, "H W"]) -> tuple[Float32[Array, "H W"], Bool[Array, ""]]:
+def density(importance: Map, inside: Bool[Array, "*S"]) -> tuple[Float32[Array, "*S"], Bool[Array, ""]]:
     """The map with its content summing to 1, shifted to minimum 0 if any is negative; and whether it is defined."""
     importance = jnp.asarray(importance, jnp.float32)
     low, _, defined = limits(importance, inside)
@@ -75,9 +79,11 @@ def or_nan(value: Score, *defined: Bool[Array, ""]) -> Score:
 
 
 def fixated(
-    fixations: Fixations, mask: FixationMask, inside: Bool[Array, "H W"]
+    fixations: Fixations, mask: FixationMask, inside: Bool[Array, "*S"]
 ) -> tuple[Int32[Array, " n"], Int32[Array, " n"], Bool[Array, " n"]]:
     """Row and column of each fixation's pixel, and whether it counts."""
+    if inside.ndim != 2:
+        raise ValueError(f"importance: expected (H, W) by a metric of fixations, got {inside.shape}")
     pixels = jnp.floor(jnp.asarray(fixations, jnp.float32) + 0.5)
     size = jnp.array(inside.shape, jnp.float32)[None]
     counted = ((pixels >= 0) & (pixels < size)).all(axis=-1)  # False for NaN

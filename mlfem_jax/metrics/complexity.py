@@ -76,7 +76,7 @@ def effective_complexity(importance: Map, *, threshold: float = 1e-5) -> Score:
     return or_nan((share > threshold * share.max()).mean(dtype=jnp.float32), defined)
 
 
-def _shares(importance: Map) -> tuple[Float32[Array, "H W"], Bool[Array, ""]]:
+def _shares(importance: Map) -> tuple[Float32[Array, "*S"], Bool[Array, ""]]:
     """Magnitudes as shares of their sum, and whether that is above 0."""
     size = jnp.abs(jnp.asarray(importance, jnp.float32))
     peak = size.max()

@@ -1,25 +1,27 @@
 """How much of a map lies where a thing is: a map and the mask of the thing in, one number out."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float32, Int
 
-from mlfem_jax.metrics.common import Arrays, Map, Score, limits, or_nan, same_shape
+from mlfem_jax.metrics.common import Arrays, Map, Score, content, limits, or_nan, same_shape
 
-Mask = Bool[Arrays, "_h _w"]
+Mask = Bool[Arrays, "..."]
 
 
-def box_mask(boxes: Int[Arrays, "n 4"], shape: tuple[int, int]) -> Bool[Array, "H W"]:
+def box_mask(boxes: Int[Arrays, "n sides"], shape: tuple[int, ...]) -> Bool[Array, "*S"]:
     """(H, W) True where one of the boxes is, (y0, x0, y1, x1) half open, such as those of COCO or of faces.
+
+    Of other data a box is its first corner and its last: (t0, t1) of an event in a signal, (t0, y0, x0, t1, y1, x1).
 
     Example:
         >>> box_mask(np.array([[0, 1, 1, 3]]), (2, 3)).tolist()
         [[False, True, True], [False, False, False]]
+        >>> box_mask(np.array([[1, 3]]), (4,)).tolist()
+        [False, True, True, False]
     """
-    top, left, bottom, right = jnp.asarray(boxes).T[..., None]
-    rows, columns = jnp.arange(shape[0])[None], jnp.arange(shape[1])[None]
-    down, along = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
-    return (down[:, :, None] & along[:, None, :]).any(axis=0)
+    return jax.vmap(lambda box: content(shape, box))(jnp.asarray(boxes)).any(axis=0)
 
 
 def pointing_game(importance: Map, mask: Mask) -> Score:
@@ -127,17 +129,17 @@ def top_k_intersection(importance: Map, mask: Mask, *, k: int = 1000) -> Score:
     return or_nan(_top(importance, mask, jnp.asarray(k)) / k, defined)
 
 
-def _checked(importance: Map, mask: Mask) -> tuple[Float32[Array, "H W"], Bool[Array, "H W"], Bool[Array, ""]]:
+def _checked(importance: Map, mask: Mask) -> tuple[Float32[Array, "*S"], Bool[Array, "*S"], Bool[Array, ""]]:
     same_shape(importance, np.empty(mask.shape), "mask")
     importance, mask = jnp.asarray(importance, jnp.float32), jnp.asarray(mask)
     return importance, mask, limits(importance, jnp.ones(mask.shape, bool))[2] & mask.any()
 
 
-def _share(pixels: Bool[Array, "H W"], mask: Bool[Array, "H W"]) -> Score:
+def _share(pixels: Bool[Array, "*S"], mask: Bool[Array, "*S"]) -> Score:
     return (pixels & mask).sum().astype(jnp.float32) / jnp.maximum(pixels.sum(), 1).astype(jnp.float32)
 
 
-def _top(importance: Float32[Array, "H W"], mask: Bool[Array, "H W"], k: Array) -> Score:
+def _top(importance: Float32[Array, "*S"], mask: Bool[Array, "*S"], k: Array) -> Score:
     """How many of the k highest pixels are on the thing; those that tie for the last places in parts."""
     last = jnp.sort(importance.ravel())[importance.size - jnp.clip(k, 1, importance.size)]
     above, level = importance > last, importance == last

@@ -1,6 +1,12 @@
 from .batch import score_batches as score_batches, score_part as score_part
 from .change import Change as Change, changes as changes
-from .columns import METRICS as METRICS, column as column, metric_names as metric_names, metric_of as metric_of
+from .columns import (
+    METRICS as METRICS,
+    Gaze as Gaze,
+    column as column,
+    metric_names as metric_names,
+    metric_of as metric_of,
+)
 from .config import Config as Config
 from .pairs import (
     Effect as Effect,

@@ -162,7 +162,7 @@ def score_part(whole: tuple[Backbone, Int[Array, "H W"]], fields: Mapping[str, A
     made_by = [None if isinstance(method, StoredMaps) else method for _, method in plan.methods]
     stored = iter(() if inputs.stored is None else jnp.moveaxis(inputs.stored, 1, 0))
     maps = [next(stored) if method is None else method(forward) for method in made_by]
-    density = looked_density(looks, forward.size, inputs.density)
+    density = looked_density(looks, forward.photo_size, inputs.density)
     if plan.people:  # what is shown of them, and judged by the network
         maps += shown_people(plan, looks, there, totals, density)
     maps = jnp.stack(maps, axis=1)

@@ -9,7 +9,11 @@ import jax
 from jaxtyping import Array, Bool, Float, Int
 
 from mlfem_jax import faithfulness, metrics
+from mlfem_jax.attribution import superpixels
+from mlfem_jax.backbones import unit_pixels
 from mlfem_jax.gaze import check_sigma
+
+_SUPERPIXELS = 40
 
 
 @chex.dataclass(frozen=True, mappable_dataclass=False)
@@ -70,9 +74,19 @@ def _of_fixations(title: str, metric: Callable[..., Array], **from_gaze: str) ->
     return Metric(title, "gaze", function)
 
 
-def _mean_randomization(backbone, key, image, *, method) -> Array:
-    """The mean over the cascade, of which the report can show one number."""
-    return faithfulness.randomization_check(backbone, key, image, method=method).mean()
+def _mean_randomization(**options) -> Callable[..., Array]:
+    """The mean over the layers, of which the report can show one number."""
+
+    def mean(backbone, key, image, *, method) -> Array:
+        return faithfulness.randomization_check(backbone, key, image, method=method, **options).mean()
+
+    return mean
+
+
+def _irof(backbone, image, importance, **options) -> Array:
+    """About 40 superpixels of the image, the same for every map."""
+    labels = superpixels(unit_pixels(image)[None], _SUPERPIXELS)[0]
+    return faithfulness.irof(backbone, image, importance, labels, most=2 * _SUPERPIXELS, **options)
 
 
 def _seeded(function: Callable[..., Array]) -> Callable[..., Array]:
@@ -116,12 +130,19 @@ METRICS: dict[str, Metric] = {
     "road": Metric("ROAD", "model", _seeded(faithfulness.road)),
     "sensitivity_n": Metric("Sensitivity-n", "model", _seeded(_in_cells(faithfulness.sensitivity_n))),
     "infidelity": Metric("Infidelity", "model", _seeded(_in_cells(faithfulness.infidelity)), False),
+    "irof": Metric("IROF", "model", _irof),
     "stability": Metric("Lipschitz", "method", faithfulness.local_lipschitz, False),
     "max_sensitivity": Metric("Max-sensitivity", "method", faithfulness.max_sensitivity, False),
     "sparseness": Metric("Gini", "map", metrics.sparseness),
     "entropy": Metric("Entropy", "map", metrics.entropy, False),
     "effective_complexity": Metric("Complexity", "map", metrics.effective_complexity, False),
-    "randomization": Metric("Randomization", "method", _mean_randomization, False),
+    "randomization": Metric("Randomization", "method", _mean_randomization(), False),
+    "randomization_independent": Metric(
+        "Randomization, each layer", "method", _mean_randomization(order="independent"), False
+    ),
+    "randomization_smooth": Metric("Randomization, smooth", "method", _mean_randomization(draws=10, noise=0.1), False),
+    "complexity_rise": Metric("Complexity rise", "method", faithfulness.complexity_rise),
+    "random_logit": Metric("Random logit", "method", faithfulness.random_logit, False),
 }
 """Every metric of `mlfem score` by name, in the order of the table."""
 

@@ -32,8 +32,9 @@ class Config:
             files by the names of the images, or an .npz or HDF5 file.
         metrics: names; "gaze", "model", "method", "map" and "all" are all of a kind. Slow: "emd" (a solver on the
             host), "insertion" and "deletion" (33 forwards each for a map), "abpc" (66), "road" (8, and as many linear
-            systems), "sensitivity_n" and "infidelity" (128 each), "stability" and "max_sensitivity" (the method 16
-            times), "randomization" (the method once for each layer of the network).
+            systems), "sensitivity_n" and "infidelity" (128 each), "irof" (81, and superpixels of each map), "stability"
+            and "max_sensitivity" (the method 16 times), "randomization" and "randomization_independent" (the method
+            once for each layer of the network), "randomization_smooth" (10 times that).
         task: what a correct prediction is: the best class is a label ("single"), or all classes present have a sigmoid
             above 0.5 ("multi").
         target: what is explained of every image: a class (281), several (281,282), or why one rather than another

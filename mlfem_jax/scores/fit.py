@@ -70,7 +70,7 @@ def fit(
     parsed = tuple(own for name in methods if isinstance(own := parse_method(name), Method))
     if len(parsed) < len(methods):
         raise ValueError(f"methods: expected methods of ours, got {methods}")
-    example_format = ExampleFormat(network.input_size, index.max_fixations)
+    example_format = ExampleFormat(network.photo_size, index.max_fixations)
     batches = list(read_batches(source, example_format, batch_size=16, positions=chosen))
     keep = np.concatenate([batch.mask for batch in batches])
     photos, points, mask = (

@@ -22,7 +22,7 @@ def format_of(
 ) -> ExampleFormat:
     """What the images of the run look like to the network, where they have the size of its input."""
     return ExampleFormat(
-        backbone.input_size,
+        backbone.photo_size,
         max(1, index.max_fixations),
         rule=config.rule,
         classes=classes,
@@ -55,8 +55,8 @@ def groups_of(
         parts: places of the images of each part, in the run.
     """
     if config.frame is None:
-        return [(backbone.input_size, [place for part in parts for place in part])]
-    frames = image_frames(index.sizes[positions], config.frame, backbone.input_size)
+        return [(backbone.photo_size, [place for part in parts for place in part])]
+    frames = image_frames(index.sizes[positions], config.frame, backbone.photo_size)
     groups: list[Group] = []
     for part in parts:
         of_frame: dict[tuple[int, int], list[int]] = {}

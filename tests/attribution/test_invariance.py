@@ -10,6 +10,7 @@ from tests.attribution import test_edge_cases
 from tests.attribution.test_edge_cases import ALL, SIZE
 from tests.attribution.test_methods import FAST
 
+NOTHING_IS_DRAWN = ("ablation_cam", "guided_grad_cam", "full_grad", "deep_lift", "guided_ig", "xrai")
 PERTURBATIONS = ("occlusion", "rise", "lime")
 
 
@@ -48,7 +49,7 @@ def test_a_map_does_not_depend_on_its_batch(backbone, photos, method):
         np.testing.assert_allclose(maps_of(network, photos, method, batch_size=batch_size), whole, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", ALL)
+@pytest.mark.parametrize("method", [name for name in ALL if name not in NOTHING_IS_DRAWN])
 def test_numbers_of_64_bits_draw_the_same(backbone, photos, method):
     expected = maps_of(backbone, photos[:2], method)
     with jax.enable_x64(True):

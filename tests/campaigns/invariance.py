@@ -23,6 +23,7 @@ TOLERANCE = 1e-5
 LOOSER = {
     # The gradients of two batches differ by rounding, and single ReLUs near 0 switch.
     **dict.fromkeys(("smooth_grad", "var_grad", "integrated_gradients", "saliency", "gradient_x_input"), 1e-4),
+    **dict.fromkeys(("expected_gradients", "guided_ig", "deep_lift"), 1e-4),
 }
 
 

@@ -96,13 +96,11 @@ def _whole_scores(folder: Path) -> None:
 
 def _train(kind: str) -> Callable[[Path], None]:
     def run(folder: Path) -> None:
-        arguments, sys.argv = sys.argv, ["run_tiny.py", kind, str(folder), "1"]
         from tests.training.run_tiny import main
 
-        sys.argv = arguments
         sys.stdout = open(os.devnull, "w")  # each step's loss
         with writing(folder):
-            main(kind, str(folder), "1")
+            main(kind, folder)
 
     return run
 

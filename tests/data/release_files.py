@@ -52,11 +52,12 @@ def write_osie_mat(path, records):
     return write_mat(path, fixations=cells(images))
 
 
-def write_salicon_mat(path, workers, resolution=(12, 16)):
-    """`workers`: fixations (x, y) of each, 1-based."""
+def write_salicon_mat(path, workers, resolution=(12, 16), samples=None):
+    """`workers`: fixations (x, y) of each, 1-based; `samples`: (locations, timestamps) of each."""
     gaze = np.zeros((len(workers), 1), [("location", object), ("timestamp", object), ("fixations", object)])
     for i, points in enumerate(workers):
-        gaze[i, 0] = (np.ones((2, 2)), np.ones((2, 1)), np.asarray(points))
+        mouse = (np.ones((2, 2)), np.ones((2, 1))) if samples is None else samples[i]
+        gaze[i, 0] = (*map(np.asarray, mouse), np.asarray(points))
     return write_mat(path, gaze=gaze, resolution=np.array([resolution]))
 
 

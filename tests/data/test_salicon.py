@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mlfem_jax.data.releases.records import Problems
+from mlfem_jax.data.releases.registry import find_dataset
 from mlfem_jax.data.releases.salicon import read_salicon, read_salicon_json
 from tests.data.release_files import write_image, write_map, write_salicon_mat
 
@@ -119,6 +120,24 @@ def test_the_resolution_must_be_that_of_the_image(release):
     write_salicon_mat(mat, [[[2, 3]]], resolution=(480, 640))
     with pytest.raises(ValueError, match=r"000000000042.jpg: expected \(480, 640\) .*, got \(12, 16\)"):
         read_salicon(release, Problems()).read("COCO_val2014_000000000042")
+
+
+def test_mouse_samples_stand_for_fixations(tmp_path):
+    stem = STEM(split="train", id=1)
+    write_image(tmp_path / f"images/train/{stem}.jpg")
+    mat = tmp_path / f"fixations/train/{stem}.mat"
+    path = ([[1, 1], [2, 1], [16, 12], [40, 3]], [[0], [16], [50], [70]])
+    write_salicon_mat(mat, [[[1, 1]], []], samples=[path, (np.zeros((0, 2)), np.zeros((0, 1)))])
+    problems = Problems()
+    release = find_dataset("salicon/mouse").read(tmp_path, problems)
+    example = release.read(stem)
+    np.testing.assert_array_equal(example.fixations, [[0, 0], [0, 1], [11, 15], [2, 15]])
+    np.testing.assert_array_equal(example.durations, [16, 34, 20, np.nan])
+    np.testing.assert_array_equal(example.observers, 0)
+    assert problems.counts["fixations outside the frame (moved onto its border)"] == 1
+    write_salicon_mat(mat, [[[1, 1]]], samples=[(path[0], path[1][:3])])
+    with pytest.raises(ValueError, match=r"gaze\(1\): expected a timestamp for each of 4 locations, got 3"):
+        release.read(stem)
 
 
 def write_json(path, images, annotations):

@@ -1,3 +1,5 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -175,3 +177,26 @@ def test_counted_fixations_have_the_density_of_listed_ones():
         expected = gaze.gaze_density(points, counts.shape, sigma_px=sigma_px)
         np.testing.assert_allclose(gaze.count_density(counts, sigma_px=sigma_px), expected, atol=1e-6)
     assert not gaze.count_density(np.zeros((3, 4)), sigma_px=1.0).any()
+
+
+@pytest.mark.parametrize("shape", [(13,), (4, 6, 5)])
+def test_an_event_map_is_the_sum_of_a_gaussian_on_every_event(shape):
+    """A signal, and a film whose sigma along time is another one; a NaN place counts for nothing."""
+    rng, axes = np.random.default_rng(4), len(shape)
+    events = rng.uniform(0, 1, (3, axes)) * shape
+    sigmas = (1.5, 2.0, 0.7)[:axes]
+    expected = np.zeros(shape)
+    for place in np.ndindex(*shape):
+        for event in events:
+            expected[place] += math.exp(
+                -0.5 * sum(((p - e) / s) ** 2 for p, e, s in zip(place, event, sigmas, strict=True))
+            )
+    events = np.concatenate([events, np.full((1, axes), np.nan)])
+    found = gaze.gaze_density(events, shape, sigma_px=sigmas)
+    np.testing.assert_allclose(found, expected / expected.sum(), rtol=1e-4, atol=1e-9)
+    several = gaze.gaze_densities(np.stack([events, events[::-1]]), shape, sigma_px=sigmas)
+    np.testing.assert_allclose(several[1], found, rtol=1e-4, atol=1e-9)
+    with pytest.raises(ValueError, match=f"shape: expected {axes} lengths above 0"):
+        gaze.gaze_density(events, (3, 3), sigma_px=1.0)
+    with pytest.raises(ValueError, match=f"one for each of {axes} axes"):
+        gaze.gaze_density(events, shape, sigma_px=(1.0, 1.0))

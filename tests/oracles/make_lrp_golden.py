@@ -3,9 +3,9 @@
     python tests/oracles/make_lrp_golden.py
 
 Made with lxt 2.1 (the rules' authors'), torch 2.14.1, in double precision (neither is needed to run the tests). The
-network is golden/vit_timm.npz on its synthetic weights, written out in lxt's functions, every one of which gives
-relevance in the place of a gradient; epsilon is 1e-12, for lxt adds it without the sign. lxt has no CP-LRP: what
-differs from AttnLRP is written here. The file holds the relevance of the image for a class by both.
+network is golden/vit_timm.npz on its synthetic weights (epsilon is 1e-12, for lxt adds it without the sign), written
+out in lxt's functions, every one of which gives relevance in the place of a gradient. lxt has no CP-LRP: what differs
+from AttnLRP is written here. The file holds the relevance of the image for a class by both.
 """
 
 import json

@@ -1,12 +1,9 @@
-"""Maps on eight simulated devices and on one: `python run_devices.py`, in a process of its own; prints what it checked.
+"""Maps on eight simulated devices and on one, for a process of its own (tests/forked.py); prints what it checked.
 
 The devices have to be asked for before JAX starts, which pytest's own process cannot do.
 """
 
-import os
 from collections import OrderedDict
-
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 
 import jax
 import numpy as np
@@ -47,6 +44,7 @@ def logits(forward):
 
 
 def main():
+    jax.config.update("jax_num_cpu_devices", 8)
     devices, backbone = jax.devices(), network()
     assert len(devices) == 8
     images = np.random.default_rng(0).integers(0, 256, (11, 32, 32, 3), dtype=np.uint8)
@@ -70,7 +68,3 @@ def main():
     assert name == "three" and len(filled) == 8  # one for each device
     np.testing.assert_allclose(filled[:3], rows[:3], rtol=1e-5)
     print("all equal")
-
-
-if __name__ == "__main__":
-    main()

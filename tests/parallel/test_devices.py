@@ -1,24 +1,16 @@
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import numpy as np
 import pytest
 
 import mlfem_jax as mlfem
 from mlfem_jax.parallel.devices import chosen_devices, replicate
+from tests.forked import ended, start
 from tests.networks import brightness_network, photographs
-
-ROOT = Path(__file__).parents[2]
+from tests.parallel import run_devices
 
 
 def test_eight_devices_give_the_maps_of_one():
-    script = [sys.executable, str(ROOT / "tests" / "parallel" / "run_devices.py")]
-    ended = subprocess.run(script, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.splitlines()[-1] == "all equal"
+    assert ended(start(run_devices.main)) == (0, "all equal\n")
 
 
 def test_the_default_device_is_respected():

@@ -1,25 +1,19 @@
-"""Scores a tiny data set by a tiny network, in a process of its own.
-
-python score_network.py OUT KILLED_AT PROCESS_INDEX PROCESS_COUNT BATCH_SIZE [COORDINATOR]
-"""
+"""Scores a tiny data set by a tiny network, for a process of its own (tests/forked.py)."""
 
 import dataclasses
 import os
 import pathlib
 import signal
-import sys
 import time
 
+import jax
 import numpy as np
 
-ROOT = pathlib.Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT)]
-
-from mlfem_jax.parallel.processes import Processes, start  # noqa: E402
-from mlfem_jax.scores.config import Config  # noqa: E402
-from mlfem_jax.scores.run import score_records  # noqa: E402
-from tests.data.gaze_records import encode, make_record  # noqa: E402
-from tests.networks import brightness_network  # noqa: E402
+from mlfem_jax.parallel.processes import Processes, start
+from mlfem_jax.scores.config import Config
+from mlfem_jax.scores.run import score_records
+from tests.data.gaze_records import encode, make_record
+from tests.networks import brightness_network
 
 DATASET = {"name": "tiny", "sigma_px": 2.0, "class_names": ["red", "green", "blue"]}
 CONFIG = Config(
@@ -60,11 +54,12 @@ class DeadlySource(list):
         return super().__getitem__(position)
 
 
-if __name__ == "__main__":
-    out, killed_at, index, count, size = pathlib.Path(sys.argv[1]), *map(int, sys.argv[2:6])
+def main(out, killed_at, index, count, size, coordinator=None, devices=1):
+    """Scores as one of several processes, which JAX joins where a coordinator is given; dies at a record, if at all."""
+    jax.config.update("jax_num_cpu_devices", devices)
     config = dataclasses.replace(CONFIG, out=out, batch_size=size)
-    if len(sys.argv) > 6:  # JAX knows which process this is
-        start(Processes(coordinator=sys.argv[6], process_index=index, process_count=count, lost_after_s=5))
-    else:
+    if coordinator is None:
         config = dataclasses.replace(config, process_index=index, process_count=count)
+    else:
+        start(Processes(coordinator=coordinator, process_index=index, process_count=count, lost_after_s=5))
     score_records(config, DeadlySource(tiny_source(), killed_at, out), DATASET, brightness_network())

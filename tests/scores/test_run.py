@@ -1,14 +1,11 @@
 import dataclasses
 import io
 import json
-import os
 import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
+import tempfile
 from pathlib import Path
 
 import jax
@@ -30,6 +27,7 @@ from mlfem_jax.runs import read_settings
 from mlfem_jax.scores.run import score_records
 from mlfem_jax.scores.table import read_pictures, read_scores, score_matrix
 from tests.data.gaze_records import encode, make_record
+from tests.forked import ended, start
 from tests.networks import brightness_network
 from tests.reference_metrics import (
     auc_shuffled as slow_auc_shuffled,
@@ -37,9 +35,8 @@ from tests.reference_metrics import (
     nss as slow_nss,
     pcc as slow_pcc,
 )
+from tests.scores import score_network
 from tests.scores.score_network import CONFIG, DATASET, tiny_source
-
-SCRIPT = Path(__file__).with_name("score_network.py")
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +49,12 @@ def scored_rows(out, network, **options):
     return read_scores(out).to_pylist()
 
 
-def separately(out, *arguments, **environment):
-    command = [sys.executable, str(SCRIPT), str(out), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+def separately(*runs):
+    """What became of processes that score side by side: (exit code, standard output, standard error) of each."""
+    with tempfile.TemporaryDirectory() as folder:
+        errors = [Path(folder, str(place)) for place in range(len(runs))]
+        started = [start(score_network.main, *run, errors=path) for run, path in zip(runs, errors, strict=True)]
+        return [(*ended(each), path.read_text()) for each, path in zip(started, errors, strict=True)]
 
 
 def same_rows(first, second):
@@ -117,7 +117,7 @@ def test_fixations_on_the_other_images_are_what_a_map_has_to_beat(network, tmp_p
 
 
 def test_scores_against_the_model_are_those_of_the_faithfulness_functions(network, tmp_path):
-    metrics = ("drop", "increase", "stability", "randomization", "emd")
+    metrics = ("drop", "increase", "irof", "stability", "randomization", "random_logit", "emd")
     rows = scored_rows(tmp_path, network, methods=("add:alpha=0.25",), metrics=metrics)
     batch = next(iter(read_batches(tiny_source(), ExampleFormat((8, 8), 4), batch_size=12)))
     maps = explain(network, batch.images, method="add", alpha=0.25)
@@ -130,6 +130,10 @@ def test_scores_against_the_model_are_those_of_the_faithfulness_functions(networ
         assert own["stability"] == pytest.approx(float(lipschitz), rel=1e-4)
         forgotten = faithfulness.randomization_check(network, key, batch.images[i], method=method)
         assert own["randomization"] == pytest.approx(float(forgotten.mean()), abs=1e-5)
+        assert own["random_logit"] == pytest.approx(1, abs=1e-5)  # it explains no class
+        labels = attribution.superpixels(jax.numpy.asarray(batch.images[i : i + 1] / np.float32(255)), 40)[0]
+        irof = faithfulness.irof(network, batch.images[i], maps[i], labels, most=80)
+        assert own["irof"] == pytest.approx(float(irof), abs=1e-5)
         assert own["emd"] == 0.0  # 8 x 8 pixels are one cell of 32
         assert np.isnan(humans["stability"]) and np.isnan(humans["randomization"])
 
@@ -443,20 +447,19 @@ def test_out_of_memory_is_explained(network, tmp_path, monkeypatch):
 
 
 def test_a_killed_run_goes_on_where_it_was(whole, tmp_path):
-    killed = separately(tmp_path, 9, 0, 1, 3)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    ((code, _, errors),) = separately((tmp_path, 9, 0, 1, 3))
+    assert code == -signal.SIGKILL, errors
     parts = {path: path.stat().st_mtime_ns for path in tmp_path.glob("scores-*.parquet")}
     assert 0 < len(parts) < 6
-    done = separately(tmp_path, -1, 0, 1, 3)
-    assert done.returncode == 0, done.stderr
+    ((code, _, errors),) = separately((tmp_path, -1, 0, 1, 3))
+    assert code == 0, errors
     assert all(path.stat().st_mtime_ns == time for path, time in parts.items())
     same_rows(whole[1], read_scores(tmp_path).to_pylist())
 
 
 def test_two_processes_with_eight_devices_write_their_own_parts(whole, tmp_path, network):
-    eight = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    second = separately(tmp_path, -1, 1, 2, 8, **eight)
-    assert second.returncode == 0 and "3 of 6 parts are missing, which other processes have to write" in second.stderr
+    ((code, _, errors),) = separately((tmp_path, -1, 1, 2, 8, None, 8))
+    assert code == 0 and "3 of 6 parts are missing, which other processes have to write" in errors
     assert [path.name for path in sorted(tmp_path.glob("scores-*"))] == [f"scores-0000{i}.parquet" for i in (1, 3, 5)]
     score_records(
         dataclasses.replace(CONFIG, out=tmp_path, process_index=0, process_count=2), tiny_source(), DATASET, network
@@ -469,24 +472,23 @@ def joined(out, killed_at):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{free.getsockname()[1]}"
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda i: separately(out, killed_at if i else -1, i, 2, 3, coordinator), range(2)))
+    return separately(*((out, killed_at if i else -1, i, 2, 3, coordinator) for i in range(2)))
 
 
 def test_two_processes_that_jax_joined_write_their_own_parts(whole, tmp_path):
-    both = joined(tmp_path, -1)
-    assert [process.returncode for process in both] == [0, 0], both[0].stderr + both[1].stderr
-    assert " 12 " in both[0].stdout and not both[1].stdout, "the first waits, and counts what is undefined"
+    (first, said, _), (second, nothing, _) = both = joined(tmp_path, -1)
+    assert (first, second) == (0, 0), both
+    assert " 12 " in said and not nothing, "the first waits, and counts what is undefined"
     same_rows(whole[1], read_scores(tmp_path).to_pylist())
 
 
 def test_a_killed_process_ends_the_others_and_a_new_start_goes_on(whole, tmp_path):
-    first, second = joined(tmp_path, 6)
-    assert second.returncode == -signal.SIGKILL
-    assert first.returncode not in (0, None) and "another task died" in first.stderr
+    (first, _, errors), (second, _, _) = joined(tmp_path, 6)
+    assert second == -signal.SIGKILL
+    assert first not in (0, None) and "another task died" in errors
     parts = {path: path.stat().st_mtime_ns for path in tmp_path.glob("scores-*.parquet")}
     assert 0 < len(parts) < 6
-    assert [process.returncode for process in joined(tmp_path, -1)] == [0, 0]
+    assert [code for code, _, _ in joined(tmp_path, -1)] == [0, 0]
     assert all(path.stat().st_mtime_ns == time for path, time in parts.items())
     same_rows(whole[1], read_scores(tmp_path).to_pylist())
 

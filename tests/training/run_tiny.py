@@ -1,14 +1,4 @@
-"""A tiny training run in a process of its own; prints each step's loss exactly.
-
-python run_tiny.py FUSION_OR_CLASSIFIER FOLDER DEVICES [PORT PROCESS_INDEX PROCESS_COUNT]
-"""
-
-import os
-import sys
-from pathlib import Path
-
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={sys.argv[3]}"
-sys.path.append(str(Path(__file__).parents[2]))
+"""A tiny training run for a process of its own (tests/forked.py); prints each step's loss exactly."""
 
 import jax
 import numpy as np
@@ -21,6 +11,9 @@ from mlfem_jax.fusion.network import PaperNet
 from mlfem_jax.parallel.devices import batch_sharding
 from mlfem_jax.parallel.processes import Processes, start
 from mlfem_jax.runs import claim
+from mlfem_jax.training.classifier import step as classifier_step
+from mlfem_jax.training.classifier.recipe import Recipe
+from mlfem_jax.training.fusion import step as fusion_step
 from mlfem_jax.training.loop import train
 from tests.data.gaze_records import encode, make_record
 from tests.training.tiny_classifier import SIZE, TINY
@@ -41,34 +34,35 @@ def example(position):
 
 def fusion():
     """(reader, state, step) of the fusion network."""
-    from mlfem_jax.training.fusion.step import Recipe, initial_state, make_step
-
-    net, recipe = PaperNet(2), Recipe(EPOCHS, batch_size=BATCH, learning_rate=1e-2)
+    net, recipe = PaperNet(2), fusion_step.Recipe(EPOCHS, batch_size=BATCH, learning_rate=1e-2)
     count = jax.process_count()
     own = {"batch_size": BATCH // count, "process_index": jax.process_index(), "process_count": count}
     reading = read_examples(example, np.arange(20), seed=0, epochs=EPOCHS, **own)
-    return reading, initial_state(net, recipe, STEPS), make_step(net, recipe, STEPS, (16, 16))
+    return reading, fusion_step.initial_state(net, recipe, STEPS), fusion_step.make_step(net, recipe, STEPS, (16, 16))
 
 
 def classifier():
     """(reader, state, step) of a classifier, augmentation and all."""
-    from mlfem_jax.training.classifier.recipe import Recipe
-    from mlfem_jax.training.classifier.step import batch_fields, initial_state, make_step
-
     ARCHITECTURES["tiny"] = TINY
     network, recipe = make_classifier("tiny", 3), Recipe(epochs=EPOCHS, batch_size=BATCH, learning_rate=1e-2)
     photos = np.random.default_rng(0).integers(0, 256, (26, 20, 24, 3), dtype=np.uint8)
     source = [make_record(i, image=encode(photo), shape=(20, 24)) for i, photo in enumerate(photos)]
     order = {"seed": 0, "epochs": EPOCHS, "remainder": "drop"}
     example_format = ExampleFormat(SIZE, max_fixations=3, classes=3)
-    reading = read_batches(source, example_format, batch_size=BATCH // jax.process_count(), **order).map(batch_fields)
-    state = initial_state(network, recipe, STEPS, *initial_weights(network, weights="random"))
-    return reading, state, make_step(network, recipe, STEPS, "softmax")
+    reading = read_batches(source, example_format, batch_size=BATCH // jax.process_count(), **order)
+    state = classifier_step.initial_state(network, recipe, STEPS, *initial_weights(network, weights="random"))
+    return (
+        reading.map(classifier_step.batch_fields),
+        state,
+        classifier_step.make_step(network, recipe, STEPS, "softmax"),
+    )
 
 
-def main(kind, folder, devices, port=None, *processes):
+def main(kind, folder, devices=1, port=None, *processes):
+    """Trains in a folder, with so many simulated devices, as one of several processes where a port is given."""
+    jax.config.update("jax_num_cpu_devices", devices)
     if port is not None:
-        start(Processes(False, f"localhost:{port}", *map(int, processes), lost_after_s=5))
+        start(Processes(False, f"localhost:{port}", *processes, lost_after_s=5))
     reading, state, step = {"fusion": fusion, "classifier": classifier}[kind]()
     claim(folder, {"kind": kind})
     state = train(
@@ -86,7 +80,3 @@ def main(kind, folder, devices, port=None, *processes):
     result = state.beside if kind == "fusion" else (state.params, state.beside)
     total = sum(float(np.abs(leaf).sum()) for leaf in jax.tree.leaves(result))
     print("end", total.hex(), jax.device_count(), flush=True)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

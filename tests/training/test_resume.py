@@ -1,11 +1,7 @@
 """Runs that are killed, split over devices, or asked for with another config: each in a process of its own."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,21 +12,23 @@ from mlfem_jax.parallel.devices import batch_sharding
 from mlfem_jax.runs import claim
 from mlfem_jax.training.loop import train
 from mlfem_jax.training.run import plot_curves, read_metrics
-
-SCRIPT = Path(__file__).with_name("run_tiny.py")
-
-
-def start(kind, folder, *, devices=1, processes=()):
-    root = str(SCRIPT.parents[2])
-    command = [sys.executable, str(SCRIPT), kind, str(folder), str(devices), *map(str, processes)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": root})
+from tests.forked import ended, start
+from tests.training import run_tiny
 
 
-def finished(process):
+def finished(started):
     """The lines of a process that is to end well."""
-    output, _ = process.communicate()
-    assert process.returncode == 0
-    return output.splitlines()
+    code, said = ended(started)
+    assert code == 0
+    return said.splitlines()
+
+
+def killed(started, step):
+    """Kills a process (SIGKILL) when it has done a step."""
+    process, output = started
+    assert any(line.split()[0] == step for line in output)
+    process.kill()
+    assert ended(started)[0] == -9
 
 
 def losses(lines):
@@ -59,19 +57,13 @@ def kind(request):
 def whole(kind, tmp_path_factory):
     """A run that nobody disturbed: (folder, its lines)."""
     folder = tmp_path_factory.mktemp("whole")
-    return folder, finished(start(kind, folder))
+    return folder, finished(start(run_tiny.main, kind, folder))
 
 
 @pytest.mark.parametrize("killed_at", [5])
 def test_a_killed_run_goes_on_to_the_same_losses(kind, whole, tmp_path, killed_at):
-    process = start(kind, tmp_path)
-    for line in process.stdout:
-        if line.split()[0] == str(killed_at):
-            process.kill()  # SIGKILL
-            break
-    process.communicate()
-    assert process.returncode == -9
-    lines = finished(start(kind, tmp_path))
+    killed(start(run_tiny.main, kind, tmp_path), str(killed_at))
+    lines = finished(start(run_tiny.main, kind, tmp_path))
     resumed, expected = losses(lines), losses(whole[1])
     assert min(resumed) > 1, "it began anew"
     assert resumed == {step: expected[step] for step in resumed}
@@ -80,25 +72,21 @@ def test_a_killed_run_goes_on_to_the_same_losses(kind, whole, tmp_path, killed_a
 
 
 def test_devices_share_a_batch_and_the_losses_agree(kind, whole, tmp_path):
-    lines = finished(start(kind, tmp_path, devices=8))
+    lines = finished(start(run_tiny.main, kind, tmp_path, 8))
     assert lines[-1].split()[-1] == "8"
     assert_same_losses(lines, whole[1])
 
 
 def two_processes(kind, folder):
     port = free_port()
-    return [start(kind, folder, processes=(port, index, 2)) for index in range(2)]
+    return [start(run_tiny.main, kind, folder, 1, port, index, 2) for index in range(2)]
 
 
 def test_processes_share_a_batch_and_one_that_dies_ends_the_run_which_goes_on(kind, whole, tmp_path):
     first, second = two_processes(kind, tmp_path)
-    for line in second.stdout:
-        if line.split()[0] == "5":
-            second.kill()
-            break
-    first.communicate(timeout=60)
-    second.communicate()
-    assert first.returncode not in (0, None) and second.returncode == -9
+    killed(second, "5")
+    first[0].join(60)
+    assert first[0].exitcode is not None and ended(first)[0] != 0
     assert max(row["step"] for row in read_metrics(tmp_path)) < 9
     for lines in map(finished, two_processes(kind, tmp_path)):
         assert lines[-1].split()[-1] == "2"

@@ -66,7 +66,7 @@ def lowered(subject: str, setting: Setting) -> Lowered:
 def activation_shapes(setting: Setting) -> dict[str, tuple[int, ...]]:
     """Layer name to the shape of its activation on ONE device."""
     backbone, share = setting.backbone, setting.batch_size // len(setting.devices)
-    inputs = jax.ShapeDtypeStruct((share, *backbone.input_size, 3), jnp.float32)
+    inputs = jax.ShapeDtypeStruct((share, *backbone.photo_size, 3), jnp.float32)
     found = jax.eval_shape(backbone.apply, backbone.params, inputs)[1]
     return {name: activation.shape for name, activation in found.items()}
 
@@ -81,7 +81,7 @@ def _maps(subject: str, setting: Setting, folder: Path) -> tuple[Program, Any]:
     here = tuple(jax.devices("cpu")[:1])
     platform = setting.devices[0].platform
     program = forward_program(setting.backbone, function, dtype=setting.dtype, devices=here, platform=platform)
-    images = jax.ShapeDtypeStruct((setting.batch_size, *setting.backbone.input_size, 3), jnp.uint8)
+    images = jax.ShapeDtypeStruct((setting.batch_size, *setting.backbone.photo_size, 3), jnp.uint8)
     return program, (images, None)
 
 
@@ -95,7 +95,7 @@ def _method(subject: str) -> Method:
 def _scores(metrics: str, setting: Setting) -> tuple[Program, Any]:
     names = metric_names(tuple(metrics.split(",")))
     plan = Plan((("add", method("add")),), names, sigma_px=24.0, dtype=setting.dtype)
-    frame = setting.backbone.input_size
+    frame = setting.backbone.photo_size
     whole = setting.backbone.astype(setting.dtype), jax.ShapeDtypeStruct(frame, jnp.int32)
 
     def batch_of(*shape: int, dtype: Any) -> jax.ShapeDtypeStruct:
@@ -140,10 +140,10 @@ def _fusion_step(architecture: str, setting: Setting) -> Lowered:
     maps = default_maps(architecture, backbone.layers)
     net = make_net(architecture, channels=maps.channels, shrink=maps.shrink)
     recipe = fusions.Recipe(batch_size=size)
-    step = fusions.make_step(net, recipe, STEPS, backbone.input_size)
+    step = fusions.make_step(net, recipe, STEPS, backbone.photo_size)
     state = jax.eval_shape(lambda: fusions.initial_state(net, recipe, STEPS))
     batch = {
-        "maps": jax.ShapeDtypeStruct((size, maps.channels, *maps.size(backbone.input_size)), jnp.float32),
+        "maps": jax.ShapeDtypeStruct((size, maps.channels, *maps.size(backbone.photo_size)), jnp.float32),
         "fixations": jax.ShapeDtypeStruct((size, FIXATIONS, 2), jnp.float32),
         "fixation_mask": jax.ShapeDtypeStruct((size, FIXATIONS), jnp.bool_),
         "sigma_px": jax.ShapeDtypeStruct((size, 2), jnp.float32),

@@ -87,7 +87,7 @@ def main(config: Config) -> None:
 
 def measure(backbone: Backbone, name: str, peers: dict[str, Peer], config: Config) -> dict[str, Any]:
     """Seconds an image of our method, of its peer, and of bare forwards timed between them."""
-    slow = METHODS[name].needs == "forwards" or "internal_batch_size" in accepted_options(name)
+    slow = METHODS[name].needs == "forwards" or {"internal_batch_size", "steps"} & {*accepted_options(name)}
     batch = _images(backbone, config.slow_batch_size if slow else config.batch_size)
     whole = _images(backbone, config.batch_size)
     device, whole_device = jnp.asarray(batch), jnp.asarray(whole)

@@ -49,7 +49,7 @@ def reading_rows(backbone: Backbone, config: Config) -> list[dict[str, Any]]:
 
 
 def _read(source: Any, backbone: Backbone, config: Config) -> None:
-    example_format = ExampleFormat(backbone.input_size, scan(source).max_fixations)
+    example_format = ExampleFormat(backbone.photo_size, scan(source).max_fixations)
     for _ in read_batches(source, example_format, batch_size=config.batch_size, workers=config.workers):
         pass
 

@@ -42,13 +42,13 @@ def main(config: Config) -> None:
 
 def measure(backbone: mlfem.Backbone, config: Config) -> list[dict[str, Any]]:
     """One row for each thing that is timed, at both sizes."""
-    sizes = [(backbone.input_size, config.batch_size)]
+    sizes = [(backbone.photo_size, config.batch_size)]
     if config.large_batch_size:
         sizes.append((config.large, config.large_batch_size))
     rows = []
     for size, batch_size in sizes:
         calls = our_calls(backbone, size, batch_size, config)
-        if config.compare and size == backbone.input_size:
+        if config.compare and size == backbone.photo_size:
             from eval.benchmarks.throughput.peers import peer_calls
 
             calls |= peer_calls(backbone, batch_size)

@@ -115,13 +115,15 @@ class ConvNeXt(nnx.Module):
     ):
         """`depths` and `widths` of the stages; `norm` is None, for there is no batch norm."""
         stem = Conv(3, widths[0], 4, stride=4, padding="valid", rngs=rngs)
-        self.stem: Any = nnx.List([stem, LayerNorm(widths[0], epsilon=EPSILON)])
+        self.stem: nnx.List[Any] = nnx.List([stem, LayerNorm(widths[0], epsilon=EPSILON)])
         stages, channels = nnx.List(), widths[0]
         for depth, width in zip(depths, widths, strict=True):
             stages.append(Stage(channels, width, depth, rngs=rngs, response=response))
             channels = width
         self.stages = stages
-        self.head: Any = nnx.Dict(norm=LayerNorm(channels, epsilon=EPSILON), fc=Linear(channels, classes, rngs=rngs))
+        self.head: nnx.Dict[Any] = nnx.Dict(
+            norm=LayerNorm(channels, epsilon=EPSILON), fc=Linear(channels, classes, rngs=rngs)
+        )
 
     def __call__(
         self, inputs: Features, *, tap: Tap = no_tap, rules: Rules = PLAIN

@@ -17,6 +17,7 @@ A forward pass that nobody explains pays for it in EfficientNet-Lite0: 282 MB an
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -42,15 +43,16 @@ def computed_once(function: Callable[..., Features], *inputs: Features, norm: No
     if norm is not None and not norm.running:
         return function(*inputs)
 
-    def behind_a_conditional(*inputs):
-        def nothing(*inputs):
-            shape = jax.eval_shape(function, *inputs)
-            return jnp.zeros(shape.shape, shape.dtype)
+    return jax.lax.platform_dependent(*inputs, cpu=partial(_behind_a_conditional, function), default=function)
 
-        first = inputs[0].reshape(-1)[0].astype(jnp.float32)
-        return jax.lax.cond(_always(jax.lax.bitcast_convert_type(first, jnp.uint32)), function, nothing, *inputs)
 
-    return jax.lax.platform_dependent(*inputs, cpu=behind_a_conditional, default=function)
+def _behind_a_conditional(function: Callable[..., Features], *inputs: Features) -> Features:
+    def nothing(*inputs: Features) -> Features:
+        shape = jax.eval_shape(function, *inputs)
+        return jnp.zeros(shape.shape, shape.dtype)
+
+    first = inputs[0].reshape(-1)[0].astype(jnp.float32)
+    return jax.lax.cond(_always(jax.lax.bitcast_convert_type(first, jnp.uint32)), function, nothing, *inputs)
 
 
 @jax.custom_batching.custom_vmap

@@ -1,5 +1,6 @@
 """ResNet-18/34/50/101/152 as torchvision has them (v1.5: the stride is in the 3x3 convolution of a bottleneck)."""
 
+import functools
 from collections import OrderedDict
 
 from flax import nnx
@@ -99,7 +100,8 @@ class ResNet(nnx.Module):
         self, inputs: Features, *, tap: Tap = no_tap, rules: Rules = PLAIN
     ) -> tuple[Float[Array, "N classes"], Activations]:
         """(N, H, W, 3) to logits (N, classes) and the activations of the blocks."""
-        features = max_pool(rules.relu(self.conv1(inputs, rules.first)), size=3, stride=2, padding=1)
+        features = rules.relu(self.conv1(inputs, rules.first))
+        features = rules.max_pool(functools.partial(max_pool, size=3, stride=2, padding=1), features)
         activations = OrderedDict()
         for stage in ("layer1", "layer2", "layer3", "layer4"):
             for index, block in enumerate(getattr(self, stage)):

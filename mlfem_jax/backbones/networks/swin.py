@@ -163,7 +163,7 @@ class SwinTransformer(nnx.Module):
         """`norm` is None, for there is no batch norm."""
         width = config.width
         patches = Conv(3, width, 4, stride=4, padding="valid", rngs=rngs)
-        self.patch_embed: Any = nnx.Dict(proj=patches, norm=LayerNorm(width, epsilon=EPSILON))
+        self.patch_embed: nnx.Dict[Any] = nnx.Dict(proj=patches, norm=LayerNorm(width, epsilon=EPSILON))
         layers = nnx.List()
         for stage, (depth, heads) in enumerate(zip(config.depths, config.heads, strict=True)):
             layer = nnx.Dict()

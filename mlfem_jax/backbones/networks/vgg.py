@@ -41,7 +41,7 @@ class VGG(nnx.Module):
                 name = f"conv{stage}_{index}"
                 affine = rules.first if name == "conv1_1" else rules.conv
                 features = activations[name] = tap(name, rules.relu(self.convs[name](features, affine)))
-            features = max_pool(features, size=2, stride=2)
+            features = rules.max_pool(functools.partial(max_pool, size=2, stride=2), features)
         features = rules.average(functools.partial(adaptive_mean_pool, size=7), features)
         flat = features.reshape(features.shape[0], -1)
         hidden = rules.relu(self.fc1(flat, rules.dense))

@@ -7,7 +7,7 @@ from mlfem_jax.data.releases.mexculture import MEXCULTURE142
 from mlfem_jax.data.releases.mit1003 import MIT1003
 from mlfem_jax.data.releases.osie import OSIE
 from mlfem_jax.data.releases.records import Dataset
-from mlfem_jax.data.releases.salicon import SALICON_2015, SALICON_2017, SALICON_JSON
+from mlfem_jax.data.releases.salicon import SALICON_2015, SALICON_2017, SALICON_JSON, SALICON_MOUSE
 from mlfem_jax.data.releases.toronto import TORONTO
 
 DATASETS: dict[str, Dataset] = {
@@ -15,6 +15,7 @@ DATASETS: dict[str, Dataset] = {
     for dataset in (
         SALICON_2015,
         SALICON_2017,
+        SALICON_MOUSE,
         SALICON_JSON,
         CAT2000,
         MEXCULTURE142,

@@ -1,8 +1,10 @@
-"""SALICON: the 2015 and 2017 releases (MATLAB), and the older JSON annotations."""
+"""SALICON: the 2015 and 2017 releases (MATLAB), fixations or mouse samples, and the older JSON annotations."""
 
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,11 +17,36 @@ from mlfem_jax.data.releases.records import Dataset, Gaze, Problems, Release, ma
 _STEM = re.compile(r"COCO_(train|val|test)2014_(\d{12})")
 
 
-def read_salicon(root: Path, problems: Problems) -> Release:
+Viewing = tuple[np.ndarray, np.ndarray | None]
+"""Of one worker: points (n, 2) as (x, y) from 1, and how long each lasted, in ms, or None."""
+
+
+def fixations_of(worker: Any, where: str) -> Viewing:
+    """What the release made of the mouse's path."""
+    return _points(worker, "fixations", where), None
+
+
+def mouse_samples_of(worker: Any, where: str) -> Viewing:
+    """Every sample of the mouse's path, and how long it was there until the next one; of the last NaN."""
+    points, times = _points(worker, "location", where), column(worker, "timestamp", where)
+    if len(times) != len(points):
+        raise ValueError(f"{where}: expected a timestamp for each of {len(points)} locations, got {len(times)}")
+    return points, np.append(np.diff(times), np.nan) if len(times) else times
+
+
+def _points(worker: Any, name: str, where: str) -> np.ndarray:
+    points = field(worker, name, where)
+    if points.size and (points.ndim != 2 or points.shape[1] != 2):
+        raise ValueError(f"{where}: expected {name} of shape (n, 2) as (x, y), got {points.shape}")
+    return column(worker, name, where).reshape(-1, 2)
+
+
+def read_salicon(root: Path, problems: Problems, *, viewing: Callable[[Any, str], Viewing] = fixations_of) -> Release:
     """The release below `root`: images, fixations/{train,val}/*.mat, maps where an image has no fixations.
 
     Observers are anonymous: an index is the position among the workers of that one image. Labels and clutter
-    (the number of instances) come from COCO's instances_{train,val}2014.json where they are there.
+    (the number of instances) come from COCO's instances_{train,val}2014.json where they are there. `viewing` takes a
+    worker's fixations, or the mouse samples, which stand for fixations then.
     """
     images = by_stem(find_files(root / "images", problems, deep=True), problems)
     split_of = {stem: match[1] for stem in images if (match := _STEM.fullmatch(stem))}
@@ -35,7 +62,7 @@ def read_salicon(root: Path, problems: Problems) -> Release:
     class_names, objects = _objects(root, splits, problems)
 
     def read(image_id: str):
-        gaze, frame = _workers(mats[image_id]) if image_id in mats else (None, None)
+        gaze, frame = _workers(mats[image_id], viewing) if image_id in mats else (None, None)
         labels, instances = objects.get(int(image_id[-12:]), Objects((), -1))
         return read_example(
             image_id,
@@ -82,15 +109,13 @@ def read_salicon_json(root: Path, problems: Problems) -> Release:
     return Release({split: ids for split, ids in splits.items() if ids}, read)
 
 
-def _workers(mat: Path) -> tuple[Gaze, tuple[int, int]]:
+def _workers(mat: Path, viewing: Callable[[Any, str], Viewing]) -> tuple[Gaze, tuple[int, int]]:
     """Gaze and (height, width) of its frame, from the .mat of one image."""
     viewings = []
     for i, worker in enumerate(structs(load_mat(mat, "gaze"), f"{named(mat)}, gaze")):
         where = f"{named(mat)}, gaze({i + 1})"
-        points = field(worker, "fixations", where)
-        if points.size and (points.ndim != 2 or points.shape[1] != 2):
-            raise ValueError(f"{where}: expected fixations of shape (n, 2) as (x, y), got {points.shape}")
-        viewings.append((i, column(worker, "fixations", where).reshape(-1, 2)[:, ::-1] - 1, None))
+        points, durations = viewing(worker, where)
+        viewings.append((i, points[:, ::-1] - 1, durations))
     resolution = numbers(load_mat(mat, "resolution"), f"{named(mat)}, resolution")
     if resolution.size != 2 or not ((resolution > 0) & (resolution <= MOST)).all():
         raise ValueError(f"{named(mat)}: expected a resolution of (height, width), got {resolution[:4]}")
@@ -166,10 +191,10 @@ maps/{train,val}/<stem>.png                                  (optional)
 annotations/instances_{train,val}2014.json                   (optional: COCO labels)"""
 
 
-def _dataset(year: str, published: dict[str, tuple[int, int]]) -> Dataset:
+def _dataset(configuration: str, published: dict[str, tuple[int, int]], viewing=fixations_of) -> Dataset:
     return Dataset(
-        name=f"salicon/{year}",
-        read=read_salicon,
+        name=f"salicon/{configuration}",
+        read=functools.partial(read_salicon, viewing=viewing),
         layouts=(("images", "fixations"), ("images", "maps")),
         tree=_TREE,
         homepage="http://salicon.net",
@@ -181,6 +206,8 @@ def _dataset(year: str, published: dict[str, tuple[int, int]]) -> Dataset:
 
 SALICON_2015 = _dataset("2015", {"train": (10_000, 3_171_533), "val": (5_000, 1_662_655)})
 SALICON_2017 = _dataset("2017", {"train": (10_000, 4_598_112), "val": (5_000, 2_576_914)})
+SALICON_MOUSE = _dataset("mouse", {}, mouse_samples_of)
+"""Of either release: the samples of the mouse's path in the place of fixations."""
 SALICON_JSON = Dataset(
     name="salicon/json",
     read=read_salicon_json,

@@ -77,7 +77,7 @@ def fusion_shape(config: Config, backbone: Backbone) -> tuple[FusionNet, MapReci
     chosen = default_layers(config.architecture, backbone.layers)
     layers = chosen if config.layers is None else select_layers(backbone.layers, config.layers)
     maps = default_maps(
-        config.architecture, layers, config.ks, config.shrink, frame=config.frame or backbone.input_size
+        config.architecture, layers, config.ks, config.shrink, frame=config.frame or backbone.photo_size
     )
     fields: dict[str, Any] = {"position": True} if config.position else {}  # which other architectures refuse
     fields |= {} if config.signed is None else {"signed": config.signed}

@@ -95,7 +95,7 @@ def _open(
     left_out = len(source) - len(looked_at(index, np.arange(len(source))))
     if left_out:
         print(f"{left_out} images without fixations are left out", file=sys.stderr)
-    frames = image_frames(index.sizes, config.frame, backbone.input_size)
+    frames = image_frames(index.sizes, config.frame, backbone.photo_size)
     return _Set(folder, source, index, sigma_px or source.dataset_info.metadata["sigma_px"], frames)
 
 

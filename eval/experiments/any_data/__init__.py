@@ -1,0 +1,1 @@
+"""Sound, series, film and volumes: do maps point at events whose place is known?"""
