@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mlfem_jax import explain
 from mlfem_jax.attribution import lrp
 from mlfem_jax.attribution.lrp_rules import _product, _softmax
 from mlfem_jax.backbones.architectures import ARCHITECTURES
@@ -70,3 +71,9 @@ def test_without_biases_the_logit_is_conserved(monkeypatch):
         ).sum()
     )(forward.inputs)
     np.testing.assert_allclose(found, forward.logits.max(), rtol=2e-3)
+
+
+@pytest.mark.parametrize("method", ["full_grad", "deep_lift", "guided_backprop"])
+def test_methods_without_a_rule_for_a_transformer_say_so(forward, method):
+    with pytest.raises(ValueError, match="rule for the network's normalize parts, got|expected a network with ReLUs"):
+        explain(forward.backbone, np.zeros((1, 32, 32, 3), np.uint8), method=method)

@@ -5,6 +5,7 @@ import functools
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -13,6 +14,7 @@ from mlfem_jax.backbones.architectures import ARCHITECTURES
 from mlfem_jax.backbones.networks import (
     convnext,
     densenet,
+    efficientnet_lite,
     inception,
     mobile,
     mobile_names,
@@ -21,6 +23,7 @@ from mlfem_jax.backbones.networks import (
 )
 from mlfem_jax.backbones.networks.mobile import Block
 from mlfem_jax.backbones.registry import load_backbone
+from mlfem_jax.backbones.trainable import initial_weights, make_classifier, torch_state_dict
 from tests.backbones.test_golden import assert_agrees, load_golden
 from tests.synthetic_weights import network_weight, synthetic_inputs
 
@@ -94,3 +97,45 @@ def test_logits_and_every_block_agree_on_odd_sizes(small, tmp_path):
     assert_agrees(golden, backbone, np.asarray(logits), {key: np.asarray(value) for key, value in activations.items()})
     below = [layer for layer, activation in activations.items() if activation.min() < 0]
     assert [layer for layer in below if backbone.sign(layer) == "as_is"] == []
+
+
+@pytest.mark.parametrize("small", ["densenet_torchvision", "mobilenet_torchvision"], indirect=True)
+def test_what_is_trained_is_read_back(small, tmp_path):
+    """The training form on a file's weights gives its logits; what it writes is the network again, by timm's names."""
+    name, golden = small
+    backbone = loaded(tmp_path, name, state_dict(golden))
+    classifier = make_classifier(name, 5)
+    params, statistics = initial_weights(classifier, weights=tmp_path / "w.safetensors")
+    if name == "densenet_torchvision":  # whose batch norms stand alone
+        inputs = jnp.asarray(synthetic_inputs(tuple(golden["input_shape"])))
+        logits, _ = jax.jit(functools.partial(classifier.apply, running=True))(params, statistics, inputs)
+        np.testing.assert_allclose(logits, golden["logits"], atol=1e-4 * np.abs(golden["logits"]).max())
+    again = loaded(tmp_path, name, torch_state_dict(classifier, params, statistics))
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7), again.params,
+                 backbone.params)  # fmt: skip
+
+
+def test_half_precision_other_classes_and_what_does_not_fit(tmp_path, monkeypatch):
+    """As for every other network."""
+    build = SMALL["swin_torchvision"][1]
+    monkeypatch.setitem(ARCHITECTURES, "small", dataclasses.replace(ARCHITECTURES["swin_t"], build=build))
+    arrays = state_dict(load_golden("network_swin_torchvision"))
+    one = arrays | {"head.weight": arrays["head.weight"][:1], "head.bias": arrays["head.bias"][:1]}
+    half = {name: array.astype(np.float16) for name, array in one.items()}
+    backbone = loaded(tmp_path, "small", half)
+    assert backbone.output == "sigmoid" and set(backbone.signs) == {"two_sided"}
+    half = backbone.astype(jnp.bfloat16)
+    inputs = jax.ShapeDtypeStruct((2, 40, 24, 3), jnp.bfloat16)
+    shapes = jax.eval_shape(half.apply, half.params, inputs)
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype(jnp.bfloat16)}
+    grey = arrays | {"features.0.0.weight": arrays["features.0.0.weight"].sum(axis=1, keepdims=True)}
+    with pytest.raises(ValueError, match=r"1 of another shape: patch_embed\.proj\.weight \(expected \(8, 3, 4, 4\)"):
+        loaded(tmp_path, "small", grey)
+
+
+def test_lite4_is_lite0_scaled():
+    """By 1.4 and 1.8, by hand: 22.4, 33.6, 56, ... channels to multiples of 8; the ends as deep as they were."""
+    repeats, _, strides, _, widths = zip(*efficientnet_lite.scaled(1.4, 1.8), strict=True)
+    assert repeats == (1, 4, 4, 6, 6, 8, 1) and strides == (1, 2, 2, 2, 1, 2, 1)
+    assert widths == (24, 32, 56, 112, 160, 272, 448)
+    assert efficientnet_lite.scaled(1.0, 1.0) == efficientnet_lite.STAGES

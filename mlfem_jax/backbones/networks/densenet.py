@@ -73,7 +73,7 @@ class DenseNet(nnx.Module):
         self, inputs: Features, *, tap: Tap = no_tap, rules: Rules = PLAIN
     ) -> tuple[Float[Array, "N classes"], Activations]:
         """(N, H, W, 3) to logits (N, classes) and the activations."""
-        features = max_pool(rules.relu(self.conv0(inputs, rules.first)), size=3, stride=2, padding=1)
+        features = rules.max_pool(_pooled, rules.relu(self.conv0(inputs, rules.first)))
         activations: Activations = OrderedDict()
         for number, depth in enumerate(self.depths, start=1):
             block = self.features[f"denseblock{number}"]
@@ -89,6 +89,10 @@ class DenseNet(nnx.Module):
                 features = self.features[name]["conv"](features, rules.conv)
                 features = rules.average(_halved, features)
         return self.classifier(rules.average(mean_pool, features), rules.dense), activations
+
+
+def _pooled(features: Features) -> Features:
+    return max_pool(features, size=3, stride=2, padding=1)
 
 
 def _halved(features: Features) -> Features:

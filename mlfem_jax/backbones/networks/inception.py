@@ -108,12 +108,16 @@ class Mixed(nnx.Module):
             if part == "mean":
                 features = rules.average(_blurred, features)
             elif part == "max":
-                features = max_pool(features, size=3, stride=2)
+                features = rules.max_pool(_pooled, features)
             else:
                 beside = part if isinstance(part[0], tuple) else (part,)
                 outputs = [rules.relu(self.convs[name](features, rules.conv)) for name, *_ in beside]
                 features = jnp.concatenate(outputs, axis=-1) if len(outputs) > 1 else outputs[0]
         return features
+
+
+def _pooled(features: Features) -> Features:
+    return max_pool(features, size=3, stride=2)
 
 
 def _blurred(features: Features) -> Features:
@@ -145,7 +149,7 @@ class Inception(nnx.Module):
         for name in STEM:
             affine = rules.first if name == "Conv2d_1a_3x3" else rules.conv
             features = rules.relu(self.stem[name](features, affine))
-            features = max_pool(features, size=3, stride=2) if name in POOLED else features
+            features = rules.max_pool(_pooled, features) if name in POOLED else features
         activations: Activations = OrderedDict()
         for name in self.names:
             features = activations[name] = tap(name, self.mixed[name](features, rules))
