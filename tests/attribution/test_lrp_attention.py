@@ -75,5 +75,5 @@ def test_without_biases_the_logit_is_conserved(monkeypatch):
 
 @pytest.mark.parametrize("method", ["full_grad", "deep_lift", "guided_backprop"])
 def test_methods_without_a_rule_for_a_transformer_say_so(forward, method):
-    with pytest.raises(ValueError, match="rule for the network's normalize parts, got|expected a network with ReLUs"):
+    with pytest.raises(ValueError, match=r"rule for the network's normalize parts, got|expected a network with ReLUs"):
         explain(forward.backbone, np.zeros((1, 32, 32, 3), np.uint8), method=method)
