@@ -110,8 +110,8 @@ def _photo_reader(backbone: Backbone, rule: str, frame: tuple[int, int] | None) 
 def _data_reader(backbone: Backbone, rule: str, frame: tuple[int, int] | None) -> Reader:
     """Other data: of the network's own shape, or, with the rule "native", of any length along the spatial axes."""
     if frame is not None or rule == "crop":
-        given = "frame" if frame is not None else "resize"
-        raise ValueError(f"{given}: expected none for data other than photographs, which is not resized")
+        name, given = ("frame", frame) if frame is not None else ("resize", rule)
+        raise ValueError(f"{name}: expected none for data other than photographs, which is not resized, got {given!r}")
     ready = functools.partial(_ready_data, shape=backbone.input_shape, any_size=rule == "native")
     return Reader(lambda examples: ready(examples, "images", several=True), functools.partial(ready, several=False))
 

@@ -44,7 +44,8 @@ def read_recording(file: Path, backbone: Backbone) -> Shaped[np.ndarray, "T ..."
     except (OSError, ValueError, EOFError) as error:  # PyAV's errors are among them
         message = " ".join(str(error).split())
         wrong = message if message.startswith("expected ") else f"expected a recording, got {message}"
-        raise ValueError(f"{printable(str(file))}: {wrong}") from error
+        found_in = f"{printable(str(file))}: {wrong}"
+        raise ValueError(found_in) from error
     wanted = backbone.input_shape[1:-1] if backbone.channels == 1 else backbone.input_shape[1:]
     if backbone.channels == 1 and found.shape[1:] == (*wanted, 1):
         found = found[..., 0]
@@ -81,7 +82,7 @@ def _film(file: Path, size: tuple[int, ...]) -> Num[np.ndarray, "T H W 3"]:
             raise ValueError("expected a film, got a file without one")
         frames = list(_frames(container, size))
     if not frames:
-        raise ValueError("expected a film, got one without a frame")
+        raise ValueError("expected a film with a frame, got one without")
     return np.stack(frames)
 
 
