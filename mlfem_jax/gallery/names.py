@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from mlfem_jax.files import foreign, printable
 
-_ENDS = (".png", ".overlay.png", ".sheet.png", ".npy", ".why.png", ".why.json")
+_ENDS = (".png", ".overlay.png", ".sheet.png", ".npy", ".why.png", ".why.json", ".webp")
 
 
 def photo_names(paths: Sequence[Path], out: Path) -> list[tuple[str, str]]:
@@ -39,7 +39,7 @@ def made_before(paths: Sequence[Path], out: Path) -> list[Path]:
 
 
 class FileNames(NamedTuple):
-    """Names of a photograph's picture, overlay, sheet and map, and of the picture and the numbers that say why."""
+    """Names of a photograph's picture, overlay, sheet and map, of what says why, and of a film with its map."""
 
     photo: str
     overlay: str
@@ -47,6 +47,7 @@ class FileNames(NamedTuple):
     map: str
     why: str
     numbers: str
+    film: str
 
 
 def file_names(stem: str) -> FileNames:

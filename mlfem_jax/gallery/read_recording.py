@@ -1,8 +1,9 @@
 """Files of sound, film, volumes and arrays to what a network of such data takes."""
 
-from collections.abc import Iterator
+import itertools
+import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Num, Shaped
@@ -69,29 +70,32 @@ def _sound(file: Path, samples_per_s: int | None) -> Num[np.ndarray, " T"]:
     with av.open(str(file)) as container:
         if not container.streams.audio:
             raise ValueError("expected a sound, got a file without one")
-        frames = [*container.decode(audio=0), None]
-        parts = [part.to_ndarray()[0] for frame in frames for part in resampler.resample(frame)]
-    return np.concatenate(parts)
+        frames = itertools.chain(container.decode(audio=0), [None])
+        return np.concatenate(_kept(part.to_ndarray()[0] for frame in frames for part in resampler.resample(frame)))
 
 
 def _film(file: Path, size: tuple[int, ...]) -> Num[np.ndarray, "T H W 3"]:
     import av
 
+    height, width = size
     with av.open(str(file)) as container:
         if not container.streams.video:
             raise ValueError("expected a film, got a file without one")
-        frames = list(_frames(container, size))
-    if not frames:
-        raise ValueError("expected a film with a frame, got one without")
-    return np.stack(frames)
+        frames = container.decode(video=0)
+        return np.stack(_kept(frame.reformat(width, height, "rgb24").to_ndarray() for frame in frames))
 
 
-def _frames(container: Any, size: tuple[int, ...]) -> Iterator[np.ndarray]:
-    height, width = size
-    for number, frame in enumerate(container.decode(video=0), start=1):
-        if number * height * width * 3 > MOST_NUMBERS:
-            raise ValueError(f"expected at most {MOST_NUMBERS:,} numbers, got more than {number} frames")
-        yield frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
+def _kept(parts: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """What is decoded, part after part, as long as it is not too much."""
+    kept, numbers = [], 0
+    for part in parts:
+        numbers += part.size
+        if numbers > MOST_NUMBERS:
+            raise ValueError(f"expected at most {MOST_NUMBERS:,} numbers, got more in {len(kept) + 1} parts")
+        kept.append(part)
+    if not kept:
+        raise ValueError("expected a recording of some length, got one without")
+    return kept
 
 
 def _volume(file: Path) -> Num[np.ndarray, "D H W"]:
@@ -99,7 +103,7 @@ def _volume(file: Path) -> Num[np.ndarray, "D H W"]:
 
     try:
         image = nibabel.Nifti1Image.from_filename(file)
-        if np.prod(image.shape) > MOST_NUMBERS:
+        if math.prod(image.shape) > MOST_NUMBERS:
             raise ValueError(f"expected at most {MOST_NUMBERS:,} voxels, got shape {image.shape}")
         return np.asarray(image.dataobj, np.float32)
     except nibabel.filebasedimages.ImageFileError as error:

@@ -138,7 +138,7 @@ def _draw(
     title = f"{shown}\n{top[0][0]} {100 * top[0][1]:.1f} %   ·   {settings}"
     write_png(out / names.sheet, picture_sheet(panels, title=title, columns=2))
     if recording.ndim == 4:
-        write_film(out / f"{stem}.webp", recording, importance)
+        write_film(out / names.film, recording, importance)
     with replacing(out / names.map) as file:
         np.save(file, importance)
     return ExplainedPhoto(shown, names.photo, names.overlay, names.sheet, names.map, top)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import mlfem_jax as mlfem
-from mlfem_jax.gallery import explain
-from mlfem_jax.gallery.read_recording import read_recording
+from mlfem_jax.gallery import explain, read_recording as read_recording_module
+from mlfem_jax.gallery.names import file_names, photo_names
+from mlfem_jax.gallery.read_recording import _kept, read_recording
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +77,43 @@ def test_arrays_of_another_shape_are_refused(tmp_path, crepe):
     np.save(tmp_path / "objects.npy", np.array([None, 1]), allow_pickle=True)
     with pytest.raises(ValueError, match=r"objects\.npy: expected a recording"):
         read_recording(tmp_path / "objects.npy", crepe)
+
+
+def test_volumes_are_read_and_their_sizes_checked_first(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    volume = np.random.default_rng(0).standard_normal((4, 5, 6)).astype(np.float32)
+    network = mlfem.from_function(
+        lambda params, volumes: (volumes.mean(axis=(1, 2, 3))[:, None], {"voxels": volumes[..., None]}),
+        (),
+        input_shape=(4, 5, 6),
+    )
+    nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / "small.nii.gz")
+    np.testing.assert_array_equal(read_recording(tmp_path / "small.nii.gz", network), volume)
+    header = nibabel.Nifti1Header()
+    header.set_data_shape((32767,) * 7)  # more than 64 bits hold
+    (tmp_path / "huge.nii").write_bytes(header.binaryblock + bytes(4))
+    with pytest.raises(ValueError, match=r"huge\.nii: expected at most 268,435,456 voxels, got shape \(32767, "):
+        read_recording(tmp_path / "huge.nii", network)
+
+
+def test_what_is_decoded_is_counted_as_it_comes(monkeypatch):
+    monkeypatch.setattr(read_recording_module, "MOST_NUMBERS", 10)
+    taken = []
+
+    def parts():
+        for _ in range(100):
+            taken.append(4)
+            yield np.zeros(4)
+
+    with pytest.raises(ValueError, match="expected at most 10 numbers, got more in 3 parts"):
+        _kept(parts())
+    assert len(taken) == 3, "the rest is not decoded"
+    with pytest.raises(ValueError, match="expected a recording of some length, got one without"):
+        _kept([])
+
+
+def test_a_film_of_somebody_elses_is_not_written_over(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "clip.webp").write_bytes(b"mine")
+    ((_, stem),) = photo_names([tmp_path / "clip.mp4"], tmp_path / "out")
+    assert stem == "clip-2" and file_names(stem).film == "clip-2.webp"
