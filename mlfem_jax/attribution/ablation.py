@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mlfem_jax.attribution.base import Entry, along, fuse_layers, only_layer, take_sign
+from mlfem_jax.attribution.base import Entry, along, finish_layers
+from mlfem_jax.attribution.cam import gradient_layers
 from mlfem_jax.attribution.target import class_score, moves
 from mlfem_jax.backbones import Forward, LogitFunction
 from mlfem_jax.fusion import ALPHA
@@ -81,22 +82,11 @@ def ablation_cam_maps(
         internal_batch_size: see `channel_losses`.
         raw: the weighted sum of the channels, at the size of the one layer.
     """
-    last = forward.backbone.gradient_layer
-    layers = layers or ((last,) if last else tuple(forward.activations)[-1:])
-    values = []
-    for layer in layers:
+    values = {}
+    for layer in layers or gradient_layers(forward):
         losses = channel_losses(forward, layer, score=score, internal_batch_size=internal_batch_size)
-        values.append(jax.vmap(ablation_cam)(forward.activations[layer].astype(jnp.float32), losses))
-    if raw:
-        return only_layer(values)
-    return fuse_layers(
-        [take_sign(importance, sign) for importance in values],
-        forward.size,
-        [forward.backbone.grid(layer) for layer in layers],
-        operator=fuse,
-        alpha=alpha,
-        normalize=normalize,
-    )
+        values[layer] = jax.vmap(ablation_cam)(forward.activations[layer].astype(jnp.float32), losses)
+    return finish_layers(forward, values, sign=sign, fuse=fuse, alpha=alpha, normalize=normalize, raw=raw)
 
 
 METHODS = {

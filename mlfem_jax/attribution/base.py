@@ -1,7 +1,7 @@
 """What an explanation method is, and what it gets to see."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -189,6 +189,34 @@ def each_axis(name: str, value: int | tuple[int, ...], axes: int) -> tuple[int, 
     for number in values:
         check_count(name, number)
     return values
+
+
+def finish_layers(
+    forward: Forward,
+    values: Mapping[str, Float[Array, "N ..."]],
+    *,
+    sign: str,
+    fuse: str,
+    alpha: float,
+    normalize: str,
+    raw: bool,
+) -> Float[Array, "N ..."]:
+    """The maps of a method that lives on layers: their parts of `sign`, fused; or, raw, the values of the one layer.
+
+    Args:
+        forward: the batch.
+        values: layer name to raw maps, at the layer's size.
+        sign: see `take_sign`.
+        fuse: see `fuse_layers`, and so for `alpha` and `normalize`.
+        alpha: see there.
+        normalize: see there.
+        raw: see above.
+    """
+    if raw:
+        return only_layer(list(values.values()))
+    shown = [take_sign(importance, sign) for importance in values.values()]
+    grids = [forward.backbone.grid(layer) for layer in values]
+    return fuse_layers(shown, forward.size, grids, operator=fuse, alpha=alpha, normalize=normalize)
 
 
 def check_count(name: str, value: int, least: int = 1) -> None:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mlfem_jax.attribution.base import Entry, fuse_layers, only_layer, take_sign
+from mlfem_jax.attribution.base import Entry, finish_layers
 from mlfem_jax.attribution.target import class_score
 from mlfem_jax.backbones import Forward
 from mlfem_jax.fusion import ALPHA
@@ -26,6 +26,11 @@ Formula = Callable[[Activation, Activation], RawMap]
 _TINY = 1e-7
 # The default precision of accelerators (TF32, bfloat16) is wrong in the third digit, which a Gram matrix squares.
 _exact = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+
+
+def gradient_layers(forward: Forward) -> tuple[str, ...]:
+    """The one layer that Grad-CAM and its kin see where none is named: the last whose gradient means something."""
+    return (forward.backbone.gradient_layer or tuple(forward.activations)[-1],)
 
 
 def layer_gradients(
@@ -148,23 +153,12 @@ def gradient_cam_maps(
         sign: which part of the raw map is shown.
         raw: the formula's values, signed, at the size of the one layer.
     """
-    last = forward.backbone.gradient_layer
-    layers = layers or ((last,) if last else tuple(forward.activations)[-1:])
-    gradients = layer_gradients(forward, layers, score=score)
-    values = [
-        jax.vmap(formula)(forward.activations[layer].astype(jnp.float32), gradient.astype(jnp.float32))
+    gradients = layer_gradients(forward, layers or gradient_layers(forward), score=score)
+    values = {
+        layer: jax.vmap(formula)(forward.activations[layer].astype(jnp.float32), gradient.astype(jnp.float32))
         for layer, gradient in gradients.items()
-    ]
-    if raw:
-        return only_layer(values)
-    return fuse_layers(
-        [take_sign(importance, sign) for importance in values],
-        forward.size,
-        [forward.backbone.grid(layer) for layer in layers],
-        operator=fuse,
-        alpha=alpha,
-        normalize=normalize,
-    )
+    }
+    return finish_layers(forward, values, sign=sign, fuse=fuse, alpha=alpha, normalize=normalize, raw=raw)
 
 
 def eigen_cam_maps(
@@ -180,11 +174,8 @@ def eigen_cam_maps(
     """`eigen_cam` of each image; it looks at no class. Arguments as for `gradient_cam_maps`."""
     layers = layers or tuple(forward.activations)[-1:]
     formula = functools.partial(eigen_cam, center=center)
-    values = [jax.vmap(formula)(forward.activations[layer].astype(jnp.float32)) for layer in layers]
-    if raw:
-        return only_layer(values)
-    grids = [forward.backbone.grid(layer) for layer in layers]
-    return fuse_layers(values, forward.size, grids, operator=fuse, alpha=alpha, normalize=normalize)
+    values = {layer: jax.vmap(formula)(forward.activations[layer].astype(jnp.float32)) for layer in layers}
+    return finish_layers(forward, values, sign="signed", fuse=fuse, alpha=alpha, normalize=normalize, raw=raw)
 
 
 def score_cam_maps(
@@ -231,18 +222,8 @@ def score_cam_maps(
         return jnp.einsum("n...c,cn->n...", activation.astype(jnp.float32), weights)
 
     layers = layers or tuple(forward.activations)[-1:]
-    grids = [forward.backbone.grid(layer) for layer in layers]
-    values = [weighted(forward.activations[layer], grid) for layer, grid in zip(layers, grids, strict=True)]
-    if raw:
-        return only_layer(values)
-    return fuse_layers(
-        [jnp.maximum(importance, 0.0) for importance in values],
-        forward.size,
-        grids,
-        operator=fuse,
-        alpha=alpha,
-        normalize=normalize,
-    )
+    values = {layer: weighted(forward.activations[layer], forward.backbone.grid(layer)) for layer in layers}
+    return finish_layers(forward, values, sign="positive", fuse=fuse, alpha=alpha, normalize=normalize, raw=raw)
 
 
 def _gradient_cam(formula: Formula, summary: str) -> Entry:

@@ -1,11 +1,13 @@
 """Guided Grad-CAM: the fine lines of guided backpropagation, where Grad-CAM looks."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mlfem_jax.attribution.base import Entry
-from mlfem_jax.attribution.cam import grad_cam, gradient_cam_maps
+from mlfem_jax.attribution.cam import grad_cam, gradient_cam_maps, gradient_layers
 from mlfem_jax.attribution.gradient import largest, modified_gradient
 from mlfem_jax.backbones import Forward
 from mlfem_jax.importance import upsample
@@ -27,8 +29,10 @@ def guided_grad_cam(
     Source:
         Selvaraju et al., Grad-CAM (2017), section 3.2.
     """
+    layers = layers or gradient_layers(forward)
     coarse = gradient_cam_maps(forward, formula=grad_cam, layers=layers, score=score, raw=True)
-    where = jax.vmap(lambda importance: upsample(jnp.maximum(importance, 0.0), forward.size))(coarse)
+    resized = functools.partial(upsample, shape=forward.size, grid=forward.backbone.grid(layers[0]))
+    where = jax.vmap(lambda importance: resized(jnp.maximum(importance, 0.0)))(coarse)
     return modified_gradient(forward, rule="guided", score=score) * where[..., None]
 
 

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlfem_jax import explain, from_function
+from mlfem_jax import Grid, explain, from_function
 from mlfem_jax.attribution import methods_on, rise_mask, superpixels
+from mlfem_jax.backbones.hooks import PLAIN
 from mlfem_jax.faithfulness import (
     abpc,
     confidence_change,
@@ -77,6 +78,21 @@ def test_every_method_finds_the_event(method, axes):
         assert energy_inside(found, mask) > 0.3  # it is a tenth of the signal
     else:
         assert pcc(found, mask.astype(np.float32)) > 0.3
+
+
+def test_guided_grad_cam_looks_where_the_layers_positions_lie():
+    """By hand: two positions, at samples 2 and 6, of value 1 and 3; the gradient is 1 at each, a mean of 1."""
+
+    def run(params, inputs, *, tap=lambda name, activation: activation, rules=PLAIN):
+        late = tap("late", rules.relu(inputs[:, 2:7:4]))
+        return late.sum(axis=1) + inputs.sum(axis=1), OrderedDict(late=late)
+
+    network = from_function(run, (), input_shape=(9, 1), grids={"late": Grid((4.0,), (2.0,))})
+    signal = np.zeros((1, 9), np.float32)
+    signal[0, [2, 6]] = 1, 3
+    found = explain(network, signal, method="guided_grad_cam", raw=True)[0]
+    gradient = np.where(np.isin(np.arange(9), (2, 6)), 2.0, 1.0)
+    np.testing.assert_allclose(found, gradient * np.interp(np.arange(9), [2, 6], [1, 3]), rtol=1e-6)
 
 
 def test_windows_of_any_shape_are_hidden_along_any_axis():
