@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int, Num
 
 from mlfem_jax.backbones import Backbone, Forward, LogitFunction, forward_pass, unit_pixels
+from mlfem_jax.parallel import images_at_once, over_chunks
 
 Arrays: TypeAlias = Array | np.ndarray
 Image: TypeAlias = Num[Arrays, "..."]
@@ -54,6 +55,27 @@ def ready_pair(backbone: Backbone, image: Image, importance: Num[Arrays, "..."])
         axes = "(H, W) of the image" if backbone.photos else "the spatial axes of the example"
         raise ValueError(f"importance: expected {axes} {image.shape}, got {importance.shape}")
     return example
+
+
+def confidences_beside(
+    backbone: Backbone,
+    before: Float32[Array, "*S C"],
+    behind: Float32[Array, "*S C"],
+    ranks: Int[Array, "*S"],
+    counts: Int[Array, " N"],
+    *,
+    target: Target,
+    output: Output,
+    batch_size: int,
+) -> Float32[Array, " N"]:
+    """What the network says of an example that is `before` where the rank is below a count, and `behind` elsewhere."""
+
+    def score(counts):
+        first = ranks[None] < jnp.expand_dims(counts, tuple(range(1, ranks.ndim + 1)))
+        examples = jnp.where(first[..., None], before[None], behind[None])
+        return confidences(forward_pass(backbone, examples).logits, target, output=output)
+
+    return over_chunks(score, counts, images_at_once(batch_size))
 
 
 def defined(importance: Map) -> Array:

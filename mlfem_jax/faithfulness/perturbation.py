@@ -7,19 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32, Int32
 
-from mlfem_jax.backbones import Backbone, forward_pass
+from mlfem_jax.backbones import Backbone
 from mlfem_jax.faithfulness.baseline import BaselineName, baseline_image
 from mlfem_jax.faithfulness.common import (
     Image,
     Map,
     Output,
     Target,
-    confidences,
+    confidences_beside,
     defined,
     or_predicted,
     ready_pair,
 )
-from mlfem_jax.parallel import images_at_once, over_chunks
 
 _STATIC = ("steps", "baseline", "blur_sigma_px", "output", "seed", "batch_size")
 
@@ -79,14 +78,9 @@ def insertion_curve(
     image = ready_pair(backbone, image, importance)
     target = or_predicted(target, backbone, image)
     substitute = baseline_image(image, baseline, blur_sigma_px=blur_sigma_px)
-    ranks, shown = pixel_ranks(importance, seed), _shown(importance, steps)
-
-    def score(counts):
-        there = (ranks[None] < jnp.expand_dims(counts, tuple(range(1, ranks.ndim + 1))))[..., None]
-        images = jnp.where(there, image[None], substitute[None])
-        return confidences(forward_pass(backbone, images).logits, target, output=output)
-
-    curve = over_chunks(score, jnp.asarray(shown), images_at_once(batch_size))
+    ranks, shown = pixel_ranks(importance, seed), jnp.asarray(_shown(importance, steps))
+    options = {"target": target, "output": output, "batch_size": batch_size}
+    curve = confidences_beside(backbone, image, substitute, ranks, shown, **options)
     return jnp.where(defined(importance), curve, jnp.nan)
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float32, Int
 
-from mlfem_jax.backbones import Backbone, forward_pass
+from mlfem_jax.backbones import Backbone
 from mlfem_jax.faithfulness.baseline import BaselineName, baseline_image
 from mlfem_jax.faithfulness.common import (
     Arrays,
@@ -14,12 +14,11 @@ from mlfem_jax.faithfulness.common import (
     Map,
     Output,
     Target,
-    confidences,
+    confidences_beside,
     defined,
     or_predicted,
     ready_pair,
 )
-from mlfem_jax.parallel import images_at_once, over_chunks
 
 _STATIC = ("most", "baseline", "blur_sigma_px", "output", "batch_size")
 
@@ -70,13 +69,9 @@ def irof_curve(
     means = jnp.where(pixels > 0, mass / jnp.maximum(pixels, 1.0), -jnp.inf)  # those that do not exist go last
     rank = jnp.zeros(most, jnp.int32).at[jnp.argsort(-means)].set(jnp.arange(most, dtype=jnp.int32))
 
-    def score(counts):
-        hidden = rank[labels][None] < counts.reshape(-1, *[1] * labels.ndim)
-        images = jnp.where(hidden[..., None], gone[None], image[None])
-        return confidences(forward_pass(backbone, images).logits, target, output=output)
-
     counts = jnp.arange(most + 1, dtype=jnp.int32)
-    scores = over_chunks(score, counts, images_at_once(batch_size))
+    options = {"target": target, "output": output, "batch_size": batch_size}
+    scores = confidences_beside(backbone, gone, image, rank[labels], counts, **options)
     there = (counts <= (pixels > 0).sum()) & defined(importance)
     return jnp.where(there, scores / scores[0], jnp.nan)
 

@@ -21,14 +21,14 @@ from jaxtyping import Array, Float
 
 from mlfem_jax.backbones.base import Activations
 from mlfem_jax.backbones.hooks import PLAIN, Rules, Tap, no_tap
-from mlfem_jax.backbones.networks.parts import scale_channels
+from mlfem_jax.backbones.networks.parts import exact_gelu, scale_channels
 from mlfem_jax.backbones.networks.positions import resized_positions
 
 Params = Mapping[str, Any]
 Tokens = Float[Array, "N T C"]
 
 GELUS: dict[str, Callable[[Array], Array]] = {
-    "exact": functools.partial(jax.nn.gelu, approximate=False),
+    "exact": exact_gelu,
     "tanh": functools.partial(jax.nn.gelu, approximate=True),
     "quick": lambda x: x * jax.nn.sigmoid(1.702 * x),
 }
