@@ -30,7 +30,7 @@ def read_recording(file: Path, backbone: Backbone) -> Shaped[np.ndarray, "T ..."
         (T, ...), one channel without an axis for it.
 
     Raises:
-        ValueError: the file is missing, damaged, too large or of another shape; names it.
+        ValueError: the file is missing, damaged, too large, of another shape, or holds NaN or infinity; names it.
         ModuleNotFoundError: PyAV or nibabel is not installed.
     """
     try:
@@ -60,6 +60,8 @@ def read_recording(file: Path, backbone: Backbone) -> Shaped[np.ndarray, "T ..."
             f"{printable(str(file))}: expected numbers of shape {('T', *wanted)}, at most {MOST_NUMBERS:,}, got "
             f"{found.shape} of {found.dtype}"
         )
+    if not (finite := np.isfinite(found)).all():
+        raise ValueError(f"{printable(str(file))}: expected finite numbers, got {(~finite).sum()} that are not")
     return np.asarray(found)
 
 

@@ -68,12 +68,15 @@ def test_films_are_read_at_the_size_of_the_network(tmp_path):
     np.testing.assert_allclose(film.mean(axis=(1, 2, 3)), [40, 120, 200], atol=2)
 
 
-def test_arrays_of_another_shape_are_refused(tmp_path, crepe):
+def test_arrays_of_another_shape_or_without_numbers_are_refused(tmp_path, crepe):
     np.save(tmp_path / "plane.npy", np.zeros((5, 5)))
     with pytest.raises(ValueError, match=r"plane\.npy: expected numbers of shape \('T',\)"):
         read_recording(tmp_path / "plane.npy", crepe)
     np.save(tmp_path / "column.npy", np.zeros((5, 1)))
     assert read_recording(tmp_path / "column.npy", crepe).shape == (5,)
+    np.save(tmp_path / "gaps.npy", np.array([0, np.nan, 1, np.inf]))
+    with pytest.raises(ValueError, match=r"gaps\.npy: expected finite numbers, got 2 that are not"):
+        read_recording(tmp_path / "gaps.npy", crepe)
     np.save(tmp_path / "objects.npy", np.array([None, 1]), allow_pickle=True)
     with pytest.raises(ValueError, match=r"objects\.npy: expected a recording"):
         read_recording(tmp_path / "objects.npy", crepe)
