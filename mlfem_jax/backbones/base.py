@@ -31,7 +31,8 @@ class Backbone:
     channel axis is always there; `explain` adds it where an example comes without.
 
     It is a pytree whose only child is `params`, so it passes through `jax.jit` and `jax.device_put` whole; the
-    rest is static, and two backbones loaded apart are two different static values.
+    rest is static. Two files of one named network of photographs run the same compiled function; a network of your own
+    is a new one each time it is made: `dataclasses.replace(backbone, params=others)` gives it other weights.
 
     Attributes:
         name: the name it was loaded by.

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlfem_jax.backbones.base import Backbone, Output, Preprocess
+from mlfem_jax.backbones.base import Apply, Backbone, Output, Preprocess
 from mlfem_jax.backbones.files.packaged import packaged_file
 from mlfem_jax.backbones.networks import vit, vit_names
 from mlfem_jax.backbones.networks.vit import ViT
@@ -138,6 +138,12 @@ def load_tower(name: str, weights: str | Path | None, imagenet_labels: tuple[str
     return dataclasses.replace(backbone, labels=labels if classes else ())
 
 
+@functools.cache
+def _forward(config: ViT) -> Apply:
+    """The same function for every file of a network, so that other weights run what is compiled already."""
+    return functools.partial(vit.forward, config)
+
+
 def tower_backbone(
     name: str, tower: Tower, params: Any, labels: tuple[str, ...] = (), output: Output | None = None
 ) -> Backbone:
@@ -157,7 +163,7 @@ def tower_backbone(
     reads_cls = config.pool in ("cls", "distilled")
     return Backbone(
         name=name,
-        apply=functools.partial(vit.forward, config),
+        apply=_forward(config),
         params=jax.tree.map(jnp.asarray, params),
         preprocess=tower.preprocess,
         layers=config.layers,
