@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mlfem_jax.importance import Grid
+from mlfem_jax.upsampling import Grid
 
 Activations = OrderedDict[str, Float[Array, "N ... _C"]]
 """Layer name to activation, first layer first. JAX sorts the keys of a plain dict; an OrderedDict keeps its order."""

@@ -17,7 +17,8 @@ from jaxtyping import Array, Float, Key
 
 from mlfem_jax.fusion.modules import PaperLayers, UNetLayers
 from mlfem_jax.fusion.stacks import map_stack
-from mlfem_jax.importance import normalize, upsample
+from mlfem_jax.importance import normalize
+from mlfem_jax.upsampling import upsample
 
 if TYPE_CHECKING:
     from chex import ArrayTree
