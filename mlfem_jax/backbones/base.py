@@ -102,7 +102,9 @@ class Backbone:
         return height, width
 
     def sign(self, layer: str) -> str:
-        """What FEM does with that layer's activations below zero."""
+        """What FEM does with that layer's activations below zero; those of an attention are none."""
+        if layer in self.attentions:
+            return "as_is"
         return self.signs[self.layers.index(layer)] if self.signs else "as_is"
 
     def grid(self, layer: str) -> Grid | None:

@@ -80,16 +80,15 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
 
 
 def find_architecture(name: str) -> Architecture:
-    """The network of a name.
+    """The convolutional network of a name.
 
     Raises:
-        ValueError: there is none, or it is a vision transformer, or a network of sound or film, which cannot be trained
-            here.
+        ValueError: there is none, or it is a network of sound or film, which cannot be trained here.
     """
-    if name in TOWERS or name in RECORDED:
-        kind = "transformer" if name in TOWERS else "network of sound or film"
+    if name in RECORDED:
         raise ValueError(
-            f"name: expected one of {', '.join(ARCHITECTURES)}, which can be trained, got the {kind} {name!r}"
+            f"name: expected one of {', '.join((*ARCHITECTURES, *TOWERS))}, which can be trained, got the network of "
+            f"sound or film {name!r}"
         )
     if name not in ARCHITECTURES:
         raise ValueError(f"name: expected one of {', '.join(backbone_names())}, got {name!r}")

@@ -88,9 +88,10 @@ class FusionNet(abc.ABC):
         *,
         layers: Sequence[str],
         ks: Sequence[float],
+        signs: Sequence[str] = (),
     ) -> Float[Array, "C _h _w"]:
         """The stack that `apply` takes, from the activations of ONE example; see `map_stack`."""
-        return map_stack(activations, shape, layers=layers, ks=ks)
+        return map_stack(activations, shape, layers=layers, ks=ks, signs=signs)
 
     def stack(self, params: ArrayTree, given: Any, shape: tuple[int, int]) -> Float[Array, "C _h _w"]:
         """The same from what the trainer keeps of one example: the stack itself, where no parameter decides it."""

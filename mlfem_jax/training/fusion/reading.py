@@ -196,6 +196,7 @@ def _fingerprint(
     positions: Int[np.ndarray, " part"],
 ) -> str:
     """Of everything that the maps depend on: the network with its weights, the photographs, and how both are used."""
+    signs = [backbone.sign(layer) for layer in recipe.layers]
     digest = hashlib.sha256(
         json.dumps(
             [
@@ -205,6 +206,7 @@ def _fingerprint(
                 example_format.rule,
                 type(recipe).__name__,
                 dataclasses.astuple(recipe),
+                *(signs if {*signs} != {"as_is"} else ()),
             ]
         ).encode()
     )

@@ -87,7 +87,8 @@ def prepare(config: Config, data: Data, backbone: Backbone) -> Task:
 def write(config: Config, data: Data, backbone: Backbone, state: TrainState, best: Mapping[str, Any]) -> None:
     """Writes and prints the best network."""
     notes = common.notes(config, data.name, {name: best[name] for name in ("step", "pcc", "sim") if name in best})
-    trained = TrainedFusion(data.net, state.beside, backbone.name, data.maps.layers, data.maps.ks, notes)
+    signs = tuple(backbone.sign(layer) for layer in data.maps.layers)
+    trained = TrainedFusion(data.net, state.beside, backbone.name, data.maps.layers, data.maps.ks, notes, signs)
     save_fusion(config.out / "fusion.safetensors", trained)
     plot_curves(config.out)
     Console().print(f"{config.out}: best at step {best['step']}, {shown_scores(best)}")
