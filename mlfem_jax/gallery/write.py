@@ -22,6 +22,7 @@ from mlfem_jax import __version__, attribution
 from mlfem_jax.attribution import METHODS, Method, Target, accepted_options, layer_stacks, net_reasons, parse_target
 from mlfem_jax.backbones import RECORDED, Forward, load_backbone, select_layers
 from mlfem_jax.compilation import keep_compiled
+from mlfem_jax.data import RECORDING_SUFFIXES
 from mlfem_jax.engine import BatchSize, map_batches
 from mlfem_jax.files import printable, refuse_foreign, writing
 from mlfem_jax.fusion import ALPHA, ARCHITECTURES, OPERATORS, fuse
@@ -29,7 +30,6 @@ from mlfem_jax.gallery.draw import draw_photo
 from mlfem_jax.gallery.find import find_photos
 from mlfem_jax.gallery.names import made_before, photo_names
 from mlfem_jax.gallery.page import ExplainedPhoto, write_page
-from mlfem_jax.gallery.read_recording import RECORDING_SUFFIXES
 from mlfem_jax.gallery.recordings import LookAll, explain_recordings
 from mlfem_jax.importance import fem, normalize
 from mlfem_jax.photos import PHOTO_SUFFIXES, ResizeRule, read_photo
