@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float32, Int
+from jaxtyping import Array, Bool, Float32, Int, Num
 
 from mlfem_jax.metrics.common import (
     Arrays,
@@ -36,7 +36,7 @@ def box_mask(boxes: Int[Arrays, "n sides"], shape: tuple[int, ...]) -> Bool[Arra
 
 
 def near_mask(
-    fixations: Fixations, shape: tuple[int, ...], *, reach_px: Float32[Arrays, " axes"], mask: FixationMask = None
+    fixations: Fixations, shape: tuple[int, ...], *, reach_px: Num[Arrays, " axes"], mask: FixationMask = None
 ) -> Bool[Array, "*S"]:
     """(H, W) True at every pixel that is at most so far from a fixation, or an event, along every axis.
 
@@ -55,9 +55,10 @@ def near_mask(
     """
     points = jnp.asarray(fixations, jnp.float32)
     counted = jnp.ones(len(points), bool) if mask is None else jnp.asarray(mask)
+    reach = jnp.asarray(reach_px, jnp.float32)
     near = counted.reshape(-1, *[1] * len(shape))
     for axis, length in enumerate(shape):
-        own = jnp.abs(jnp.arange(length, dtype=jnp.float32)[None] - points[:, axis, None]) <= reach_px[axis]
+        own = jnp.abs(jnp.arange(length, dtype=jnp.float32)[None] - points[:, axis, None]) <= reach[axis]
         near = near & jnp.expand_dims(own, [1 + other for other in range(len(shape)) if other != axis])
     return near.any(axis=0)
 

@@ -38,7 +38,8 @@ class Cut:
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
-        if min(self.length or 1, self.samples_per_s or 1, *(self.frame or (1,))) < 1:
+        numbers = (self.length, self.samples_per_s, *(self.frame or ()))
+        if any(number is not None and number < 1 for number in numbers):
             raise ValueError(f"length, frame and samples_per_s: expected numbers above 0, got {self}")
 
 
