@@ -18,8 +18,8 @@ FLOORS = {
     4: {"attribution"},
     5: {"engine"},
     6: {"facade", "scores", "training"},
-    7: {"report"},
-    8: {"cli", "gallery"},
+    7: {"gallery"},
+    8: {"cli", "report"},
 }
 NEVER = {
     "data": {"attribution", "backbones", "engine"},

@@ -18,6 +18,7 @@ from rich.text import Text
 from mlfem_jax import __version__
 from mlfem_jax.backbones import RECORDED, load_backbone
 from mlfem_jax.compilation import keep_compiled
+from mlfem_jax.data import RECORDING_SUFFIXES
 from mlfem_jax.engine import BatchSize, map_batches
 from mlfem_jax.files import printable, refuse_foreign, writing
 from mlfem_jax.fusion import ALPHA
@@ -26,7 +27,6 @@ from mlfem_jax.gallery.find import find_photos
 from mlfem_jax.gallery.look import look_of, net_options, target_of
 from mlfem_jax.gallery.names import made_before, photo_names
 from mlfem_jax.gallery.page import ExplainedPhoto, write_page
-from mlfem_jax.gallery.read_recording import RECORDING_SUFFIXES
 from mlfem_jax.gallery.recordings import explain_recordings
 from mlfem_jax.photos import PHOTO_SUFFIXES, ResizeRule, read_photo
 
