@@ -11,7 +11,9 @@ from .devices import (
     chosen_devices as chosen_devices,
     over_shares as over_shares,
     put_batch as put_batch,
+    put_state as put_state,
     replicate as replicate,
     split as split,
+    state_sharding as state_sharding,
 )
 from .processes import Processes as Processes, is_first as is_first, start as start

@@ -72,21 +72,78 @@ def over_shares(function: Callable[[Any, Any], Any], devices: Devices) -> Callab
     )
 
 
-def batch_sharding(batch_size: int, devices: Sequence[jax.Device] | None = None) -> tuple[NamedSharding, NamedSharding]:
-    """(of a batch, of the state): batches split along their first axis over all devices, the state on each.
+LARGE = 2**20
+"""An array of a training state of so many numbers is a large one."""
+
+
+def batch_sharding(
+    batch_size: int, devices: Sequence[jax.Device] | None = None, *, shards: int = 1
+) -> tuple[NamedSharding, NamedSharding]:
+    """(of a batch, of what each device has whole): batches split along their first axis over all devices.
+
+    The devices are a mesh of the axes "data" and "model"; see `state_sharding` for the latter.
 
     Args:
         batch_size: examples in a batch of all processes together.
         devices: default: all, of all processes.
+        shards: devices along the axis "model".
 
     Raises:
-        ValueError: the batch does not split evenly.
+        ValueError: the batch does not split evenly; nor do the devices.
+
+    Example:
+        >>> over_batch, on_each = batch_sharding(4, jax.devices()[:1])
+        >>> on_each.mesh.shape["data"], on_each.mesh.shape["model"], on_each.is_fully_replicated
+        (1, 1, True)
     """
     devices = jax.devices() if devices is None else devices
     if batch_size % len(devices):
         raise ValueError(f"batch_size: expected a multiple of the {len(devices)} devices, got {batch_size}")
-    mesh = Mesh(np.array(devices), ("data",))
-    return NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
+    if shards < 1 or len(devices) % shards:
+        raise ValueError(f"shards: expected a divisor of the {len(devices)} devices, got {shards}")
+    mesh = Mesh(np.array(devices).reshape(-1, shards), ("data", "model"))
+    return NamedSharding(mesh, PartitionSpec(("data", "model"))), NamedSharding(mesh, PartitionSpec())
+
+
+def state_sharding(state: Any, on_each: NamedSharding) -> Any:
+    """Where each array of a training state, or of a gradient, lies, so that no device holds all of a large one.
+
+    Args:
+        state: a pytree of arrays, or of their shapes.
+        on_each: from `batch_sharding`.
+
+    Returns:
+        A pytree of shardings: an array of `LARGE` numbers is split over the mesh's axis "model", along the last of its
+        axes that splits evenly; what is smaller, or splits nowhere, is on each device.
+
+    Example:
+        >>> _, on_each = batch_sharding(4, jax.devices()[:1])
+        >>> state_sharding({"kernel": jax.ShapeDtypeStruct((2048, 1000), "float32")}, on_each)["kernel"].spec
+        P(None, 'model')
+    """
+    shards = on_each.mesh.shape["model"]
+
+    def where(leaf: Any) -> NamedSharding:
+        even = [axis for axis, length in enumerate(leaf.shape) if length % shards == 0]
+        split_axes = [None] * even[-1] + ["model"] if even and leaf.size >= LARGE else []
+        return NamedSharding(on_each.mesh, PartitionSpec(*split_axes))
+
+    return jax.tree.map(where, state)
+
+
+def put_state(state: Any, shardings: Any) -> Any:
+    """The arrays on the devices, each device its part; every process has all of them.
+
+    Args:
+        state: a pytree of arrays.
+        shardings: of each, from `state_sharding`.
+    """
+
+    def put(leaf: Any, sharding: NamedSharding) -> jax.Array:
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+    return jax.tree.map(put, state, shardings)
 
 
 def put_batch(batch: Any, sharding: NamedSharding) -> Any:

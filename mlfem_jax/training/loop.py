@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from mlfem_jax.files import replacing
-from mlfem_jax.parallel import is_first, put_batch
+from mlfem_jax.parallel import is_first, put_batch, put_state, state_sharding
 from mlfem_jax.training.checkpoints import checkpoint_steps, open_checkpoints, restore_checkpoint, save_checkpoint
 from mlfem_jax.training.run import read_metrics
 
@@ -39,7 +39,7 @@ def train(
 
     Every `every` steps, and after the last, it validates, adds the scores to `metrics.jsonl`, and begins to write a
     checkpoint of the state and of the reader's position. The newest and the best stay. Of several processes, the first
-    writes the metrics; all must see the folder.
+    writes the metrics, and each its parts of the state; all must see the folder.
 
     In between it only enqueues: the losses stay on the device, which is never waited for, so that it has the next step
     before it is done with the last (JAX itself lets some 32 steps wait).
@@ -48,7 +48,7 @@ def train(
         folder: of the run, see `claim`.
         state: before the first step; a pytree of arrays.
         batches: Grain's iterator over dicts of arrays.
-        step: (state, batch) to (state, loss).
+        step: (state, batch) to (state, loss); it may take the state's memory.
         steps: in all.
         every: steps from one validation to the next.
         validate: from the state to scores by name.
@@ -67,7 +67,7 @@ def train(
         state = restore_checkpoint(checkpoints, done, state, batches)
     rows = [row for row in read_metrics(folder) if row["step"] <= done]
     over_batch, on_each = sharding
-    state = put_batch(state, on_each)
+    state = put_state(state, state_sharding(state, on_each))
     losses: list[jax.Array] = []
     with open_checkpoints(checkpoints, state) as manager:
         for number in range(done + 1, steps + 1):

@@ -1,6 +1,7 @@
 """What every trainer's step is made of: the state, the optimizer, and the jitted step around a loss. No files."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -9,7 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import NamedSharding
 from jaxtyping import Array
+
+from mlfem_jax.parallel import state_sharding
 
 if TYPE_CHECKING:
     from chex import ArrayTree
@@ -67,16 +71,14 @@ def adamw(
 def initial_state(
     params: ArrayTree, beside: ArrayTree, rule: optax.GradientTransformation, key: jax.Array
 ) -> TrainState:
-    """The state before the first step.
+    """The state before the first step, of copies: a step gives the memory of the state that it gets to the next.
 
     Example:
         >>> int(initial_state({"w": jnp.ones(2)}, {}, optax.sgd(0.1), jax.random.key(0)).step)
         0
     """
-    count = jnp.zeros((), jnp.int32)
-    return TrainState(
-        params=params, beside=beside, optimizer=rule.init(params), step=count, key=jax.random.key_data(key)
-    )
+    params, beside, key = jax.tree.map(jnp.array, (params, beside, jax.random.key_data(key)))
+    return TrainState(params=params, beside=beside, optimizer=rule.init(params), step=jnp.zeros((), jnp.int32), key=key)
 
 
 def make_step(
@@ -85,27 +87,38 @@ def make_step(
     *,
     accumulate: int = 1,
     after: Callable[[TrainState], TrainState] = lambda state: state,
+    on_each: NamedSharding | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Array]]:
-    """The jitted training step: (state, batch) to (state, mean loss of the batch).
+    """The jitted training step: (state, batch) to (state, mean loss of the batch). It takes the state's memory.
 
-    The batch may be split over devices along its first axis: the compiler adds the sums across them.
+    The batch may be split over devices along its first axis: the compiler adds the sums across them. Large arrays of
+    the state may be, see `state_sharding`: then a step gathers the parameters, never an activation, and each device
+    keeps the sum of its part of the gradient alone.
 
     Args:
         loss: (params, beside, batch, key) to (mean loss of the batch, new `beside`).
         rule: the optimizer.
         accumulate: parts that a batch is computed in, one after the other; see `Recipe` of the classifier.
         after: what else changes once the parameters have, before `step` counts.
+        on_each: from `batch_sharding`, where the state is split.
     """
 
-    @jax.jit
+    def gathered(tree: Any) -> Any:
+        return tree if on_each is None else jax.lax.with_sharding_constraint(tree, on_each)
+
+    def spread(tree: Any) -> Any:
+        return tree if on_each is None else jax.lax.with_sharding_constraint(tree, state_sharding(tree, on_each))
+
+    @functools.partial(jax.jit, donate_argnums=0)
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Array]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-        value, beside, gradient = _accumulated(loss, accumulate, state, batch, key)
+        value, beside, gradient = _accumulated(loss, accumulate, gathered(state.params), state.beside, batch, key)
+        gradient = spread(gradient)
         with jax.numpy_dtype_promotion("standard"):  # optax raises a float to the power of its integer count
             updates, moved = rule.update(gradient, state.optimizer, state.params)
         params: Any = optax.apply_updates(state.params, updates)
         state = after(dataclasses.replace(state, params=params, beside=beside, optimizer=moved))
-        return dataclasses.replace(state, step=state.step + 1), value
+        return spread(dataclasses.replace(state, step=state.step + 1)), value
 
     return step
 
@@ -121,20 +134,20 @@ def real_examples(scored: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([batch[name][batch["mask"]] for batch in found]) for name in names}
 
 
-def _accumulated(loss: Loss, parts: int, state: TrainState, batch: Batch, key: Array) -> tuple[Array, Any, Any]:
+def _accumulated(loss: Loss, parts: int, params: Any, beside: Any, batch: Batch, key: Array) -> tuple[Array, Any, Any]:
     """(loss, beside, gradient) of a batch that is computed in parts."""
     gradient_of = jax.value_and_grad(loss, has_aux=True)
     if parts == 1:
-        (value, beside), gradient = gradient_of(state.params, state.beside, batch, key)
+        (value, beside), gradient = gradient_of(params, beside, batch, key)
         return value, beside, gradient
     # Every parts-th example, so that each device has its share of each part.
     split = jax.tree.map(lambda leaf: leaf.reshape(-1, parts, *leaf.shape[1:]).swapaxes(0, 1), batch)
 
     def add(carry: Any, part: Batch) -> tuple[Any, None]:
         total, beside, gradients = carry
-        (value, beside), gradient = gradient_of(state.params, beside, part, key)
+        (value, beside), gradient = gradient_of(params, beside, part, key)
         return (total + value, beside, jax.tree.map(jnp.add, gradients, gradient)), None
 
-    zeros = jax.tree.map(jnp.zeros_like, state.params)
-    (value, beside, gradient), _ = jax.lax.scan(add, (jnp.float32(0), state.beside, zeros), split)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    (value, beside, gradient), _ = jax.lax.scan(add, (jnp.float32(0), beside, zeros), split)
     return value / parts, beside, jax.tree.map(lambda leaf: leaf / parts, gradient)

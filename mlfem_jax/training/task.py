@@ -11,10 +11,11 @@ import grain
 import jax
 import numpy as np
 import tyro
+from jax.sharding import NamedSharding
 
 from mlfem_jax.data import fold_positions, split_positions
 from mlfem_jax.files import refuse_foreign, writing
-from mlfem_jax.parallel import Processes, batch_sharding, is_first
+from mlfem_jax.parallel import Processes, is_first
 from mlfem_jax.runs import check_claim, claim, holds_run, provenance
 from mlfem_jax.training.checkpoints import restore_checkpoint
 from mlfem_jax.training.loop import Step, train
@@ -80,6 +81,7 @@ class Task:
         steps: in all.
         per_epoch: steps in an epoch.
         batch_size: images in a step, of all devices together.
+        sharding: from `batch_sharding`.
         validate: from the state to scores by name.
         score: the one of which more is better, which chooses the best checkpoint; "step" keeps the newest.
     """
@@ -90,6 +92,7 @@ class Task:
     steps: int
     per_epoch: int
     batch_size: int
+    sharding: tuple[NamedSharding, NamedSharding]
     validate: Callable[[TrainState], Mapping[str, float]]
     score: str
 
@@ -147,7 +150,6 @@ def run(config: RunConfig, task: Task) -> tuple[TrainState, dict[str, Any]] | No
     Returns:
         The state of the best checkpoint and its line of `metrics.jsonl`; None for other processes than the first.
     """
-    sharding = batch_sharding(task.batch_size)
     if is_first():
         claim(config.out, config.settings(), resume=config.resume)
     with training_progress() as bar:
@@ -166,7 +168,7 @@ def run(config: RunConfig, task: Task) -> tuple[TrainState, dict[str, Any]] | No
             every=config.every or task.per_epoch,
             validate=task.validate,
             score=task.score,
-            sharding=sharding,
+            sharding=task.sharding,
             on_loss=loss_line(bar, row, task.batch_size),
             on_scores=on_scores,
         )

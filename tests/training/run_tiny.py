@@ -1,6 +1,9 @@
 """A tiny training run for a process of its own (tests/forked.py); prints each step's loss exactly."""
 
+import re
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mlfem_jax.backbones.architectures import ARCHITECTURES
@@ -8,6 +11,7 @@ from mlfem_jax.backbones.trainable import initial_weights, make_classifier
 from mlfem_jax.data.batches import read_batches, read_examples
 from mlfem_jax.data.example import ExampleFormat
 from mlfem_jax.fusion.network import PaperNet
+from mlfem_jax.parallel import devices as meshes
 from mlfem_jax.parallel.devices import batch_sharding
 from mlfem_jax.parallel.processes import Processes, start
 from mlfem_jax.runs import claim
@@ -32,17 +36,38 @@ def example(position):
     }
 
 
+def compiled_once(step):
+    """The step, compiled before it is first called: it gathers parameters and no activation, and takes the state."""
+    compiled = []
+
+    def checked(state, batch):
+        first = not compiled
+        if first:
+            compiled.append(step.lower(state, batch).compile())
+            gathered = re.findall(r"= \w+\[([\d,]*)\]\S* all-gather", compiled[0].as_text())
+            large = [leaf.shape for leaf in jax.tree.leaves(state.params) if not leaf.is_fully_replicated]
+            assert len(large) == 4 * (jax.device_count() > 1)
+            assert sorted(tuple(map(int, dims.split(","))) for dims in gathered) == sorted(large)
+        after = compiled[0](state, batch)
+        # Later a checkpoint may still be being written from it.
+        assert not first or all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+        return after
+
+    return checked
+
+
 def fusion():
-    """(reader, state, step) of the fusion network."""
+    """(reader, state, step, sharding) of the fusion network."""
     net, recipe = PaperNet(2), fusion_step.Recipe(EPOCHS, batch_size=BATCH, learning_rate=1e-2)
     count = jax.process_count()
     own = {"batch_size": BATCH // count, "process_index": jax.process_index(), "process_count": count}
     reading = read_examples(example, np.arange(20), seed=0, epochs=EPOCHS, **own)
-    return reading, fusion_step.initial_state(net, recipe, STEPS), fusion_step.make_step(net, recipe, STEPS, (16, 16))
+    step = fusion_step.make_step(net, recipe, STEPS, (16, 16))
+    return reading, fusion_step.initial_state(net, recipe, STEPS), step, batch_sharding(BATCH)
 
 
 def classifier():
-    """(reader, state, step) of a classifier, augmentation and all."""
+    """(reader, state, step, sharding) of a classifier, augmentation and all; two devices share a large array."""
     ARCHITECTURES["tiny"] = TINY
     network, recipe = make_classifier("tiny", 3), Recipe(epochs=EPOCHS, batch_size=BATCH, learning_rate=1e-2)
     photos = np.random.default_rng(0).integers(0, 256, (26, 20, 24, 3), dtype=np.uint8)
@@ -51,11 +76,9 @@ def classifier():
     example_format = ExampleFormat(SIZE, max_fixations=3, classes=3)
     reading = read_batches(source, example_format, batch_size=BATCH // jax.process_count(), **order)
     state = classifier_step.initial_state(network, recipe, STEPS, *initial_weights(network, weights="random"))
-    return (
-        reading.map(classifier_step.batch_fields),
-        state,
-        classifier_step.make_step(network, recipe, STEPS, "softmax"),
-    )
+    sharding = batch_sharding(BATCH, shards=2 if jax.device_count() > 1 else 1)
+    step = classifier_step.make_step(network, recipe, STEPS, "softmax", sharding[1])
+    return reading.map(classifier_step.batch_fields), state, compiled_once(step), sharding
 
 
 def main(kind, folder, devices=1, port=None, *processes):
@@ -63,7 +86,8 @@ def main(kind, folder, devices=1, port=None, *processes):
     jax.config.update("jax_num_cpu_devices", devices)
     if port is not None:
         start(Processes(False, f"localhost:{port}", *processes, lost_after_s=5))
-    reading, state, step = {"fusion": fusion, "classifier": classifier}[kind]()
+    meshes.LARGE = 40
+    reading, state, step, sharding = {"fusion": fusion, "classifier": classifier}[kind]()
     claim(folder, {"kind": kind})
     state = train(
         folder,
@@ -74,9 +98,10 @@ def main(kind, folder, devices=1, port=None, *processes):
         every=2,
         validate=lambda state: {"score": float(state.step)},
         score="score",
-        sharding=batch_sharding(BATCH),
+        sharding=sharding,
         on_loss=lambda step, loss: print(step, float(loss).hex(), flush=True),
     )
     result = state.beside if kind == "fusion" else (state.params, state.beside)
-    total = sum(float(np.abs(leaf).sum()) for leaf in jax.tree.leaves(result))
-    print("end", total.hex(), jax.device_count(), flush=True)
+    # Compiled, since a process may have a part alone.
+    total = jax.jit(lambda leaves: sum(jnp.abs(leaf).sum() for leaf in leaves))(jax.tree.leaves(result))
+    print("end", float(total).hex(), jax.device_count(), flush=True)

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+from jax.extend import core
 from jax.stages import Compiled
 
 from eval.benchmarks.compiled.hlo import HloArray, read_hlo
@@ -43,7 +45,6 @@ def program_costs(text: str, target: Target, activations: Shapes, dtype: str) ->
         "loops": loops,
         "loops_of_unknown_length": untold,
         "collectives": dict(Counter(_collective(kernel) for kernel in kernels if _collective(kernel))),
-        "host_callbacks": sum("callback" in kernel.kind for kernel in kernels),
         "float32_copies": sum(row["float32_copies"] for row in seen),
         "activations": seen,
         "heaviest": heaviest_rows(kernels, activations, target),
@@ -57,6 +58,27 @@ def memory_costs(compiled: Compiled) -> dict[str, Any]:
         return {"peak_mib": None}
     held = layout.argument_size_in_bytes + layout.output_size_in_bytes - layout.alias_size_in_bytes
     return {"peak_mib": (held + layout.temp_size_in_bytes) / 2**20}
+
+
+def host_callbacks(jaxpr: core.Jaxpr) -> dict[str, int]:
+    """The functions of the host that a traced function calls, by name, and in how many places.
+
+    Example:
+        >>> def half(x):
+        ...     return jax.pure_callback(lambda x: x / 2, x, x, vmap_method="sequential")
+        >>> host_callbacks(jax.make_jaxpr(jax.vmap(half))(jax.numpy.ones(3)).jaxpr)
+        {'<lambda>': 1}
+    """
+    found: Counter[str] = Counter()
+    for equation in jaxpr.eqns:
+        if "callback" in equation.primitive.name:
+            function = equation.params["callback"].callback_func
+            found[getattr(function, "func", function).__name__.lstrip("_")] += 1
+        for leaf in jax.tree.leaves(equation.params, is_leaf=lambda leaf: isinstance(leaf, core.Jaxpr)):
+            inner = leaf.jaxpr if isinstance(leaf, core.ClosedJaxpr) else leaf
+            if isinstance(inner, core.Jaxpr):
+                found.update(host_callbacks(inner))
+    return dict(found)
 
 
 def activation_rows(kernels: Sequence[Kernel], activations: Shapes, dtype: str) -> list[dict[str, Any]]:
@@ -138,4 +160,7 @@ def _bound_ms(kernels: Sequence[Kernel], target: Target) -> float | None:
 
 
 def _collective(kernel: Kernel) -> str:
-    return next((name for name in COLLECTIVES if kernel.kind.startswith(name)), "")
+    """Its name; and of what, where that is gathered, since an activation must not be."""
+    name = next((name for name in COLLECTIVES if kernel.kind.startswith(name)), "")
+    of = [f"{array.dtype}[{','.join(map(str, array.dims))}]" for array, _ in kernel.writes]
+    return f"{name} of {' and '.join(of)}" if name == "all-gather" else name

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eval.benchmarks.common import print_row, print_table, write_json
-from eval.benchmarks.compiled.costs import memory_costs, program_costs
+from eval.benchmarks.compiled.costs import host_callbacks, memory_costs, program_costs
 from eval.benchmarks.compiled.stand_ins import stand_in_backbone
-from eval.benchmarks.compiled.subjects import Setting, activation_shapes, lowered
+from eval.benchmarks.compiled.subjects import Setting, activation_shapes, traced
 from eval.benchmarks.compiled.support import support_table
 from eval.benchmarks.compiled.targets import TARGETS, compile_only, target_devices
 from mlfem_jax.attribution import methods_on
@@ -38,12 +38,13 @@ class Config:
     Attributes:
         targets: devices to compile for: v5e, v6e, v5p, h100, cpu.
         backbones: networks by name; their weights are zeros.
-        what: "bare", "stack", "scores", "scores:METRICS", "train_fusion:net", "train_fusion:unet", "train_classifier";
-            a method, with options as in "net:architecture=net"; or "all", every method that the network lends itself
-            to. The bare forward is compiled in any case: the ratios are to it.
+        what: "bare", "stack", "scores", "scores:METRICS", "train_fusion:ARCHITECTURE", "train_classifier" or
+            "train_classifier:CLASSES"; a method, with options as in "net:architecture=net"; or "all", every method that
+            the network lends itself to. The bare forward is compiled in any case: the ratios are to it.
         size: (height, width) of the images; default: the network's own.
         batch_size: images in a batch, of all devices together.
-        devices: that a batch is split over, up to four.
+        devices: that a batch is split over, up to 16.
+        shards: of these, that each large array of a classifier's training state is split over.
         dtype: of the forward pass.
         brief: print neither activations nor kernels; they are in the JSON file.
         table: Markdown file to write: what compiles, and its peak memory, loops, collectives and host callbacks.
@@ -57,6 +58,7 @@ class Config:
     size: tuple[int, int] | None = None
     batch_size: int = 8
     devices: int = 1
+    shards: int = 1
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     brief: bool = False
     table: Path | None = None
@@ -80,8 +82,9 @@ def main(config: Config) -> None:
         for name in config.backbones:
             backbone = stand_in_backbone(name)
             backbone = dataclasses.replace(backbone, input_size=config.size or backbone.input_size)
+            setting = Setting(backbone, config.batch_size, config.dtype, devices, config.shards)
             start = len(rows)
-            for row in compiled_rows(target, Setting(backbone, config.batch_size, config.dtype, devices), config):
+            for row in compiled_rows(target, setting, config):
                 rows.append(row)
                 write_json(config.out, config, rows=rows)
                 if config.table is not None:
@@ -111,7 +114,9 @@ def compiled_row(what: str, target: str, setting: Setting, config: Config) -> di
     Where the products that Triton makes do not compile without a device at hand, those of the library are taken.
     """
     start = time.perf_counter()
-    ready = lowered(what, setting)
+    ready = traced(what, setting)
+    calls = host_callbacks(ready.jaxpr.jaxpr)
+    ready = ready.lower()
     try:
         compiled, options = ready.compile(), None
     except Exception:
@@ -125,7 +130,8 @@ def compiled_row(what: str, target: str, setting: Setting, config: Config) -> di
         name = f"{target}-{setting.backbone.name}-{what.replace(':', '_')}-{config.batch_size}"
         (config.programs / f"{name}.txt").write_text(text)
     costs = program_costs(text, TARGETS[target], activation_shapes(setting), setting.dtype)
-    return {"what": what, "compile_s": seconds, "compiler_options": options, **costs, **memory_costs(compiled)}
+    about = {"what": what, "compile_s": seconds, "compiler_options": options, "host_callbacks": calls}
+    return about | costs | memory_costs(compiled)
 
 
 def _subjects(what: tuple[str, ...], setting: Setting) -> Iterator[str]:

@@ -10,7 +10,8 @@ import numpy as np
 import mlfem_jax as mlfem
 from mlfem_jax.attribution import Method, method
 from mlfem_jax.backbones import Backbone
-from mlfem_jax.fusion import PACKAGED, TrainedFusion, default_maps, make_net, save_fusion
+from mlfem_jax.fusion import PACKAGED, FusionNet, MapRecipe, TrainedFusion, save_fusion
+from mlfem_jax.training import fusion as fusions
 
 
 def stand_in_backbone(name: str) -> Backbone:
@@ -28,14 +29,19 @@ def stand_in_backbone(name: str) -> Backbone:
 def with_fusion(asked: Method, backbone: Backbone, folder: Path) -> Method:
     """The method; a learned fusion that does not ship for the network gets drawn weights, from a file in `folder`."""
     options: dict[str, Any] = dict(asked.options)
-    architecture = options.get("architecture", "unet")
+    architecture = options.get("architecture", "channels")
     if asked.name != "net" or "weights" in options or (architecture, backbone.name) in PACKAGED:
         return asked
-    recipe = default_maps(architecture, backbone.layers)
-    net = make_net(architecture, channels=recipe.channels, shrink=recipe.shrink)
+    net, recipe = fusion_shape(architecture, backbone)
     draw = np.random.default_rng(0).standard_normal
     shapes = jax.eval_shape(lambda: net.init(jax.random.key(0)))
     params = jax.tree.map(lambda leaf: draw(leaf.shape, np.float32), shapes)
     path = folder / f"{architecture}.safetensors"
     save_fusion(path, TrainedFusion(net, params, backbone.name, recipe.layers, recipe.ks, {}))
     return method("net", weights=str(path))
+
+
+def fusion_shape(architecture: str, backbone: Backbone) -> tuple[FusionNet, MapRecipe]:
+    """A fusion network as `mlfem train fusion` makes it for the backbone, and what it reads."""
+    config = fusions.Config(Path(), Path(), architecture=architecture)  # pyrefly: ignore[bad-argument-type]
+    return fusions.fusion_shape(config, backbone)

@@ -8,14 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
-from jax.stages import Lowered
+from jax.stages import Traced
 
-from eval.benchmarks.compiled.stand_ins import with_fusion
+from eval.benchmarks.compiled.stand_ins import fusion_shape, with_fusion
 from mlfem_jax.attribution import Method, layer_stacks, method
 from mlfem_jax.backbones import Backbone, Forward, initial_weights, make_classifier
 from mlfem_jax.engine import Program, forward_program, run_batch
-from mlfem_jax.fusion import default_maps, make_net
-from mlfem_jax.parallel import Devices, batch_sharding, split
+from mlfem_jax.parallel import Devices, batch_sharding, split, state_sharding
 from mlfem_jax.scores import Plan, metric_names, parse_method, score_part
 from mlfem_jax.training import classifier as classifiers, fusion as fusions
 
@@ -32,21 +31,23 @@ class Setting:
         batch_size: images in a batch, of all devices together.
         dtype: of the forward pass.
         devices: those compiled for.
+        shards: of these, that each large array of a classifier's training state is split over.
     """
 
     backbone: Backbone
     batch_size: int
     dtype: str
     devices: Devices
+    shards: int = 1
 
 
-def lowered(subject: str, setting: Setting) -> Lowered:
-    """What JAX hands to the compiler.
+def traced(subject: str, setting: Setting) -> Traced:
+    """What JAX lowers and hands to the compiler.
 
     Args:
         subject: "bare", the forward pass alone; "stack", all layers' maps; "scores", `add`, PCC and SIM against the
-            GFDM, or other metrics as in "scores:gaze" or "scores:emd,nss"; "train_fusion:net", "train_fusion:unet" and
-            "train_classifier", a training step; or a method, with options as in "net:architecture=net".
+            GFDM, or other metrics as in "scores:gaze" or "scores:emd,nss"; "train_fusion:ARCHITECTURE" or
+            "train_classifier:CLASSES", a training step; or a method, with options as in "net:architecture=net".
         setting: what else is compiled.
 
     Raises:
@@ -56,11 +57,11 @@ def lowered(subject: str, setting: Setting) -> Lowered:
     if name == "train_fusion":
         return _fusion_step(option or "net", setting)
     if name == "train_classifier":
-        return _classifier_step(setting)
+        return _classifier_step(int(option or 20), setting)
     if name == "scores":
-        return _lowered_program(*_scores(option or "pcc,similarity", setting), setting.devices)
+        return _traced_program(*_scores(option or "pcc,similarity", setting), setting.devices)
     with tempfile.TemporaryDirectory() as folder:
-        return _lowered_program(*_maps(subject, setting, Path(folder)), setting.devices)
+        return _traced_program(*_maps(subject, setting, Path(folder)), setting.devices)
 
 
 def activation_shapes(setting: Setting) -> dict[str, tuple[int, ...]]:
@@ -121,10 +122,10 @@ def _scores(metrics: str, setting: Setting) -> tuple[Program, Any]:
     return Program(score_part, whole, plan, setting.devices), fields
 
 
-def _lowered_program(program: Program, batch: Any, devices: Devices) -> Lowered:
+def _traced_program(program: Program, batch: Any, devices: Devices) -> Traced:
     shares = split(devices)
     everywhere = shares if isinstance(shares, SingleDeviceSharding) else NamedSharding(shares.mesh, PartitionSpec())
-    return run_batch.lower(
+    return run_batch.trace(
         _shapes(program.whole, everywhere), _shapes(batch, shares), function=program.function,
         settings=program.settings, devices=devices,
     )  # fmt: skip
@@ -134,32 +135,34 @@ def _shapes(tree: Any, sharding: Sharding) -> Any:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
 
 
-def _fusion_step(architecture: str, setting: Setting) -> Lowered:
+def _fusion_step(architecture: str, setting: Setting) -> Traced:
     """Of a fusion network on cached maps."""
     backbone, size = setting.backbone, setting.batch_size
-    maps = default_maps(architecture, backbone.layers)
-    net = make_net(architecture, channels=maps.channels, shrink=maps.shrink)
+    net, maps = fusion_shape(architecture, backbone)
+    images = jax.ShapeDtypeStruct((size, *backbone.photo_size, 3), jnp.uint8)
     recipe = fusions.Recipe(batch_size=size)
     step = fusions.make_step(net, recipe, STEPS, backbone.photo_size)
     state = jax.eval_shape(lambda: fusions.initial_state(net, recipe, STEPS))
     batch = {
-        "maps": jax.ShapeDtypeStruct((size, maps.channels, *maps.size(backbone.photo_size)), jnp.float32),
+        "maps": jax.eval_shape(maps.read, backbone, images),
         "fixations": jax.ShapeDtypeStruct((size, FIXATIONS, 2), jnp.float32),
         "fixation_mask": jax.ShapeDtypeStruct((size, FIXATIONS), jnp.bool_),
         "sigma_px": jax.ShapeDtypeStruct((size, 2), jnp.float32),
         "mask": jax.ShapeDtypeStruct((size,), jnp.bool_),
     }
-    return _lowered_step(step, state, batch, setting)
+    return _traced_step(step, state, batch, setting)
 
 
-def _classifier_step(setting: Setting) -> Lowered:
-    """Of the backbone's architecture, with 20 classes."""
-    size, classes = setting.batch_size, 20
+def _classifier_step(classes: int, setting: Setting) -> Traced:
+    """Of the backbone's architecture."""
+    size = setting.batch_size
     classifier = make_classifier(setting.backbone.name, classes)
     recipe = classifiers.Recipe(batch_size=size, dtype=setting.dtype)  # pyrefly: ignore[bad-argument-type]
-    step = classifiers.make_step(classifier, recipe, STEPS, "softmax")
-    first = initial_weights(classifier, weights="random", seed=0)
-    state = jax.eval_shape(lambda: classifiers.initial_state(classifier, recipe, STEPS, *first))
+    _, on_each = batch_sharding(size, setting.devices, shards=setting.shards)
+    step = classifiers.make_step(classifier, recipe, STEPS, "softmax", on_each)
+    state = jax.eval_shape(
+        lambda: classifiers.initial_state(classifier, recipe, STEPS, *initial_weights(classifier, weights="random"))
+    )
     frame = classifiers.frame(classifier, recipe)
     batch = {
         "images": jax.ShapeDtypeStruct((size, *frame, 3), jnp.uint8),
@@ -167,9 +170,10 @@ def _classifier_step(setting: Setting) -> Lowered:
         "mask": jax.ShapeDtypeStruct((size,), jnp.bool_),
         "numbers": jax.ShapeDtypeStruct((size,), jnp.uint32),
     }
-    return _lowered_step(step, state, batch, setting)
+    return _traced_step(step, state, batch, setting)
 
 
-def _lowered_step(step: Any, state: Any, batch: Any, setting: Setting) -> Lowered:
-    over_batch, on_each = batch_sharding(setting.batch_size, setting.devices)
-    return step.lower(_shapes(state, on_each), _shapes(batch, over_batch))
+def _traced_step(step: Any, state: Any, batch: Any, setting: Setting) -> Traced:
+    over_batch, on_each = batch_sharding(setting.batch_size, setting.devices, shards=setting.shards)
+    state = jax.tree.map(_shapes, state, state_sharding(state, on_each))
+    return step.trace(state, _shapes(batch, over_batch))

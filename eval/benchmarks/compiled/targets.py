@@ -17,7 +17,7 @@ class Target:
 
     Attributes:
         platform: as JAX names it to a compiler.
-        topology: of the smallest machine with four of them.
+        topologies: number of devices to the machine with as many.
         extra: the optional packages that compile for it.
         module: one of them, by which they are found.
         flops_per_s: peak of bfloat16 products; 0 is not known.
@@ -26,7 +26,7 @@ class Target:
     """
 
     platform: str
-    topology: str = ""
+    topologies: Mapping[int, str] = dataclasses.field(default_factory=dict)
     extra: str = ""
     module: str = ""
     flops_per_s: float = 0.0
@@ -52,10 +52,10 @@ device_description_str: "NVIDIA H100 80GB HBM3"
 """
 _TPU, _CUDA = {"platform": "tpu", "extra": "tpu-compile", "module": "libtpu"}, "jax_plugins.xla_cuda12"
 TARGETS: Mapping[str, Target] = {
-    "v5e": Target(**_TPU, topology="v5e:2x2", flops_per_s=197e12, bytes_per_s=819e9),
-    "v6e": Target(**_TPU, topology="v6e:2x2", flops_per_s=918e12, bytes_per_s=1640e9),
-    "v5p": Target(**_TPU, topology="v5p:2x2x1", flops_per_s=459e12, bytes_per_s=2765e9),
-    "h100": Target("cuda", "1x1x4", "cuda-compile", _CUDA, 989e12, 3352e9, _H100),
+    "v5e": Target(**_TPU, topologies={4: "v5e:2x2", 16: "v5e:4x4"}, flops_per_s=197e12, bytes_per_s=819e9),
+    "v6e": Target(**_TPU, topologies={4: "v6e:2x2", 16: "v6e:4x4"}, flops_per_s=918e12, bytes_per_s=1640e9),
+    "v5p": Target(**_TPU, topologies={4: "v5p:2x2x1", 16: "v5p:2x2x4"}, flops_per_s=459e12, bytes_per_s=2765e9),
+    "h100": Target("cuda", {4: "1x1x4", 16: "1x2x8"}, "cuda-compile", _CUDA, 989e12, 3352e9, _H100),
     "cpu": Target("cpu"),
 }
 """By name. "cpu" is this machine, whose peaks nobody stated."""
@@ -82,23 +82,28 @@ def target_devices(name: str, count: int) -> Devices:
 
     Args:
         name: in `TARGETS`.
-        count: how many, up to four of an accelerator.
+        count: how many; of an accelerator up to 16.
 
     Raises:
         ValueError: what compiles for it is not installed; fewer devices than that.
     """
     target = TARGETS[name]
+    topology = next((place for most, place in target.topologies.items() if count <= most), "")
     if target.platform == "cpu":
         found = tuple(jax.devices("cpu"))
     elif not is_installed(name):
         raise ValueError(f"targets: expected pip install 'mlfem-jax[{target.extra}]' before {name!r}, got no compiler")
+    elif not topology:
+        found = ()
     elif target.platform == "tpu":
-        found = tuple(topologies.get_topology_desc(platform="tpu", topology_name=target.topology).devices)
+        found = tuple(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
     else:
-        about = {"target_config": target.config, "topology": target.topology}
+        about = {"target_config": target.config, "topology": topology}
         found = tuple(topologies.get_topology_desc(platform="cuda", **about).devices)
     if not 0 < count <= len(found):
-        raise ValueError(f"devices: expected 1 to {len(found)} of {name!r}, got {count}")
+        raise ValueError(
+            f"devices: expected 1 to {max(target.topologies, default=len(found))} of {name!r}, got {count}"
+        )
     return found[:count]
 
 

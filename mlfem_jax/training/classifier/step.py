@@ -38,7 +38,7 @@ def batch_fields(batch: ReaderBatch) -> dict[str, np.ndarray]:
 
 
 def make_step(
-    classifier: Classifier, recipe: Recipe, steps: int, loss: Loss
+    classifier: Classifier, recipe: Recipe, steps: int, loss: Loss, on_each: NamedSharding | None = None
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Array]]:
     """The jitted training step, see `mlfem_jax.training.step.make_step`.
 
@@ -50,6 +50,7 @@ def make_step(
         recipe: of the training.
         steps: in all, for the schedule.
         loss: from `choose_loss`.
+        on_each: from `batch_sharding`, where the state is split.
     """
 
     def mean_loss(params: Any, statistics: Any, batch: Batch, key: Array) -> tuple[Array, Any]:
@@ -63,7 +64,8 @@ def make_step(
         smoothing = recipe.label_smoothing
         return classification_losses(logits, batch["labels"], loss=loss, label_smoothing=smoothing).mean(), statistics
 
-    return steps_of.make_step(mean_loss, optimizer(recipe, steps, classifier.head), accumulate=recipe.accumulate)
+    rule = optimizer(recipe, steps, classifier.head)
+    return steps_of.make_step(mean_loss, rule, accumulate=recipe.accumulate, on_each=on_each)
 
 
 def training_inputs(classifier: Classifier, recipe: Recipe, batch: Batch, key: Array) -> Float[Array, "N H W 3"]:
@@ -91,7 +93,8 @@ def make_scores(
     @functools.partial(jax.jit, out_shardings=on_each)
     def scores(state: TrainState, batch: Batch) -> dict[str, Array]:
         inputs = classifier.preprocess(batch["images"]).astype(recipe.dtype)
-        logits, _ = classifier.apply(state.params, state.beside, inputs, running=True)
+        params = jax.lax.with_sharding_constraint(state.params, on_each)
+        logits, _ = classifier.apply(params, state.beside, inputs, running=True)
         logits = logits.astype(jnp.float32)
         probabilities = jax.nn.softmax(logits) if loss == "softmax" else jax.nn.sigmoid(logits)
         losses = classification_losses(logits, batch["labels"], loss=loss)

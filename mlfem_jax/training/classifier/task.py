@@ -42,17 +42,19 @@ class Config(RunConfig):
         loss: "softmax" for one class an image, "sigmoid" for several. Default: what the labels say.
         rule: how a photograph gets to the network's input size.
         workers: processes that read images; 0 is a thread.
+        shards: devices that each large array of the state, of a million numbers, is split over: for large heads.
         in_memory: keep the resized photographs, 0.2 MB each at 256x256, after the first epoch; not with workers.
         recipe: how to train.
     """
 
-    free: ClassVar[tuple[str, ...]] = (*RunConfig.free, "workers", "in_memory")
+    free: ClassVar[tuple[str, ...]] = (*RunConfig.free, "workers", "in_memory", "shards")
 
     weights: str | None = None
     loss: Literal["softmax", "sigmoid"] | None = None
     rule: FitRule = "stretch"
     workers: int = 0
     in_memory: bool = False
+    shards: int = 1
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
 
 
@@ -141,7 +143,7 @@ def read(config: Config, data: Data, part: str, shape: tuple[int, int], **option
 def prepare(config: Config, data: Data, classifier: Classifier) -> Task:
     """The training, ready to run: first weights, batches and evaluation."""
     recipe = config.recipe
-    over_batch, on_each = batch_sharding(recipe.batch_size)
+    sharding = over_batch, on_each = batch_sharding(recipe.batch_size, shards=config.shards)
     share = recipe.batch_size // jax.process_count()
     per_epoch = len(data.parts["train"]) // recipe.batch_size
     steps = per_epoch * recipe.epochs
@@ -157,11 +159,9 @@ def prepare(config: Config, data: Data, classifier: Classifier) -> Task:
 
     weights = initial_weights(classifier, weights=config.weights, seed=recipe.seed)
     state = initial_state(classifier, recipe, steps, *weights)
-    step = make_step(classifier, recipe, steps, data.loss)
-    score = "top_1" if data.loss == "softmax" else "map"
-    return Task(
-        state, step, batches, steps, per_epoch, recipe.batch_size, validate, score if config.validation else "step"
-    )
+    step = make_step(classifier, recipe, steps, data.loss, on_each)
+    score = ("top_1" if data.loss == "softmax" else "map") if config.validation else "step"
+    return Task(state, step, batches, steps, per_epoch, recipe.batch_size, sharding, validate, score)
 
 
 def write(config: Config, data: Data, classifier: Classifier, state: TrainState, best: Mapping[str, Any]) -> None:

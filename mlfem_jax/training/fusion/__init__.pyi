@@ -1,4 +1,4 @@
-from .config import Config as Config
+from .config import Config as Config, fusion_shape as fusion_shape
 from .data import Data as Data, open_data as open_data
 from .reading import Example as Example, Kept as Kept, cached_maps as cached_maps, map_example as map_example
 from .step import (

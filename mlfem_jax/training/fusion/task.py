@@ -57,7 +57,7 @@ def train_fusion(config: Annotated[Config, tyro.conf.arg(name="")]) -> None:
 def prepare(config: Config, data: Data, backbone: Backbone) -> Task:
     """The training, ready to run: first parameters, batches and evaluation."""
     recipe = config.recipe
-    over_batch, on_each = batch_sharding(recipe.batch_size)
+    sharding = over_batch, on_each = batch_sharding(recipe.batch_size)
     of_frame = Counter(data.frames[position] for position in data.parts["train"])
     per_epoch = sum(batches_per_epoch(count, recipe.batch_size) for count in of_frame.values())
     steps = per_epoch * recipe.passes(data.net)
@@ -81,7 +81,7 @@ def prepare(config: Config, data: Data, backbone: Backbone) -> Task:
     step = make_step(data.net, recipe, steps, inputs=data.inputs, faithful=faithful)
     state = initial_state(data.net, recipe, steps)
     score = "pcc" if config.validation and not recipe.faithful else "step"
-    return Task(state, step, batches, steps, per_epoch, recipe.batch_size, validate, score)
+    return Task(state, step, batches, steps, per_epoch, recipe.batch_size, sharding, validate, score)
 
 
 def write(config: Config, data: Data, backbone: Backbone, state: TrainState, best: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from eval.benchmarks.compiled.costs import program_costs
-from eval.benchmarks.compiled.subjects import Setting, activation_shapes, lowered
+from eval.benchmarks.compiled.subjects import Setting, activation_shapes, traced
 from eval.benchmarks.compiled.targets import TARGETS, compile_only, target_devices
 from mlfem_jax.backbones import from_function
 
@@ -26,5 +26,5 @@ compile_only()
 target = sys.argv[1]
 backbone = from_function(network, jnp.zeros((7, 7, 3, 256)), input_size=(224, 224), signs=("as_is",))
 setting = Setting(backbone, 128, "bfloat16", target_devices(target, 1))
-text = lowered("add", setting).compile().as_text() or ""
+text = traced("add", setting).lower().compile().as_text() or ""
 print(json.dumps(program_costs(text, TARGETS[target], activation_shapes(setting), "bfloat16")))
