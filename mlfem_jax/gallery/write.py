@@ -20,7 +20,7 @@ from rich.text import Text
 
 from mlfem_jax import __version__, attribution
 from mlfem_jax.attribution import METHODS, Method, Target, accepted_options, layer_stacks, net_reasons, parse_target
-from mlfem_jax.backbones import RECORDED, Forward, load_backbone, select_layers
+from mlfem_jax.backbones import RECORDED, SMALL, Forward, load_backbone, select_layers
 from mlfem_jax.compilation import keep_compiled
 from mlfem_jax.data import RECORDING_SUFFIXES
 from mlfem_jax.engine import BatchSize, map_batches
@@ -105,7 +105,7 @@ def explain(
         tell(f"mlfem: {line}")
         lost.extend([line] if may_be_photos else [])
 
-    suffixes = RECORDING_SUFFIXES if backbone in RECORDED else PHOTO_SUFFIXES
+    suffixes = RECORDING_SUFFIXES if backbone in (*RECORDED, SMALL) else PHOTO_SUFFIXES
     paths = find_photos(photos, on_left_out=on_left_out, suffixes=suffixes)
     if made := made_before(paths, out):
         tell(f"mlfem: {printable(out)}: {len(made)} pictures of an earlier run (left out), first {printable(made[0])}")
