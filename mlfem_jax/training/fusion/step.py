@@ -19,7 +19,7 @@ from mlfem_jax.training import step as steps_of
 from mlfem_jax.training.step import Batch, TrainState, adamw
 
 Inputs: TypeAlias = Callable[[Batch], Any]
-Shape: TypeAlias = tuple[int, int] | None
+Shape: TypeAlias = tuple[int, ...] | None
 """(height, width) of the frame of the fixations; None is that of the batch, which its field "frame" has."""
 
 
@@ -33,7 +33,7 @@ class Recipe:
         learning_rate: peak of the schedule: up over the first tenth of the steps, then down to 0 along a cosine.
         weight_decay: of AdamW.
         averaging: the network kept is a moving average of the trained one; this is its decay in each step.
-        flips: mirror half of the examples left to right.
+        flips: mirror half of the photographs left to right.
         seed: of the first parameters, the flips, the dropout and the order of the images.
     """
 
@@ -105,14 +105,14 @@ def make_step(
         # Dropped for the whole batch: one product of weights and positions serves all its images.
         kept = net.thinned(params, jax.random.fold_in(key, 2))
         maps, truth = stacks(net, kept, inputs(batch), frame), gfdms(batch, frame)
-        if recipe.flips:
+        if recipe.flips and truth.ndim == 3:  # of photographs
             flipped = jax.random.bernoulli(for_flips, jnp.float32(0.5), (len(maps),))
             maps = jnp.where(flipped[:, None, None, None], maps[..., ::-1], maps)
             truth = jnp.where(flipped[:, None, None], truth[..., ::-1], truth)
 
         def loss(maps: Array, gfdm: Array, key: Array) -> Array:
             prediction = net.apply(kept, maps, key=key)
-            return net.loss(prediction, mean_pool(gfdm[None, ..., None], net.stride)[0, ..., 0])
+            return net.loss(prediction, _pooled(gfdm, net.stride))
 
         losses = jax.vmap(loss)(maps, truth, jax.random.split(for_dropout, len(maps)))
         real = jnp.maximum(batch["mask"].sum(), 1).astype(jnp.float32)
@@ -169,25 +169,27 @@ def fit(net: FusionNet, recipe: Recipe, batches: Iterable[Batch], *, examples: i
     return jax.block_until_ready(state)
 
 
-def frame_of(batch: Batch, shape: Shape = None) -> tuple[int, int]:
-    """(height, width) of the frame of a batch."""
-    if shape is None:
-        _, *shape_of_frame, _ = batch["frame"].shape
-        return shape_of_frame[0], shape_of_frame[1]
-    return shape
+def _pooled(gfdm: Float[Array, "*S"], stride: int) -> Float[Array, "*s"]:
+    """The density at the resolution of the prediction; of recordings, whose maps are not shrunk, as it is."""
+    return mean_pool(gfdm[None, ..., None], stride)[0, ..., 0] if gfdm.ndim == 2 else gfdm
 
 
-def stacks(net: FusionNet, params: Any, given: Any, frame: tuple[int, int]) -> Float[Array, "N C h w"]:
+def frame_of(batch: Batch, shape: Shape = None) -> tuple[int, ...]:
+    """(height, width) of the frame of a batch; of recordings their spatial axes."""
+    return batch["frame"].shape[1:-1] if shape is None else shape
+
+
+def stacks(net: FusionNet, params: Any, given: Any, frame: tuple[int, ...]) -> Float[Array, "N C ..."]:
     """The stacks that the network reads of a batch, in a frame of (height, width)."""
-    size = -(-frame[0] // net.shrink), -(-frame[1] // net.shrink)
+    size = tuple(-(-side // net.shrink) for side in frame)
     return jax.vmap(lambda one: net.stack(params, one, size))(given)
 
 
-def gfdms(batch: Batch, shape: tuple[int, int]) -> Float[Array, "N H W"]:
+def gfdms(batch: Batch, shape: tuple[int, ...]) -> Float[Array, " N *S"]:
     """The GFDM of each example of a batch."""
     return gaze_densities(batch["fixations"], shape, sigma_px=batch["sigma_px"], mask=batch["fixation_mask"])
 
 
-def score_maps(importance: Float[Array, "H W"], gfdm: Float[Array, "H W"]) -> dict[str, Array]:
+def score_maps(importance: Float[Array, "*S"], gfdm: Float[Array, "*S"]) -> dict[str, Array]:
     """PCC and SIM of one map."""
     return {"pcc": pcc(importance, gfdm), "sim": similarity(importance, gfdm)}
