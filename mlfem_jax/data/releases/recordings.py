@@ -227,7 +227,8 @@ def _check_form(values: np.ndarray, scale: tuple[float, ...], file: Path, cut: C
 def _files(root: Path, problems: Problems) -> dict[str, Path]:
     """Id to recording."""
     folder = root / "recordings"
-    return by_path(find_files(folder, problems, RECORDING_SUFFIXES, deep=True), folder, problems)
+    found = by_path(find_files(folder, problems, RECORDING_SUFFIXES, deep=True), folder, problems)
+    return {name.removesuffix(".nii"): path for name, path in found.items()}  # of .nii.gz
 
 
 def _places(table: Path) -> tuple[str, ...]:
