@@ -1,5 +1,6 @@
 """What `eval.benchmarks.compiled` reads of a program, by hand; and one layer's FEM compiled for accelerators."""
 
+import functools
 import json
 import os
 import subprocess
@@ -8,9 +9,10 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from eval.benchmarks.compiled.costs import activation_rows, program_costs
+from eval.benchmarks.compiled.costs import activation_rows, host_callbacks, program_costs
 from eval.benchmarks.compiled.hlo import read_hlo
 from eval.benchmarks.compiled.kernels import count_loops, read_kernels
 from eval.benchmarks.compiled.stand_ins import stand_in_backbone
@@ -128,3 +130,29 @@ def test_the_stand_ins_have_the_shapes_of_the_networks():
     found, drawn = stand_in_backbone("resnet18"), load_backbone("resnet18", "random")
     assert jax.tree.map(jnp.shape, found.params) == jax.tree.map(jnp.shape, drawn.params)
     assert (found.layers, found.input_size, found.signs) == (drawn.layers, drawn.input_size, drawn.signs)
+
+
+def test_calls_of_the_host_are_found_by_name_wherever_they_are():
+    def _half(values, by):
+        return values / by
+
+    @jax.jit
+    def called(value):
+        call = functools.partial(_half, by=np.float32(2))
+        return jax.pure_callback(call, value, value, vmap_method="sequential")
+
+    assert host_callbacks(jax.jit(lambda values: jax.lax.map(called, values)).trace(jnp.ones(3)).jaxpr.jaxpr) == {
+        "half": 1
+    }
+    assert host_callbacks(jax.jit(jnp.sin).trace(1.0).jaxpr.jaxpr) == {}
+
+
+def test_what_is_gathered_is_told():
+    program = """HloModule one, is_scheduled=true
+
+ENTRY %main (a: f32[2,3]) -> f32[8,3] {
+  %a = f32[2,3]{1,0} parameter(0)
+  ROOT %g = f32[8,3]{1,0} all-gather(%a), channel_id=1, replica_groups=[1,4]<=[4], dimensions={0}
+}
+"""
+    assert program_costs(program, TARGETS["v5e"], {}, "float32")["collectives"] == {"all-gather of f32[8,3]": 1}
