@@ -14,7 +14,7 @@ import pytest
 
 from eval.benchmarks.compiled.costs import activation_rows, host_callbacks, program_costs
 from eval.benchmarks.compiled.hlo import read_hlo
-from eval.benchmarks.compiled.kernels import count_loops, read_kernels
+from eval.benchmarks.compiled.kernels import count_collectives, count_loops, read_kernels
 from eval.benchmarks.compiled.stand_ins import stand_in_backbone
 from eval.benchmarks.compiled.subjects import Setting, traced
 from eval.benchmarks.compiled.support import support_table
@@ -147,12 +147,21 @@ def test_calls_of_the_host_are_found_by_name_wherever_they_are():
     assert host_callbacks(jax.jit(jnp.sin).trace(1.0).jaxpr.jaxpr) == {}
 
 
-def test_what_is_gathered_is_told():
-    program = """HloModule one, is_scheduled=true
+def test_what_is_gathered_is_told_once_however_many_steps_it_is_cut_into():
+    gather = "all-gather(%a), channel_id=1, replica_groups=[1,4]<=[4], dimensions={0}"
+    program = f"""HloModule one, is_scheduled=true
 
-ENTRY %main (a: f32[2,3]) -> f32[8,3] {
-  %a = f32[2,3]{1,0} parameter(0)
-  ROOT %g = f32[8,3]{1,0} all-gather(%a), channel_id=1, replica_groups=[1,4]<=[4], dimensions={0}
-}
+%step (a: f32[2,3]) -> f32[8,3] {{
+  %a = f32[2,3]{{1,0}} parameter(0)
+  ROOT %g.1 = f32[8,3]{{1,0}} {gather}
+}}
+
+ENTRY %main (a: f32[2,3]) -> f32[8,3] {{
+  %a = f32[2,3]{{1,0}} parameter(0)
+  %f = f32[8,3]{{1,0}} fusion(%a), kind=kLoop, calls=%step
+  %s = (f32[2,3]{{1,0}}, f32[8,3]{{1,0}}) all-gather-start(%a), channel_id=2, dimensions={{0}}
+  %d = f32[8,3]{{1,0}} all-gather-done(%s)
+  ROOT %g = f32[8,3]{{1,0}} {gather}
+}}
 """
-    assert program_costs(program, TARGETS["v5e"], {}, "float32")["collectives"] == {"all-gather of f32[8,3]": 1}
+    assert count_collectives(read_hlo(program)) == {"all-gather of f32[8,3]": 2}
