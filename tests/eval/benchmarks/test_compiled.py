@@ -115,11 +115,19 @@ def test_what_is_compiled_is_still_the_librarys(subject):
 
 
 def test_what_compiles_and_what_does_not():
-    row = {"what": "add", "target": "v5e", "peak_mib": 12.4, "loops": 0, "collectives": {}, "host_callbacks": 0}
+    row = {
+        "what": "add",
+        "target": "v5e",
+        "peak_mib": 12.4,
+        "loops": 0,
+        "collectives": {},
+        "host_callbacks": {"slic": 1},
+    }
     failed = {"what": "lime", "target": "v5e", "error": "RuntimeError: no device"}
     other = row | {"target": "h100", "peak_mib": None, "collectives": {"all-reduce": 2}}
-    assert support_table([row, failed, other]).splitlines()[2:] == [
-        "| add | 12 | 0 | 0 | 0 | ? | 0 | 2 all-reduce | 0 |",
+    equal = [row | {"what": "max"}, other | {"what": "max"}]
+    assert support_table([row, failed, other, *equal]).splitlines()[2:] == [
+        "| add, max | 12 | 0 | 0 | 1 slic | ? | 0 | 2 all-reduce | 1 slic |",
         "| lime | does not compile | - | - | - | not tried | - | - | - |",
         "",
         "- lime, v5e: RuntimeError: no device",
