@@ -30,14 +30,13 @@ from .gaze import (
     sigma_px_of as sigma_px_of,
 )
 from .importance import (
-    Grid as Grid,
     fem as fem,
     importance_map as importance_map,
     layer_maps as layer_maps,
     normalize as normalize,
-    upsample as upsample,
 )
 from .photos import place_map as place_map, read_photo as read_photo, resize_photo as resize_photo
 from .plot import overlay as overlay
+from .upsampling import Grid as Grid, upsample as upsample
 
 __version__: str

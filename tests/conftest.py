@@ -43,6 +43,13 @@ def read_plainly():
     )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def programs_are_let_go():
+    """JAX keeps programs, each a few memory maps, and at the 65,530 that Linux gives a process, XLA crashes."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def optimized():
     """Level 1 instead of none: programs take four times as long to compile, and loops a tenth of the time to run."""

@@ -15,6 +15,7 @@ import mlfem_jax as mlfem
 from mlfem_jax import compilation
 from mlfem_jax.cli import COMMANDS, main, run_command
 from mlfem_jax.gallery import write as gallery
+from mlfem_jax.gallery.look import parse_layers
 from mlfem_jax.photos import place_map, read_photo, resize_photo
 
 
@@ -115,9 +116,9 @@ def test_layers_are_chosen_by_name_and_number(tmp_path, tiny, text, names):
 
 
 def test_layers_as_a_slice():
-    assert gallery._parse_layers("3:") == slice(3, None)
-    assert gallery._parse_layers("-2:-1") == slice(-2, -1)
-    assert gallery._parse_layers(":") == slice(None)
+    assert parse_layers("3:") == slice(3, None)
+    assert parse_layers("-2:-1") == slice(-2, -1)
+    assert parse_layers(":") == slice(None)
 
 
 def test_a_bad_photo_is_one_line_and_the_others_are_done(tmp_path, tiny, capsys):

@@ -37,6 +37,15 @@ def test_one_function_for_any_number_of_images_and_batches(batches):
     assert batches() == 1
 
 
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16"])
+def test_two_files_of_a_named_network_are_one_network_to_jit(name):
+    one, other = (mlfem.load_backbone(name, weights="random") for _ in range(2))
+    with counted_compilations() as names:
+        for backbone in (one, other):
+            mlfem.explain(backbone, photographs(1, (32, 32)), method="fem", resize="native")
+    assert sum("run_batch" in name for name in names) == 1
+
+
 def test_one_function_for_each_method_option_size_dtype_and_network(batches):
     network = brightness_network()
     for count, options in enumerate(

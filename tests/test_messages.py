@@ -16,7 +16,7 @@ READERS = (
     "mlfem_jax.files.zip_file",
     "mlfem_jax.photos",
     "mlfem_jax.data.releases.mat_worker",
-    "mlfem_jax.gallery.read_recording",
+    "mlfem_jax.data.decode",
 )
 
 

@@ -117,6 +117,7 @@ def _gaze(shape: tuple[int, int], config: Config) -> Gaze:
         content_box=jnp.tile(jnp.array([[0, 0, *shape]], jnp.int32), (count, 1)),
         others=jax.vmap(lambda own: fixation_counts(own, shape))(points[::-1]),
         prior=density[::-1],
+        sigma_px=jnp.full((count, 2), shape[0] / 25, jnp.float32),
     )
 
 

@@ -148,7 +148,7 @@ def algebra(backbone: Backbone, data: Data) -> Scores:
     shape = data.example_format.shape
 
     def fused(activations: Any, k: float) -> jax.Array:
-        stack = map_stack(activations, shape, layers=backbone.layers, ks=(k,))
+        stack = map_stack(activations, shape, layers=backbone.layers, ks=(k,), signs=backbone.signs)
         weights = jnp.array(ALPHAS)
         weighted = [jax.vmap(lambda a, o=o: fuse(stack, operator=o, alpha=a))(weights) for o in ("add", "top")]
         plain = jnp.stack([fuse(stack, operator=operator) for operator in ("fem", "max", "mean")])

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import tyro
 
+from eval.experiments.splits import first_images
 from mlfem_jax import load_backbone, scores
 from mlfem_jax.attribution import METHODS, accepted_options, methods_on
 from mlfem_jax.cli import run_command
-from mlfem_jax.data import fold_positions, open_dataset, scan
 from mlfem_jax.files import replacing
 from mlfem_jax.report import markdown_table
 
@@ -94,22 +94,10 @@ def _plan(config: Config, out: Path, methods: tuple[str, ...], images: int) -> s
         metrics=config.metrics,
         smooth=("none", "gaze"),
         fold=config.fold,
-        split=_split(config, images),
+        split=first_images(config.directory, images, config.fold),
         batch_size=config.batch_size,
         map_size=0,
     )
-
-
-def _split(config: Config, images: int) -> str | None:
-    """The first images; of a fold, the part of the data set that holds so many of them."""
-    if images == 0:
-        return None
-    source = open_dataset(config.directory)
-    if config.fold is not None:
-        test = fold_positions(scan(source).ids, config.fold)
-        images = int(sorted(test)[min(images, len(test)) - 1]) + 1
-    (split,) = list(source.dataset_info.splits)
-    return f"{split}[:{images}]"
 
 
 def tables(found: scores.Scores) -> str:

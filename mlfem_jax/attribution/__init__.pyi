@@ -1,5 +1,5 @@
 from .ablation import ablation_cam as ablation_cam, channel_losses as channel_losses
-from .attention import attention_gradients as attention_gradients, layer_attentions as layer_attentions
+from .attention import attention_gradients as attention_gradients
 from .base import Entry as Entry, finish as finish, take_sign as take_sign, to_maps as to_maps
 from .cam import (
     eigen_cam as eigen_cam,

@@ -8,32 +8,14 @@ from collections import OrderedDict
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from mlfem_jax.attribution.base import Entry, to_maps
-from mlfem_jax.attribution.rows import Row, chefer, legrad, rfem, rollout
+from mlfem_jax.attribution.rows import chefer, legrad, rfem, rollout
 from mlfem_jax.attribution.target import class_score
-from mlfem_jax.backbones import Forward
+from mlfem_jax.backbones import Forward, attention_grids, attention_names, class_row, layer_attentions
 from mlfem_jax.fusion import fuse as fuse_maps
 from mlfem_jax.importance import importance_map
-
-
-def layer_attentions(forward: Forward, layers: tuple[str, ...] | None = None) -> OrderedDict[str, Array]:
-    """The softmaxes (N, heads, T, T) of the layers, float32; in a compiled batch they cost no second forward pass.
-
-    Raises:
-        ValueError: the network has no attention.
-    """
-    names = _names(forward, layers)
-    heard: dict[str, Array] = {}
-
-    def tap(name: str, value: Array) -> Array:
-        heard[name] = value
-        return value
-
-    forward.run(forward.inputs, tap=tap)
-    return OrderedDict((layer, heard[name].astype(jnp.float32)) for layer, name in names.items())
 
 
 def attention_gradients(
@@ -47,7 +29,7 @@ def attention_gradients(
         score: see `target.class_score`.
         depth: after how many blocks the head reads the class; None is all.
     """
-    names = _names(forward, layers)
+    names = attention_names(forward.backbone, layers)
 
     def total(offsets):
         def tap(name: str, value: Array) -> Array:
@@ -61,17 +43,6 @@ def attention_gradients(
     return OrderedDict((layer, gradients[name]) for layer, name in names.items())
 
 
-def _names(forward: Forward, layers: tuple[str, ...] | None) -> dict[str, str]:
-    backbone = forward.backbone
-    if not backbone.attentions:
-        raise ValueError(
-            f"backbone: expected a network with attention, such as dinov2_vits14, got {backbone.name!r}, which has "
-            "none. FEM, MLFEM, class activation maps and perturbations work on any network"
-        )
-    names = dict(zip(backbone.layers, backbone.attentions, strict=True))
-    return {layer: names[layer] for layer in layers or names}
-
-
 def attention_maps(
     forward: Forward,
     *,
@@ -79,7 +50,7 @@ def attention_maps(
     heads: str = "mean",
     fuse: str = "add",
     k: float | None = None,
-    alpha: float = 0.7,
+    alpha: float = 0.6,
     normalize: str = "end",
 ) -> Float[Array, " N *S"]:
     """MLFEM over attention: the class token's row of every block as its feature map, fused as MLFEM's are.
@@ -90,16 +61,13 @@ def attention_maps(
         heads: "mean": the mean of the heads is the block's map; "channels": the heads are the channels of FEM.
         fuse: operator, see `mlfem_jax.fuse`.
         k: see `mlfem_jax.fem`. None: without FEM's threshold, the attention itself (the mean of the heads).
-        alpha: see `mlfem_jax.fuse`.
+        alpha: see `mlfem_jax.fuse`; the default is the best of eight on training images of OSIE, through DINOv2.
         normalize: see `mlfem_jax.fuse`.
     """
     if heads not in ("mean", "channels"):
         raise ValueError(f"heads: expected 'mean' or 'channels', got {heads!r}")
 
-    def features(softmax):
-        row = _row(forward, softmax.shape[-1])
-        grid = jnp.einsum("q,nhqt->nth", row, softmax)[:, forward.backbone.prefix :]
-        grid = grid.reshape(len(softmax), *_grid(forward), -1)
+    def features(grid):
         return grid if heads == "channels" and k is not None else grid.mean(axis=-1, keepdims=True)
 
     def fused(example):
@@ -110,7 +78,7 @@ def attention_maps(
         return to_maps(activation[None, ..., 0], size)[0] if k is None else importance_map(activation, size, k=k)
 
     size = forward.size
-    return jax.vmap(fused)([features(softmax) for softmax in layer_attentions(forward, layers).values()])
+    return jax.vmap(fused)([features(grid) for grid in attention_grids(forward, layers).values()])
 
 
 def rollout_maps(
@@ -118,7 +86,7 @@ def rollout_maps(
 ) -> Float[Array, " N *S"]:
     """`rollout` of each image; it looks at no class."""
     attentions = _stacked(layer_attentions(forward, layers))
-    row = _row(forward, attentions.shape[-1])
+    row = class_row(forward.backbone, attentions.shape[-1])
     return _maps(forward, jax.vmap(lambda one: rollout(one, row, heads=heads, discard=discard))(attentions))
 
 
@@ -127,7 +95,7 @@ def rfem_maps(
 ) -> Float[Array, " N *S"]:
     """`rfem` of each image; it looks at no class."""
     attentions = _stacked(layer_attentions(forward, layers))
-    row, prefix = _row(forward, attentions.shape[-1]), forward.backbone.prefix
+    row, prefix = class_row(forward.backbone, attentions.shape[-1]), forward.backbone.prefix
     raw = jax.vmap(lambda one: rfem(one, row, prefix, k=k, sinks=sinks))(attentions)
     return to_maps(raw.reshape(len(raw), *_grid(forward)), forward.size)
 
@@ -138,7 +106,7 @@ def chefer_maps(
     """`chefer` of each image."""
     attentions = _stacked(layer_attentions(forward, layers))
     gradients = _stacked(attention_gradients(forward, layers, score=score))
-    row = _row(forward, attentions.shape[-1])
+    row = class_row(forward.backbone, attentions.shape[-1])
     return _maps(forward, jax.vmap(lambda one, gradient: chefer(one, gradient, row))(attentions, gradients))
 
 
@@ -148,19 +116,13 @@ def legrad_maps(
     """`legrad` of each image: one backward pass for each block."""
     names = forward.backbone.layers
     gradients: OrderedDict[str, Array] = OrderedDict()
-    for layer in _names(forward, layers):
+    for layer in attention_names(forward.backbone, layers):
         gradients |= attention_gradients(forward, (layer,), score=score, depth=names.index(layer) + 1)
     return _maps(forward, jax.vmap(legrad)(_stacked(gradients)))
 
 
 def _stacked(attentions: OrderedDict[str, Array]) -> Float[Array, "N L h T T"]:
     return jnp.stack(list(attentions.values()), axis=1)
-
-
-def _row(forward: Forward, tokens: int) -> Row:
-    """The class token's row; the mean of all where there is none."""
-    row = np.eye(1, tokens)[0] if forward.backbone.prefix else np.full(tokens, 1 / tokens)
-    return jnp.asarray(row, jnp.float32)
 
 
 def _grid(forward: Forward) -> tuple[int, ...]:

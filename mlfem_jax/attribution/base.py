@@ -10,7 +10,8 @@ from jaxtyping import Array, Float
 
 from mlfem_jax.backbones import Forward
 from mlfem_jax.fusion import OPERATORS, fuse
-from mlfem_jax.importance import Grid, normalize as min_max, upsample
+from mlfem_jax.importance import normalize as min_max
+from mlfem_jax.upsampling import Grid, upsample
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,8 +17,9 @@ from mlfem_jax.attribution.base import Entry, finish_layers
 from mlfem_jax.attribution.target import class_score
 from mlfem_jax.backbones import Forward
 from mlfem_jax.fusion import ALPHA
-from mlfem_jax.importance import normalize as min_max, upsample
+from mlfem_jax.importance import normalize as min_max
 from mlfem_jax.parallel import chunk_size, map_chunks
+from mlfem_jax.upsampling import upsample
 
 Activation = Float[Array, "*s C"]
 RawMap = Float[Array, "*s"]

@@ -17,7 +17,8 @@ from jaxtyping import Array, Float
 from mlfem_jax.attribution.base import Entry, finish, without_rule
 from mlfem_jax.attribution.target import class_score
 from mlfem_jax.backbones import Forward, Rules
-from mlfem_jax.importance import normalize as min_max, upsample
+from mlfem_jax.importance import normalize as min_max
+from mlfem_jax.upsampling import upsample
 
 Shown = Callable[[Float[Array, "*s C"], tuple[int, ...]], Float[Array, "*S"]]
 """(signed terms of one part and image, size) to what the map of that part is."""

@@ -10,7 +10,7 @@ from mlfem_jax.attribution.base import Entry
 from mlfem_jax.attribution.cam import grad_cam, gradient_cam_maps, gradient_layers
 from mlfem_jax.attribution.gradient import largest, modified_gradient
 from mlfem_jax.backbones import Forward
-from mlfem_jax.importance import upsample
+from mlfem_jax.upsampling import upsample
 
 
 def guided_grad_cam(

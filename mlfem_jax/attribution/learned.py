@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mlfem_jax.attribution.base import Entry
-from mlfem_jax.backbones import Forward
+from mlfem_jax.backbones import Forward, read_layers
 from mlfem_jax.fusion import Reweighted, TrainedFusion, contributions, load_fusion, packaged_fusion, predict
 
 
@@ -41,14 +41,15 @@ def net_maps(
     """
     trained = _trained(forward, layers, architecture, weights)
     height, width = forward.photo_size
+    read = {"layers": trained.layers, "ks": trained.ks, "signs": trained.signs}
 
     def fused(activations):
         size = -(-height // trained.net.shrink), -(-width // trained.net.shrink)
-        stack = trained.net.read(trained.params, activations, size, layers=trained.layers, ks=trained.ks)
+        stack = trained.net.read(trained.params, activations, size, **read)
         # From maps that show nothing it would predict where people look in any image.
         return predict(trained.net, trained.params, stack, (height, width)) * stack.any().astype(stack.dtype)
 
-    return jax.vmap(fused)(forward.activations)
+    return jax.vmap(fused)(read_layers(forward, trained.layers))
 
 
 @chex.dataclass(frozen=True, mappable_dataclass=False)
@@ -99,9 +100,9 @@ def net_reasons(
         summed = given.sum(axis=0)
         return Reasons(map=summed, total=summed.sum(), channels=channels, parts=given[channels])
 
-    pairs = zip(trained.layers, net.weights(trained.params), strict=True)
+    pairs = zip(read_layers(forward, trained.layers).items(), net.weights(trained.params), strict=True)
     return OrderedDict(
-        (name, jax.vmap(lambda one, w=weights: of_layer(one, w))(forward.activations[name])) for name, weights in pairs
+        (name, jax.vmap(lambda one, w=weights: of_layer(one, w))(activation)) for (name, activation), weights in pairs
     )
 
 
@@ -110,7 +111,7 @@ def _trained(forward: Forward, layers: tuple[str, ...] | None, architecture: str
     trained = load_fusion(
         weights if weights is not None else packaged_fusion(architecture, backbone, forward.photo_size)
     )
-    _check(trained, backbone, tuple(forward.activations), layers)
+    _check(trained, backbone, (*forward.activations, *forward.backbone.attentions), layers)
     return trained
 
 

@@ -10,7 +10,8 @@ from jaxtyping import Array, Float
 from mlfem_jax.attribution.base import Entry, fuse_layers
 from mlfem_jax.backbones import Activations, Forward
 from mlfem_jax.fusion import ALPHA
-from mlfem_jax.importance import Grid, fem, layer_maps
+from mlfem_jax.importance import fem, layer_maps
+from mlfem_jax.upsampling import Grid
 
 
 def layer_stacks(

@@ -1,5 +1,12 @@
 from .adapters import from_function as from_function
 from .architectures import ARCHITECTURES as ARCHITECTURES
+from .attentions import (
+    attention_grids as attention_grids,
+    attention_names as attention_names,
+    class_row as class_row,
+    layer_attentions as layer_attentions,
+    read_layers as read_layers,
+)
 from .base import Activations as Activations, Backbone as Backbone, Output as Output
 from .equinox_modules import from_equinox as from_equinox
 from .files.fit import check_values as check_values, check_weights as check_weights

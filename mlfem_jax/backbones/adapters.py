@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from mlfem_jax.backbones.base import Apply, Backbone, Output, Preprocess
 from mlfem_jax.backbones.preprocess import as_they_are, imagenet_preprocess
-from mlfem_jax.importance import Grid
+from mlfem_jax.upsampling import Grid
 
 _MISSING_HOOK = {
     "tap": "backbone: expected one that gives the gradient at its layers, got {name!r}, whose `apply` does not take "

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mlfem_jax.importance import Grid
+from mlfem_jax.upsampling import Grid
 
 Activations = OrderedDict[str, Float[Array, "N ... _C"]]
 """Layer name to activation, first layer first. JAX sorts the keys of a plain dict; an OrderedDict keeps its order."""
@@ -31,7 +31,8 @@ class Backbone:
     channel axis is always there; `explain` adds it where an example comes without.
 
     It is a pytree whose only child is `params`, so it passes through `jax.jit` and `jax.device_put` whole; the
-    rest is static, and two backbones loaded apart are two different static values.
+    rest is static. Two files of one named network of photographs run the same compiled function; a network of your own
+    is a new one each time it is made: `dataclasses.replace(backbone, params=others)` gives it other weights.
 
     Attributes:
         name: the name it was loaded by.
@@ -101,7 +102,9 @@ class Backbone:
         return height, width
 
     def sign(self, layer: str) -> str:
-        """What FEM does with that layer's activations below zero."""
+        """What FEM does with that layer's activations below zero; those of an attention are none."""
+        if layer in self.attentions:
+            return "as_is"
         return self.signs[self.layers.index(layer)] if self.signs else "as_is"
 
     def grid(self, layer: str) -> Grid | None:

@@ -16,7 +16,7 @@ from mlfem_jax.backbones.files.packaged import packaged_file
 from mlfem_jax.backbones.files.read import read_weights
 from mlfem_jax.backbones.networks import crepe, transnet
 from mlfem_jax.backbones.preprocess import unit_pixels
-from mlfem_jax.importance import Grid
+from mlfem_jax.upsampling import Grid
 
 
 @dataclasses.dataclass(frozen=True)

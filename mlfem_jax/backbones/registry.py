@@ -12,7 +12,7 @@ from flax import nnx
 
 from mlfem_jax.backbones.architecture import Architecture
 from mlfem_jax.backbones.architectures import ARCHITECTURES
-from mlfem_jax.backbones.base import Backbone
+from mlfem_jax.backbones.base import Apply, Backbone
 from mlfem_jax.backbones.files.about import About, read_about
 from mlfem_jax.backbones.files.fit import check_values, check_weights, without_prefix
 from mlfem_jax.backbones.files.folding import expected_shapes, fold
@@ -80,16 +80,15 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
 
 
 def find_architecture(name: str) -> Architecture:
-    """The network of a name.
+    """The convolutional network of a name.
 
     Raises:
-        ValueError: there is none, or it is a vision transformer, or a network of sound or film, which cannot be trained
-            here.
+        ValueError: there is none, or it is a network of sound or film, which cannot be trained here.
     """
-    if name in TOWERS or name in RECORDED:
-        kind = "transformer" if name in TOWERS else "network of sound or film"
+    if name in RECORDED:
         raise ValueError(
-            f"name: expected one of {', '.join(ARCHITECTURES)}, which can be trained, got the {kind} {name!r}"
+            f"name: expected one of {', '.join((*ARCHITECTURES, *TOWERS))}, which can be trained, got the network of "
+            f"sound or film {name!r}"
         )
     if name not in ARCHITECTURES:
         raise ValueError(f"name: expected one of {', '.join(backbone_names())}, got {name!r}")
@@ -163,12 +162,16 @@ def _read_params(architecture: Architecture, arrays: Mapping[str, np.ndarray], f
     return graph, jax.tree.map(jnp.asarray, params)
 
 
+@functools.cache
+def _forward(graph: nnx.GraphDef) -> Apply:
+    """The same function for every file of a network, so that other weights run what is compiled already."""
+    return lambda params, inputs, **hooks: nnx.merge(graph, params)(inputs, **hooks)
+
+
 def _backbone(
     name: str, architecture: Architecture, graph: nnx.GraphDef, params: Any, about: About, source: Path | None = None
 ) -> Backbone:
-    def apply(params, inputs, **hooks):
-        return nnx.merge(graph, params)(inputs, **hooks)
-
+    apply = _forward(graph)
     height, width = architecture.input_size
     inputs = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
     logits, activations = jax.eval_shape(apply, params, inputs)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlfem_jax.backbones.base import Backbone, Output, Preprocess
+from mlfem_jax.backbones.base import Apply, Backbone, Output, Preprocess
 from mlfem_jax.backbones.files.packaged import packaged_file
 from mlfem_jax.backbones.networks import vit, vit_names
 from mlfem_jax.backbones.networks.vit import ViT
@@ -123,19 +123,23 @@ def load_tower(name: str, weights: str | Path | None, imagenet_labels: tuple[str
 
     tower = TOWERS[name]
     if weights == "random":
-        config, params = _random(tower.config)
-        return tower_backbone(name, dataclasses.replace(tower, config=config), params)
-    file = _packaged(tower, name) if weights is None else Path(weights)
-    about = read_about(file)
-    if about.backbone not in (None, name):
-        raise ValueError(f"{file}: expected weights of {name}, got a run of {about.backbone}; load it as that")
-    config, params = _read(tower, file, packaged=weights is None)
+        return tower_backbone(name, tower, vit_names.to_params(tower.config, random_arrays(tower.config)))
+    file = tower_file(name, weights)
+    about, arrays = read_about(file), tower_arrays(tower, file, packaged=weights is None)
+    config = vit_names.fitted(tower.config, arrays)
+    params = vit_names.to_params(config, arrays)
     backbone = tower_backbone(name, dataclasses.replace(tower, config=config), params, output=about.output)
     classes = 0 if backbone.embeds else params["head"]["kernel"].shape[1]
     labels = imagenet_labels if about.imagenet and classes == 1000 and not about.labels else about.labels
     if classes and labels and len(labels) != classes:
         raise ValueError(f"{file}: expected names of its {classes} classes, got {len(labels)}")
     return dataclasses.replace(backbone, labels=labels if classes else ())
+
+
+@functools.cache
+def _forward(config: ViT) -> Apply:
+    """The same function for every file of a network, so that other weights run what is compiled already."""
+    return functools.partial(vit.forward, config)
 
 
 def tower_backbone(
@@ -157,7 +161,7 @@ def tower_backbone(
     reads_cls = config.pool in ("cls", "distilled")
     return Backbone(
         name=name,
-        apply=functools.partial(vit.forward, config),
+        apply=_forward(config),
         params=jax.tree.map(jnp.asarray, params),
         preprocess=tower.preprocess,
         layers=config.layers,
@@ -173,7 +177,35 @@ def tower_backbone(
     )
 
 
-def _read(tower: Tower, file: Path, *, packaged: bool) -> tuple[ViT, Any]:
+def tower_file(name: str, weights: str | Path | None) -> Path:
+    """The file that is asked for, or the packaged one where none is.
+
+    Raises:
+        ValueError: no package holds weights of the tower, or it is not installed; the file is a run of another network.
+    """
+    from mlfem_jax.backbones.files.about import read_about
+
+    if weights is None:
+        tower, layouts = TOWERS[name], "timm's, torchvision's, transformers' or its authors'"
+        return packaged_file(tower.package, tower.package_file, name=name, layouts=layouts)
+    about = read_about(weights)
+    if about.backbone not in (None, name):
+        raise ValueError(f"{weights}: expected weights of {name}, got a run of {about.backbone}; load it as that")
+    return Path(weights)
+
+
+def tower_arrays(tower: Tower, file: Path, *, packaged: bool, classes: int | None = None) -> dict[str, np.ndarray]:
+    """The checked state dict of a tower by canonical names, from a weight file.
+
+    Args:
+        tower: the network.
+        file: the weight file.
+        packaged: it is the tower's package's.
+        classes: heads with another number of outputs are left out. None: every head stays.
+
+    Raises:
+        ValueError: the file does not fit.
+    """
     from mlfem_jax.backbones.files.fit import check_values, check_weights, without_prefix
     from mlfem_jax.backbones.files.read import read_weights
     from mlfem_jax.files import naming
@@ -183,19 +215,15 @@ def _read(tower: Tower, file: Path, *, packaged: bool) -> tuple[ViT, Any]:
         expected = vit_names.expected_shapes(tower.config, {})
         arrays = tower.packaged(arrays) if packaged else without_prefix(arrays, expected, rename=vit_names.renamed)
         arrays = vit_names.canonical(arrays)
-        config = vit_names.fitted(tower.config, arrays)
-        expected = vit_names.expected_shapes(config, arrays)
+        if classes is not None and np.shape(arrays.get("head.weight", 0.0))[:1] != (classes,):
+            arrays = {name: array for name, array in arrays.items() if not name.startswith(("head.", "head_dist."))}
+        expected = vit_names.expected_shapes(vit_names.fitted(tower.config, arrays), arrays)
     check_weights(arrays, expected, source=file)
     check_values(arrays, expected, source=file)
-    return config, vit_names.to_params(config, arrays)
+    return {name: arrays[name] for name in expected}
 
 
-def _packaged(tower: Tower, name: str) -> Path:
-    layouts = "timm's, torchvision's, transformers' or its authors'"
-    return packaged_file(tower.package, tower.package_file, name=name, layouts=layouts)
-
-
-def _random(config: ViT) -> tuple[ViT, Any]:
+def random_arrays(config: ViT) -> dict[str, np.ndarray]:
     """Normal weights of standard deviation 0.02, as they are before training; layer norms do nothing."""
     random, arrays = np.random.default_rng(0), {}
     for name, shape in vit_names.expected_shapes(config, {}).items():
@@ -203,4 +231,4 @@ def _random(config: ViT) -> tuple[ViT, Any]:
             arrays[name] = np.full(shape, 0.0 if name.endswith("bias") else 1.0, np.float32)
         else:
             arrays[name] = 0.02 * random.standard_normal(shape, np.float32)
-    return config, vit_names.to_params(config, arrays)
+    return arrays

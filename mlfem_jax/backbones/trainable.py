@@ -4,6 +4,7 @@ What is trained here is explained by `load_backbone(name, weights=FOLDER)`, whic
 """
 
 import dataclasses
+import functools
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,8 @@ from mlfem_jax.backbones.files.fit import check_values, check_weights
 from mlfem_jax.backbones.files.folding import expected_shapes, state_dict, unfold
 from mlfem_jax.backbones.files.read import LABELS, save_weights
 from mlfem_jax.backbones.registry import find_architecture, network_arrays, weight_file
+from mlfem_jax.backbones.towers import TOWERS
+from mlfem_jax.backbones.trainable_towers import apply_tower, initial_tower, tower_state_dict, trainable_tower
 from mlfem_jax.files import replace_folder, replacing
 
 if TYPE_CHECKING:
@@ -60,21 +63,26 @@ def make_classifier(name: str, classes: int, *, momentum: float | None = None) -
     """A named network in its training form.
 
     Args:
-        name: one of `backbone_names()`.
+        name: one of `backbone_names()`; of a vision transformer the head is put on what its tower pools.
         classes: number of logits.
         momentum: of the running statistics. Default: the architecture's own, 0.1 for ResNet and VGG, 0.01 for
-            EfficientNet-Lite and Keras' ResNet.
+            EfficientNet-Lite and Keras' ResNet. A vision transformer has none.
 
     Raises:
-        ValueError: unknown name; fewer than one class.
+        ValueError: unknown name, or a network that cannot be trained here; fewer than one class.
 
     Example:
         >>> make_classifier("resnet18", 4).head
         'fc'
     """
-    architecture = find_architecture(name)
     if classes < 1:
         raise ValueError(f"classes: expected at least 1, got {classes}")
+    if name in TOWERS:
+        tower = trainable_tower(name)
+        side = tower.input_size or tower.config.size
+        apply_one = functools.partial(apply_tower, tower)
+        return Classifier(name, classes, apply_one, tower.preprocess, (side, side), "head")
+    architecture = find_architecture(name)
     graphs = {running: nnx.graphdef(_skeleton(architecture, classes, momentum, running)) for running in (False, True)}
 
     def apply(params, statistics, inputs, *, running=False):
@@ -102,6 +110,8 @@ def initial_weights(
     Raises:
         ValueError: as `load_backbone`.
     """
+    if classifier.name in TOWERS:
+        return initial_tower(classifier.name, classifier.classes, weights, seed), {}
     architecture = find_architecture(classifier.name)
     build = _builder(architecture, classifier.classes, None, False)
     # One compiled function, where drawing layer by layer takes seconds.
@@ -123,7 +133,9 @@ def initial_weights(
 
 
 def torch_state_dict(classifier: Classifier, params: Params, statistics: Statistics) -> dict[str, np.ndarray]:
-    """The state dict by the names and in the layout of torchvision (of the port, for EfficientNet-Lite)."""
+    """The state dict by torchvision's names and in its layout (the port's for EfficientNet-Lite, timm's for a ViT)."""
+    if classifier.name in TOWERS:
+        return {name: np.asarray(array) for name, array in tower_state_dict(params).items()}
     architecture = find_architecture(classifier.name)
     return dict(architecture.published(state_dict(params, statistics, architecture.torch_names)))
 

@@ -5,6 +5,11 @@ from .batches import (
     read_batches as read_batches,
     read_examples as read_examples,
 )
+from .decode import (
+    RECORDING_SUFFIXES as RECORDING_SUFFIXES,
+    check_finite as check_finite,
+    read_recording_file as read_recording_file,
+)
 from .example import (
     ExampleFormat as ExampleFormat,
     blank_example as blank_example,
@@ -24,6 +29,7 @@ from .maps import (
 )
 from .prepared.draw import preview as preview
 from .prepared.write import prepare as prepare
+from .recording import RecordingFormat as RecordingFormat
 from .releases.crowd import face_classes as face_classes
 from .split import (
     Index as Index,

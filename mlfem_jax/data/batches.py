@@ -22,9 +22,10 @@ import grain
 import jax
 import numpy as np
 from absl import flags
-from jaxtyping import Bool, Float32, Int, Int32, Shaped, UInt8
+from jaxtyping import Bool, Float32, Int, Int32, Num, Shaped
 
 from mlfem_jax.data.example import ExampleFormat, blank_example, make_example
+from mlfem_jax.data.recording import RecordingFormat
 from mlfem_jax.data.split import Source
 from mlfem_jax.files import UNREADABLE, printable, walk
 
@@ -34,6 +35,9 @@ _PADDING = -1
 @dataclasses.dataclass(frozen=True)
 class Batch:
     """Images and their gaze, all in the frame that the photographs were resized into; NumPy arrays.
+
+    What is said of images holds for recordings (N, *S, C), which are not resized: their fixations are events, (N, n,
+    axes), with coordinates along the first of their axes, and boxes go from corner to corner.
 
     Attributes:
         images: photographs, RGB, 0 to 255; black where a letterbox or the batch is padded.
@@ -53,25 +57,25 @@ class Batch:
         density: the released density map, summing to 1, all zeros where there is none; None if not asked for.
     """
 
-    images: UInt8[np.ndarray, "N H W 3"]
+    images: Num[np.ndarray, "N ..."]
     mask: Bool[np.ndarray, " N"]
     ids: Shaped[np.ndarray, " N"]
-    fixations: Float32[np.ndarray, "N n 2"]
+    fixations: Float32[np.ndarray, "N n axes"]
     fixation_mask: Bool[np.ndarray, "N n"]
     observers: Int32[np.ndarray, "N n"]
     durations: Float32[np.ndarray, "N n"]
     labels: Bool[np.ndarray, "N classes"]
     clutter: Int32[np.ndarray, " N"]
-    content_box: Int32[np.ndarray, "N 4"]
-    photo_box: Int32[np.ndarray, "N 4"]
-    size: Int32[np.ndarray, "N 2"]
-    scale: Float32[np.ndarray, "N 2"]
+    content_box: Int32[np.ndarray, "N sides"]
+    photo_box: Int32[np.ndarray, "N sides"]
+    size: Int32[np.ndarray, "N axes"]
+    scale: Float32[np.ndarray, "N axes"]
     density: Float32[np.ndarray, "N H W"] | None = None
 
 
 def read_batches(
     source: Source,
-    example_format: ExampleFormat,
+    example_format: ExampleFormat | RecordingFormat,
     *,
     batch_size: int,
     positions: Int[np.ndarray, " part"] | None = None,
@@ -249,7 +253,7 @@ class _Reader:
     """From a position to an example. Grain prints what it maps by: of a partial that would be all records."""
 
     source: Source = dataclasses.field(repr=False)
-    example_format: ExampleFormat
+    example_format: ExampleFormat | RecordingFormat
 
     def __call__(self, position: int) -> dict[str, np.ndarray]:
         if position == _PADDING:

@@ -10,6 +10,7 @@ from jaxtyping import Float32, Int, UInt8
 from PIL import Image
 
 from mlfem_jax.data.density import read_density
+from mlfem_jax.data.recording import MAGIC, RecordingFormat, blank_recording, recording_example
 from mlfem_jax.gaze import Box, FitRule, fit, move_box, move_fixations, scale_sigma
 from mlfem_jax.photos import own_frame, read_photo, resize_photo, stored_size
 
@@ -63,7 +64,7 @@ def image_frames(
     return tuple(own_frame((int(height), int(width)), frame) for height, width in sizes)
 
 
-def blank_example(example_format: ExampleFormat) -> dict[str, np.ndarray]:
+def blank_example(example_format: ExampleFormat | RecordingFormat) -> dict[str, np.ndarray]:
     """The example that fills up the last batch: no id, mask False, a black image, nothing known.
 
     Args:
@@ -72,6 +73,8 @@ def blank_example(example_format: ExampleFormat) -> dict[str, np.ndarray]:
     Returns:
         The fields of `Batch` without the leading axis; `density` only if `format.density`.
     """
+    if isinstance(example_format, RecordingFormat):
+        return blank_recording(example_format)
     count = example_format.max_fixations
     example = {
         "images": np.zeros((*example_format.shape, 3), np.uint8),
@@ -128,8 +131,8 @@ def photo_record(path: str | Path) -> dict[str, Any]:
     }
 
 
-def make_example(record: Mapping[str, Any], example_format: ExampleFormat) -> dict[str, np.ndarray]:
-    """A record decoded, resized and padded.
+def make_example(record: Mapping[str, Any], example_format: ExampleFormat | RecordingFormat) -> dict[str, np.ndarray]:
+    """A record decoded, resized and padded; see `recording_example` of recordings.
 
     Args:
         record: a record of a prepared data set.
@@ -144,6 +147,8 @@ def make_example(record: Mapping[str, Any], example_format: ExampleFormat) -> di
             `classes`.
     """
     image_id = record_id(record)
+    if isinstance(example_format, RecordingFormat):
+        return recording_example(record, image_id, example_format)
     shape = _recorded_size(record)
     box = fit(shape, example_format.shape, rule=example_format.rule)
     y0, x0, y1, x1 = box
@@ -218,6 +223,8 @@ def decode_photo(record: Mapping[str, Any]) -> UInt8[np.ndarray, "H W 3"]:
         ValueError: naming the record, if its image does not decode, has another size than recorded, or is only there
             as `mlfem prepare --frame` has stretched it.
     """
+    if record["image"].startswith(MAGIC):
+        raise ValueError(f"record {record_id(record)!r}: expected a photograph, got a recording")
     if record["image"].startswith(FRAMED):
         raise ValueError(
             f"record {record_id(record)!r}: expected the photograph, got what `mlfem prepare --frame` made of it; "
@@ -259,6 +266,8 @@ def _framed_pixels(record: Mapping[str, Any]) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _recorded_size(record: Mapping[str, Any]) -> tuple[int, int]:
+    if len(record["size"]) != 2:
+        raise ValueError(f"record {record_id(record)!r}: expected a photograph, got a recording")
     height, width = (int(side) for side in record["size"])
     return height, width
 

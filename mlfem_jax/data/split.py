@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int, Int32
+from jaxtyping import Float, Int, Int32
 
 from mlfem_jax.data.example import ExampleFormat, record_id
+from mlfem_jax.data.recording import RecordingFormat
 from mlfem_jax.gaze import fit, move_fixations
 
 
@@ -33,13 +34,13 @@ class Index:
         ids: of the images, in the order of the source.
         fixation_counts: (records,) number of fixations of each.
         labels: of each, class indices; empty where unknown.
-        sizes: (height, width) of each, in pixels.
+        sizes: (height, width) of each, in pixels; of recordings the lengths of the axes of their events.
     """
 
     ids: tuple[str, ...]
     fixation_counts: Int[np.ndarray, " records"]
     labels: tuple[tuple[int, ...], ...]
-    sizes: Int[np.ndarray, "records 2"]
+    sizes: Int[np.ndarray, "records axes"]
 
     @property
     def max_fixations(self) -> int:
@@ -66,8 +67,8 @@ def scan(source: Source) -> Index:
         ids.append(record_id(record))
         counts.append(len(record["fixations"]))
         labels.append(tuple(int(label) for label in record["labels"]))
-        sizes.append((int(record["size"][0]), int(record["size"][1])))
-    return Index(tuple(ids), np.array(counts, int), tuple(labels), np.array(sizes, int).reshape(-1, 2))
+        sizes.append(tuple(int(side) for side in record["size"]))
+    return Index(tuple(ids), np.array(counts, int), tuple(labels), np.array(sizes or np.zeros((0, 2)), int))
 
 
 def looked_at(index: Index, positions: Int[np.ndarray, " part"]) -> Int[np.ndarray, " looked"]:
@@ -96,7 +97,7 @@ def looked_at(index: Index, positions: Int[np.ndarray, " part"]) -> Int[np.ndarr
     return looked
 
 
-def fixation_totals(source: Source, example_format: ExampleFormat) -> Int32[np.ndarray, "H W"]:
+def fixation_totals(source: Source, example_format: ExampleFormat | RecordingFormat) -> Int32[np.ndarray, "*S"]:
     """How many fixations each pixel of the frame has, on all images of a data set together.
 
     Args:
@@ -104,18 +105,25 @@ def fixation_totals(source: Source, example_format: ExampleFormat) -> Int32[np.n
         example_format: the frame.
 
     Returns:
-        (H, W); a fixation belongs to the pixel that it rounds to, as in `mlfem_jax.metrics.fixation_counts`, and one
-        outside the frame to none.
+        (H, W), or the lengths of the axes of events; a fixation belongs to the pixel that it rounds to, as in
+        `mlfem_jax.metrics.fixation_counts`, and one outside the frame to none.
     """
-    totals = np.zeros(example_format.shape, np.int32)
+    axes = example_format.axes if isinstance(example_format, RecordingFormat) else 2
+    totals = np.zeros(example_format.shape[:axes], np.int32)
     for position in range(len(source)):
-        record = source[position]
-        shape = int(record["size"][0]), int(record["size"][1])
-        moved = move_fixations(record["fixations"], shape, fit(shape, example_format.shape, rule=example_format.rule))
-        pixels = np.floor(moved + np.float32(0.5))
-        inside = ((pixels >= 0) & (pixels < np.array(example_format.shape))).all(axis=1)
+        pixels = np.floor(_moved(source[position], example_format) + np.float32(0.5))
+        inside = ((pixels >= 0) & (pixels < np.array(totals.shape))).all(axis=1)
         np.add.at(totals, tuple(pixels[inside].astype(int).T), 1)
     return totals
+
+
+def _moved(record: Any, example_format: ExampleFormat | RecordingFormat) -> Float[np.ndarray, "n axes"]:
+    """The fixations of a record in the frame of the examples."""
+    if isinstance(example_format, RecordingFormat):
+        return record["fixations"]
+    shape = int(record["size"][0]), int(record["size"][1])
+    box = fit(shape, example_format.shape, rule=example_format.rule)
+    return np.asarray(move_fixations(record["fixations"], shape, box))
 
 
 def hash_fraction(image_id: str, *, salt: str = "") -> float:

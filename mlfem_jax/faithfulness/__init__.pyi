@@ -9,5 +9,6 @@ from .perturbation import (
 from .randomization import parameter_layers as parameter_layers, randomization_check as randomization_check
 from .removal import abpc as abpc, fill_in as fill_in, road as road
 from .sanity import complexity_rise as complexity_rise, random_logit as random_logit
+from .soft import soft_abpc as soft_abpc
 from .stability import local_lipschitz as local_lipschitz, max_sensitivity as max_sensitivity
 from .superpixel import irof as irof, irof_curve as irof_curve

@@ -108,8 +108,9 @@ class Reweighted(DensityNet):
         *,
         layers: Sequence[str],
         ks: Sequence[float],
+        signs: Sequence[str] = (),
     ) -> Float[Array, "C _h _w"]:
-        """See `FusionNet`: the maps straight from the activations."""
+        """See `FusionNet`: the maps straight from the activations, whose strong positions are above the mean."""
         pairs = zip(layers, self.weights(params), strict=True)
         return _together([channel_maps(activations[name], values, ks=ks) for name, values in pairs], shape)
 

@@ -1,13 +1,14 @@
 """What a fusion network is trained on: of each image, what is computed once by the frozen network and kept."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from mlfem_jax.backbones import Backbone, forward_pass
+from mlfem_jax.backbones import Backbone, forward_pass, read_layers
 from mlfem_jax.fusion.channels import pack, strong_positions
 from mlfem_jax.fusion.stacks import map_stack
 
@@ -17,7 +18,7 @@ class MapRecipe:
     """Which importance maps a fusion network reads.
 
     Attributes:
-        layers: names, first layer first.
+        layers: names of layers, first layer first, and of attentions (`Backbone.attentions`), whose heads are channels.
         ks: values of k; each layer gives one map for each.
         shrink: the maps are made at 1 / `shrink` of the input's resolution.
     """
@@ -46,16 +47,17 @@ class MaskRecipe(MapRecipe):
 
     def read(self, backbone: Backbone, images: Array | np.ndarray) -> tuple[UInt8[Array, "N K _h _w _B"], ...]:
         """See `MapRecipe`: of each layer its strong positions for every k, eight channels to a byte."""
-        activations = forward_pass(backbone, images).activations
+        activations = read_layers(forward_pass(backbone, images), self.layers)
 
         def packed(activation: Array) -> Array:
             return pack(strong_positions(activation, self.ks))
 
-        return tuple(jax.vmap(packed)(activations[name]) for name in self.layers)
+        return tuple(jax.vmap(packed)(activation) for activation in activations.values())
 
 
 def image_maps(backbone: Backbone, images: Array | np.ndarray, recipe: MapRecipe) -> Float[Array, "N C h w"]:
     """Stacks of a batch of images (N, H, W, 3), already at the size of the network's input."""
     forward = forward_pass(backbone, images)
-    size = recipe.size(forward.photo_size)
-    return jax.vmap(lambda example: map_stack(example, size, layers=recipe.layers, ks=recipe.ks))(forward.activations)
+    options = {"layers": recipe.layers, "ks": recipe.ks, "signs": [backbone.sign(name) for name in recipe.layers]}
+    stack = functools.partial(map_stack, shape=recipe.size(forward.photo_size), **options)
+    return jax.vmap(stack)(read_layers(forward, recipe.layers))

@@ -17,7 +17,8 @@ from jaxtyping import Array, Float, Key
 
 from mlfem_jax.fusion.modules import PaperLayers, UNetLayers
 from mlfem_jax.fusion.stacks import map_stack
-from mlfem_jax.importance import normalize, upsample
+from mlfem_jax.importance import normalize
+from mlfem_jax.upsampling import upsample
 
 if TYPE_CHECKING:
     from chex import ArrayTree
@@ -87,9 +88,10 @@ class FusionNet(abc.ABC):
         *,
         layers: Sequence[str],
         ks: Sequence[float],
+        signs: Sequence[str] = (),
     ) -> Float[Array, "C _h _w"]:
         """The stack that `apply` takes, from the activations of ONE example; see `map_stack`."""
-        return map_stack(activations, shape, layers=layers, ks=ks)
+        return map_stack(activations, shape, layers=layers, ks=ks, signs=signs)
 
     def stack(self, params: ArrayTree, given: Any, shape: tuple[int, int]) -> Float[Array, "C _h _w"]:
         """The same from what the trainer keeps of one example: the stack itself, where no parameter decides it."""

@@ -10,7 +10,9 @@ from jaxtyping import Array
 from mlfem_jax.importance import fem, normalize
 
 
-def map_stack(activations: Any, shape: tuple[int, int], *, layers: Sequence[str], ks: Sequence[float]) -> Array:
+def map_stack(
+    activations: Any, shape: tuple[int, int], *, layers: Sequence[str], ks: Sequence[float], signs: Sequence[str] = ()
+) -> Array:
     """The stack of one example that a fusion network reads: FEM of every layer and k, resized and put in [0, 1].
 
     Where a map is made smaller, each pixel is a weighted mean of what it covers (a triangle twice as wide).
@@ -20,14 +22,16 @@ def map_stack(activations: Any, shape: tuple[int, int], *, layers: Sequence[str]
         shape: of the maps: that of the backbone's input over the `shrink` of the network, rounded up.
         layers: names, first layer first.
         ks: values of k.
+        signs: of each layer, see `mlfem_jax.fem`; none: activations are taken as they are.
 
     Returns:
         (layers times ks, *shape) float32 in [0, 1]: layer by layer, for each layer every k; a constant map is 0.
     """
 
-    def of_layer(activation: Array) -> Array:
+    def of_layer(activation: Array, sign: str) -> Array:
         # All k at once: a kernel a step, where one k after the other would be as many kernels as maps.
-        raw = jax.vmap(lambda k: fem(activation, k=k))(jnp.asarray(ks, jnp.float32))
+        raw = jax.vmap(lambda k: fem(activation, k=k, sign=sign))(jnp.asarray(ks, jnp.float32))
         return jax.vmap(normalize)(jax.image.resize(raw, (len(ks), *shape), "linear"))
 
-    return jnp.concatenate([of_layer(activations[name]) for name in layers])
+    pairs = zip(layers, signs or ("as_is",) * len(layers), strict=True)
+    return jnp.concatenate([of_layer(activations[name], sign) for name, sign in pairs])

@@ -16,6 +16,7 @@ import numpy as np
 from mlfem_jax.files import read_json, replacing
 from mlfem_jax.fusion.architectures import make_net
 from mlfem_jax.fusion.network import ArrayTree, FusionNet
+from mlfem_jax.importance import SIGNS
 
 PACKAGED: dict[tuple[str, str], dict[tuple[int, int], str]] = {
     ("net", "efficientnet_lite0"): {(224, 224): "net_efficientnet_lite0.safetensors"},
@@ -43,6 +44,7 @@ class TrainedFusion:
         layers: names of the layers, in order.
         ks: values of k, for each layer.
         provenance: command, data, seed, versions, scores: for people.
+        signs: of each layer, see `mlfem_jax.fem`; none: activations are taken as they are.
     """
 
     net: FusionNet
@@ -51,6 +53,7 @@ class TrainedFusion:
     layers: tuple[str, ...]
     ks: tuple[float, ...]
     provenance: Mapping[str, Any]
+    signs: tuple[str, ...] = ()
 
 
 def save_fusion(path: str | Path, trained: TrainedFusion) -> None:
@@ -69,6 +72,7 @@ def save_fusion(path: str | Path, trained: TrainedFusion) -> None:
         "backbone": trained.backbone,
         "layers": trained.layers,
         "ks": trained.ks,
+        "signs": trained.signs,
         "provenance": trained.provenance,
     }
     with replacing(path) as file:
@@ -98,10 +102,13 @@ def load_fusion(path: str | Path) -> TrainedFusion:
         net = make_net(**_with_tuples(described["net"]))
         layers, ks = tuple(described["layers"]), tuple(float(k) for k in described["ks"])
         backbone, provenance = described["backbone"], described["provenance"]
+        signs = tuple(described.get("signs", ()))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{about}: expected a description of a fusion network, got another ({error!r})") from error
     if not np.isfinite(ks).all():
         raise ValueError(f"{about}: expected finite numbers as ks, got {ks}")
+    if set(signs) - {*SIGNS} or len(signs) not in (0, len(layers)):
+        raise ValueError(f"{about}: expected signs of {len(layers)} layers, each of {', '.join(SIGNS)}, got {signs}")
     if net.channels != len(layers) * len(ks):
         raise ValueError(f"{about}: expected {len(layers)} layers times {len(ks)} k channels, got {net.channels}")
     arrays = read_weights(path)
@@ -110,7 +117,7 @@ def load_fusion(path: str | Path) -> TrainedFusion:
     check_weights(arrays, expected, source=path)
     check_values(arrays, expected, source=path)
     params = jax.tree_util.tree_map_with_path(lambda keys, _: arrays[_name(keys)], shapes)
-    return TrainedFusion(net, params, backbone, layers, ks, provenance)
+    return TrainedFusion(net, params, backbone, layers, ks, provenance, signs)
 
 
 def packaged_fusion(architecture: str, backbone: str, size: tuple[int, int] | None = None) -> Path:

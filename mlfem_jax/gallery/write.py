@@ -1,16 +1,13 @@
 """Photographs in, a folder of pictures, maps and one page out: what `mlfem explain` and the demo do."""
 
-import dataclasses
 import functools
 import os
-import re
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
@@ -18,20 +15,19 @@ from rich import progress
 from rich.console import Console
 from rich.text import Text
 
-from mlfem_jax import __version__, attribution
-from mlfem_jax.attribution import METHODS, Method, Target, accepted_options, layer_stacks, net_reasons, parse_target
-from mlfem_jax.backbones import RECORDED, Forward, load_backbone, select_layers
+from mlfem_jax import __version__
+from mlfem_jax.backbones import RECORDED, load_backbone
 from mlfem_jax.compilation import keep_compiled
+from mlfem_jax.data import RECORDING_SUFFIXES
 from mlfem_jax.engine import BatchSize, map_batches
 from mlfem_jax.files import printable, refuse_foreign, writing
-from mlfem_jax.fusion import ALPHA, ARCHITECTURES, OPERATORS, fuse
+from mlfem_jax.fusion import ALPHA
 from mlfem_jax.gallery.draw import draw_photo
 from mlfem_jax.gallery.find import find_photos
+from mlfem_jax.gallery.look import look_of, net_options, target_of
 from mlfem_jax.gallery.names import made_before, photo_names
 from mlfem_jax.gallery.page import ExplainedPhoto, write_page
-from mlfem_jax.gallery.read_recording import RECORDING_SUFFIXES
-from mlfem_jax.gallery.recordings import LookAll, explain_recordings
-from mlfem_jax.importance import fem, normalize
+from mlfem_jax.gallery.recordings import explain_recordings
 from mlfem_jax.photos import PHOTO_SUFFIXES, ResizeRule, read_photo
 
 _PAGE = "index.html"
@@ -98,42 +94,22 @@ def explain(
         FileExistsError: there is an index.html that is not ours.
         MemoryError: a batch does not fit the device; it says which size would.
     """
-    tell = functools.partial(Console(stderr=True).print, markup=False, highlight=False, soft_wrap=True)
-    lost = []
-
-    def on_left_out(line: str, may_be_photos: bool) -> None:
-        tell(f"mlfem: {line}")
-        lost.extend([line] if may_be_photos else [])
-
-    suffixes = RECORDING_SUFFIXES if backbone in RECORDED else PHOTO_SUFFIXES
-    paths = find_photos(photos, on_left_out=on_left_out, suffixes=suffixes)
-    if made := made_before(paths, out):
-        tell(f"mlfem: {printable(out)}: {len(made)} pictures of an earlier run (left out), first {printable(made[0])}")
-        paths = [path for path in paths if path not in made]
-    if not paths:
-        raise ValueError("photos: expected files, folders or patterns, got none")
     if picture_px < 1:
         raise ValueError(f"picture_px: expected at least 1, got {picture_px}")
+    tell = functools.partial(Console(stderr=True).print, markup=False, highlight=False, soft_wrap=True)
+    paths, lost = _find(photos, out, RECORDING_SUFFIXES if backbone in RECORDED else PHOTO_SUFFIXES, tell)
     keep_compiled(cache)
     network = load_backbone(backbone, weights)
-    chosen = select_layers(network.layers, _parse_layers(layers))
-    options = {"layers": chosen, "k": k, "alpha": alpha}
-    net = _net_options(method, fusion, why)
-    if method == "net" and layers == "all":
-        del options["layers"]  # its own
-    options = {name: options[name] for name in accepted_options(method) if name in options} | net
-    bound = attribution.method(method, **options)
+    net = net_options(method, fusion, why)
     look = functools.partial(
         map_batches,
         network,
-        function=_Look(bound, chosen, k, alpha, tuple(net.items()) if why else None)
-        if network.photos
-        else LookAll(bound, chosen, k, alpha),
+        function=look_of(network, method, layers=layers, k=k, alpha=alpha, net=net, why=why),
         batch_size=batch_size,
         dtype=jnp.dtype(dtype),
         resize=resize,
         frame=frame,
-        target=_target(method, target),
+        target=target_of(method, target),
     )
     line = f"{backbone}, {method}, k {k:g}, alpha {alpha:g}"
     draw = functools.partial(
@@ -146,10 +122,8 @@ def explain(
         picture_px=picture_px,
         settings=line,
     )
-    settings = {"backbone": backbone, "method": method, "k": k, "alpha": alpha, "layers": layers}
-    settings |= {} if target is None else {"target": target}
-    settings |= ({} if frame is None else {"frame": f"{frame[0]} x {frame[1]}"}) | net
-    settings |= {"resize": resize, "dtype": dtype, "mlfem_jax": __version__}
+    settings = {"backbone": backbone, "method": method, "k": k, "alpha": alpha, "layers": layers, "target": target}
+    settings |= {"frame": frame and f"{frame[0]} x {frame[1]}", **net, "resize": resize, "dtype": dtype}
     with writing(out):
         refuse_foreign(out, [_PAGE])
         names = photo_names(paths, out)
@@ -160,11 +134,31 @@ def explain(
                 paths, names, lambda cut: look(images=cut), network, out=out, method=method, settings=line, tell=tell
             )
         failures = [*lost, *failures]
-        write_page(out / _PAGE, explained, settings=settings, failures=failures)
+        shown = {name: value for name, value in settings.items() if value is not None} | {"mlfem_jax": __version__}
+        write_page(out / _PAGE, explained, settings=shown, failures=failures)
     for photo in explained:
         print(printable(f"{photo.name}: " + ", ".join(f"{label} {100 * p:.1f} %" for label, p in photo.top)))
     print(printable(str(out / _PAGE)))
     return 1 if failures else 0
+
+
+def _find(
+    photos: Sequence[str], out: Path, suffixes: frozenset[str], tell: Callable[[str], object]
+) -> tuple[list[Path], list[str]]:
+    """The files to explain, and a line for each thing left out that may have been one."""
+    lost: list[str] = []
+
+    def on_left_out(line: str, may_be_photos: bool) -> None:
+        tell(f"mlfem: {line}")
+        lost.extend([line] if may_be_photos else [])
+
+    paths = find_photos(photos, on_left_out=on_left_out, suffixes=suffixes)
+    if made := made_before(paths, out):
+        tell(f"mlfem: {printable(out)}: {len(made)} pictures of an earlier run (left out), first {printable(made[0])}")
+        paths = [path for path in paths if path not in made]
+    if not paths:
+        raise ValueError("photos: expected files, folders or patterns, got none")
+    return paths, lost
 
 
 def _explain_all(
@@ -215,60 +209,6 @@ def _read(path: Path, names: tuple[str, str]) -> tuple[np.ndarray | ValueError, 
         return error, *names
 
 
-def _target(method: str, text: str | None) -> Target:
-    """The target of a command line, for a method that explains one."""
-    if text is not None and not METHODS[method].of_class:
-        raise ValueError(f"target: expected none, since {method!r} explains no particular class, got {text!r}")
-    return None if text is None else parse_target(text)
-
-
-def _parse_layers(text: str) -> slice | list[int | str] | None:
-    """The layers of a command line: "all", a slice ("3:8"), or names and numbers with commas."""
-    if text == "all":
-        return None
-    if re.fullmatch(r"-?\d*:-?\d*", text):
-        return slice(*(int(end) if end else None for end in text.split(":")))
-    return [int(word) if re.fullmatch(r"-?\d+", word) else word for word in text.split(",") if word]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Look:
-    """All that is drawn of a batch, from one forward pass; equal settings share one compiled function."""
-
-    chosen: Method
-    layers: tuple[str, ...]
-    k: float
-    alpha: float
-    reasons: tuple[tuple[str, Any], ...] | None
-
-    def __call__(self, forward: Forward) -> dict[str, Any]:
-        to_probabilities = jax.nn.softmax if forward.backbone.output == "softmax" else jax.nn.sigmoid
-        probabilities = to_probabilities(forward.logits.astype(jnp.float32))
-        shown = 0 if forward.backbone.embeds else min(5, probabilities.shape[-1])
-        stacks = layer_stacks(forward, layers=self.layers, k=self.k)
-        maps = OrderedDict(
-            (operator, jax.vmap(functools.partial(fuse, operator=operator, alpha=self.alpha))(stacks))
-            for operator in OPERATORS
-        )
-        if self.chosen.name not in maps:
-            maps[self.chosen.name] = self.chosen(forward)
-            maps.move_to_end(self.chosen.name, last=False)
-        # The layers' maps keep their own resolution: it is all there is, and little to bring to the host.
-
-        def layer_map(name: str) -> jax.Array:
-            sign = forward.backbone.sign(name)
-            return jax.vmap(lambda activation: normalize(fem(activation, k=self.k, sign=sign)))(
-                forward.activations[name]
-            )
-
-        return {
-            "top": jax.lax.top_k(probabilities, shown),
-            "maps": maps,
-            "layers": OrderedDict((name, layer_map(name)) for name in self.layers),
-            "why": None if self.reasons is None else net_reasons(forward, **dict(self.reasons)),
-        }
-
-
 class _Rate(progress.ProgressColumn):
     def render(self, task: progress.Task) -> Text:
         return Text(f"{task.speed:.1f} photos/s" if task.speed else "")
@@ -285,12 +225,3 @@ def _progress(console: Console) -> progress.Progress:
         redirect_stdout=False,
         disable=not console.is_terminal,
     )
-
-
-def _net_options(method: str, fusion: str | None, why: bool) -> dict[str, str]:
-    """The options of the method net that its fusion means: the name of a packaged one, or a file."""
-    if method != "net" and (why or fusion is not None):
-        raise ValueError(f"{'why' if why else 'fusion'}: expected with the method 'net' alone, got {method!r}")
-    if fusion is None:
-        return {}
-    return {"architecture": fusion} if fusion in ARCHITECTURES else {"weights": fusion}

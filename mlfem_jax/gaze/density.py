@@ -164,13 +164,13 @@ def half_densities(
     return jax.vmap(lambda half: gaze_density(fixations, shape, sigma_px=sigma_px, mask=half))(halves)
 
 
-def count_density(counts: Num[Arrays, "H W"], *, sigma_px: Sigma) -> Float32[Array, "H W"]:
+def count_density(counts: Num[Arrays, "*S"], *, sigma_px: Sigma) -> Float32[Array, "*S"]:
     """The GFDM of fixations that are given as their number in each pixel, as `gaze_density` of the pixels' centers.
 
     It costs two small matrix products however many fixations there are.
 
     Args:
-        counts: (H, W) not negative.
+        counts: (H, W) not negative, or of any other number of axes.
         sigma_px: see `gaze_density`.
 
     Returns:
@@ -183,14 +183,16 @@ def count_density(counts: Num[Arrays, "H W"], *, sigma_px: Sigma) -> Float32[Arr
         >>> print(count_density(np.array([[0, 1, 0]]), sigma_px=1.0))
         [[0.27406862 0.45186275 0.27406862]]
     """
-    _check(counts.shape, sigma_px, axes=2)
-    sigmas = jnp.broadcast_to(jnp.asarray(sigma_px, jnp.float32), (2,))
-    rows, columns = (
+    _check(counts.shape, sigma_px, axes=counts.ndim)
+    sigmas = jnp.broadcast_to(jnp.asarray(sigma_px, jnp.float32), (counts.ndim,))
+    rows, *others = (
         _gaussians(jnp.arange(length, dtype=jnp.float32), length, sigma)
         for length, sigma in zip(counts.shape, sigmas, strict=True)
     )
-    exact = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-    density = exact(exact(rows.T, jnp.asarray(counts, jnp.float32)), columns)
+    exact = functools.partial(jnp.tensordot, precision=jax.lax.Precision.HIGHEST)
+    density = exact(rows.T, jnp.asarray(counts, jnp.float32), axes=1)
+    for bells in others:  # each takes the second axis and puts its own behind the last
+        density = exact(density, bells, axes=(1, 0))
     total = density.sum()
     return density / jnp.where(total > 0, total, 1.0)
 

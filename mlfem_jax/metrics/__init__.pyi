@@ -9,6 +9,7 @@ from .fixation import information_gain as information_gain, nss as nss
 from .localization import (
     box_mask as box_mask,
     energy_inside as energy_inside,
+    near_mask as near_mask,
     pointing_game as pointing_game,
     relevance_rank as relevance_rank,
     top_k_intersection as top_k_intersection,

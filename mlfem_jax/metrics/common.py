@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Int32, Num
 
 Arrays: TypeAlias = Array | np.ndarray
 Map: TypeAlias = Float[Arrays, "*S"]
-Fixations: TypeAlias = Num[Arrays, "n 2"]
+Fixations: TypeAlias = Num[Arrays, "n axes"]
 FixationMask: TypeAlias = Bool[Arrays, " n"] | None
 ContentBox: TypeAlias = Int[Arrays, " sides"] | tuple[int, ...] | None
 Score: TypeAlias = Float32[Array, ""]
@@ -80,16 +80,18 @@ def or_nan(value: Score, *defined: Bool[Array, ""]) -> Score:
 
 def fixated(
     fixations: Fixations, mask: FixationMask, inside: Bool[Array, "*S"]
-) -> tuple[Int32[Array, " n"], Int32[Array, " n"], Bool[Array, " n"]]:
-    """Row and column of each fixation's pixel, and whether it counts."""
-    if inside.ndim != 2:
-        raise ValueError(f"importance: expected (H, W) by a metric of fixations, got {inside.shape}")
+) -> tuple[tuple[Int32[Array, " n"], ...], Bool[Array, " n"]]:
+    """Row and column of each fixation's pixel, or its place along every other number of axes, and whether it counts."""
+    if inside.ndim != fixations.shape[1]:
+        raise ValueError(
+            f"fixations: expected {inside.ndim} coordinates, as a map {inside.shape}, got {fixations.shape}"
+        )
     pixels = jnp.floor(jnp.asarray(fixations, jnp.float32) + 0.5)
     size = jnp.array(inside.shape, jnp.float32)[None]
     counted = ((pixels >= 0) & (pixels < size)).all(axis=-1)  # False for NaN
-    rows, columns = jnp.where(counted[:, None], pixels, 0.0).astype(jnp.int32).T
-    counted = counted & inside[rows, columns]
-    return rows, columns, counted if mask is None else counted & jnp.asarray(mask)
+    places = tuple(jnp.where(counted[:, None], pixels, 0.0).astype(jnp.int32).T)
+    counted = counted & inside[places]
+    return places, counted if mask is None else counted & jnp.asarray(mask)
 
 
 def mean_where(values: Float32[Array, " n"], counted: Bool[Array, " n"]) -> Score:

@@ -45,9 +45,9 @@ def nss(
         1.342
     """
     inside = content(importance.shape, content_box)
-    rows, columns, counted = fixated(fixations, mask, inside)
+    places, counted = fixated(fixations, mask, inside)
     centered, variance, defined = deviations(importance, inside, ddof)
-    return or_nan(mean_where(centered[rows, columns], counted) / jnp.sqrt(variance), defined)
+    return or_nan(mean_where(centered[places], counted) / jnp.sqrt(variance), defined)
 
 
 def information_gain(
@@ -85,7 +85,7 @@ def information_gain(
         1.585
     """
     inside = content(importance.shape, content_box)
-    rows, columns, counted = fixated(fixations, mask, inside)
+    places, counted = fixated(fixations, mask, inside)
     predicted, defined = density(importance, inside)
     expected = inside.astype(jnp.float32) if baseline is None else jnp.asarray(baseline, jnp.float32)
     same_shape(importance, expected, "baseline")
@@ -95,5 +95,5 @@ def information_gain(
     total = expected.sum()
     usable = jnp.isfinite(total) & (total > 0)
     expected = expected / jnp.where(usable, total, 1.0)
-    gain = jnp.log2(MIT_EPSILON + predicted[rows, columns]) - jnp.log2(MIT_EPSILON + expected[rows, columns])
+    gain = jnp.log2(MIT_EPSILON + predicted[places]) - jnp.log2(MIT_EPSILON + expected[places])
     return or_nan(mean_where(gain, counted), defined, usable)

@@ -3,9 +3,20 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float32, Int
+from jaxtyping import Array, Bool, Float32, Int, Num
 
-from mlfem_jax.metrics.common import Arrays, Map, Score, content, limits, or_nan, same_shape
+from mlfem_jax.metrics.common import (
+    Arrays,
+    ContentBox,
+    FixationMask,
+    Fixations,
+    Map,
+    Score,
+    content,
+    limits,
+    or_nan,
+    same_shape,
+)
 
 Mask = Bool[Arrays, "..."]
 
@@ -24,12 +35,41 @@ def box_mask(boxes: Int[Arrays, "n sides"], shape: tuple[int, ...]) -> Bool[Arra
     return jax.vmap(lambda box: content(shape, box))(jnp.asarray(boxes)).any(axis=0)
 
 
-def pointing_game(importance: Map, mask: Mask) -> Score:
+def near_mask(
+    fixations: Fixations, shape: tuple[int, ...], *, reach_px: Num[Arrays, " axes"], mask: FixationMask = None
+) -> Bool[Array, "*S"]:
+    """(H, W) True at every pixel that is at most so far from a fixation, or an event, along every axis.
+
+    With a reach of two sigma it is where the density of events is: all of an interval or a box, where sigma is a
+    quarter of its length.
+
+    Args:
+        fixations: (n, 2) as (y, x), in pixels; or with a coordinate for every other number of axes.
+        shape: (height, width) of the map, in pixels.
+        reach_px: along each axis, in pixels.
+        mask: (n,) False for padding.
+
+    Example:
+        >>> near_mask(jnp.array([[1.5]]), (5,), reach_px=jnp.array([1.0])).tolist()
+        [False, True, True, False, False]
+    """
+    points = jnp.asarray(fixations, jnp.float32)
+    counted = jnp.ones(len(points), bool) if mask is None else jnp.asarray(mask)
+    reach = jnp.asarray(reach_px, jnp.float32)
+    near = counted.reshape(-1, *[1] * len(shape))
+    for axis, length in enumerate(shape):
+        own = jnp.abs(jnp.arange(length, dtype=jnp.float32)[None] - points[:, axis, None]) <= reach[axis]
+        near = near & jnp.expand_dims(own, [1 + other for other in range(len(shape)) if other != axis])
+    return near.any(axis=0)
+
+
+def pointing_game(importance: Map, mask: Mask, *, content_box: ContentBox = None) -> Score:
     """Whether the map's highest pixel is on the thing: 1 or 0; of several highest ones, the share that is.
 
     Args:
         importance: (H, W) of any range.
         mask: (H, W) True on the thing.
+        content_box: see `mlfem.metrics`.
 
     Returns:
         A number from 0 to 1; its mean over images is the accuracy. NaN for a constant map, one that is not finite, or
@@ -46,16 +86,19 @@ def pointing_game(importance: Map, mask: Mask) -> Score:
         >>> print(pointing_game(jnp.array([[0.0, 3.0, 3.0]]), jnp.array([[True, True, False]])))
         0.5
     """
-    importance, mask, defined = _checked(importance, mask)
+    importance, mask, defined = _checked(importance, mask, content_box)
+    if content_box is not None:
+        importance = jnp.where(content(importance.shape, content_box), importance, -jnp.inf)
     return or_nan(_share(importance == importance.max(), mask), defined)
 
 
-def energy_inside(importance: Map, mask: Mask) -> Score:
+def energy_inside(importance: Map, mask: Mask, *, content_box: ContentBox = None) -> Score:
     """The share of the map's sum that is on the thing: the energy-based pointing game, relevance mass accuracy.
 
     Args:
         importance: (H, W). One with negative values is shifted to minimum 0 first.
         mask: (H, W) True on the thing.
+        content_box: see `mlfem.metrics`.
 
     Returns:
         A number from 0 to 1; a uniform map would have the thing's share of the image. NaN as `pointing_game`.
@@ -71,8 +114,12 @@ def energy_inside(importance: Map, mask: Mask) -> Score:
         >>> print(energy_inside(jnp.array([[0.0, 3.0, 1.0]]), jnp.array([[True, True, False]])))
         0.75
     """
-    importance, mask, defined = _checked(importance, mask)
-    mass = importance - jnp.minimum(importance.min(), 0.0)
+    importance, mask, defined = _checked(importance, mask, content_box)
+    if content_box is None:
+        mass = importance - jnp.minimum(importance.min(), 0.0)
+    else:
+        inside = content(importance.shape, content_box)
+        mass = jnp.where(inside, importance - jnp.minimum(importance.min(where=inside, initial=0.0), 0.0), 0.0)
     total = mass.sum()
     return or_nan(jnp.where(mask, mass, 0.0).sum() / jnp.where(total > 0, total, 1.0), defined)
 
@@ -129,10 +176,15 @@ def top_k_intersection(importance: Map, mask: Mask, *, k: int = 1000) -> Score:
     return or_nan(_top(importance, mask, jnp.asarray(k)) / k, defined)
 
 
-def _checked(importance: Map, mask: Mask) -> tuple[Float32[Array, "*S"], Bool[Array, "*S"], Bool[Array, ""]]:
+def _checked(
+    importance: Map, mask: Mask, content_box: ContentBox = None
+) -> tuple[Float32[Array, "*S"], Bool[Array, "*S"], Bool[Array, ""]]:
+    """The map, the part of the thing that exists, and whether there is a score."""
     same_shape(importance, np.empty(mask.shape), "mask")
     importance, mask = jnp.asarray(importance, jnp.float32), jnp.asarray(mask)
-    return importance, mask, limits(importance, jnp.ones(mask.shape, bool))[2] & mask.any()
+    inside = content(importance.shape, content_box)
+    mask = mask if content_box is None else mask & inside
+    return importance, mask, limits(importance, inside)[2] & mask.any()
 
 
 def _share(pixels: Bool[Array, "*S"], mask: Bool[Array, "*S"]) -> Score:

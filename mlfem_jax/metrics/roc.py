@@ -73,10 +73,10 @@ def auc_judd(
     """
     importance = jnp.asarray(importance, jnp.float32)
     inside = content(importance.shape, content_box)
-    rows, columns, counted = fixated(fixations, mask, inside)
+    places, counted = fixated(fixations, mask, inside)
     _, _, defined = limits(importance, inside)
-    negative = inside & ~jnp.zeros(importance.shape, bool).at[rows, columns].max(counted)
-    thresholds = -jnp.sort(-jnp.where(counted, importance[rows, columns], -jnp.inf))
+    negative = inside & ~jnp.zeros(importance.shape, bool).at[places].max(counted)
+    thresholds = -jnp.sort(-jnp.where(counted, importance[places], -jnp.inf))
     negatives = jnp.sort(jnp.where(negative, importance, -jnp.inf).ravel())
     hits = _share_at_least(thresholds, thresholds[::-1], counted.sum())
     false_alarms = _share_at_least(thresholds, negatives, negative.sum())
@@ -87,7 +87,7 @@ def auc_judd(
 def auc_shuffled(
     importance: Map,
     fixations: Fixations,
-    other_fixations: Num[Arrays, "m 2"],
+    other_fixations: Num[Arrays, "m axes"],
     *,
     mask: FixationMask = None,
     other_mask: Bool[Arrays, " m"] | None = None,
@@ -116,15 +116,14 @@ def auc_shuffled(
         >>> print(auc_shuffled(jnp.array([[0.0, 1.0], [2.0, 3.0]]), jnp.array([[1, 0]]), jnp.array([[0, 0], [1, 1]])))
         0.5
     """
-    height, width = importance.shape
-    counts = fixation_counts(other_fixations, (height, width), mask=other_mask, content_box=content_box)
+    counts = fixation_counts(other_fixations, importance.shape, mask=other_mask, content_box=content_box)
     return auc_against_counts(importance, fixations, counts, mask=mask, content_box=content_box)
 
 
 def auc_against_counts(
     importance: Map,
     fixations: Fixations,
-    counts: Num[Arrays, "_h _w"],
+    counts: Num[Arrays, "..."],
     *,
     mask: FixationMask = None,
     content_box: ContentBox = None,
@@ -158,14 +157,14 @@ def auc_against_counts(
     same_shape(importance, counts, "counts")
     importance = jnp.asarray(importance, jnp.float32)
     inside = content(importance.shape, content_box)
-    rows, columns, counted = fixated(fixations, mask, inside)
+    places, counted = fixated(fixations, mask, inside)
     _, _, defined = limits(importance, inside)
     order = jnp.argsort(importance, axis=None)
     weights = jnp.where(inside, jnp.asarray(counts, jnp.float32), 0.0).ravel()[order]
     # Counts stay exact in float32 up to 16 million.
     below = jnp.concatenate([jnp.zeros(1), jnp.cumsum(weights)])
     low, high = (
-        jnp.searchsorted(importance.ravel()[order], importance[rows, columns], side=side) for side in ("left", "right")
+        jnp.searchsorted(importance.ravel()[order], importance[places], side=side) for side in ("left", "right")
     )
     share = (below[low] + below[high]) / (2 * jnp.maximum(below[-1], 1.0))
     return or_nan(mean_where(share, counted), defined, below[-1] > 0)
@@ -173,11 +172,11 @@ def auc_against_counts(
 
 def fixation_counts(
     fixations: Fixations,
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
     *,
     mask: FixationMask = None,
     content_box: ContentBox = None,
-) -> Int32[Array, "H W"]:
+) -> Int32[Array, "*S"]:
     """How many fixations each pixel has.
 
     Args:
@@ -193,8 +192,8 @@ def fixation_counts(
         >>> fixation_counts(jnp.array([[0.0, 0.6], [0.0, 1.4], [9.0, 0.0]]), (1, 3)).tolist()
         [[0, 2, 0]]
     """
-    rows, columns, counted = fixated(fixations, mask, content(shape, content_box))
-    return jnp.zeros(shape, jnp.int32).at[rows, columns].add(counted.astype(jnp.int32))
+    places, counted = fixated(fixations, mask, content(shape, content_box))
+    return jnp.zeros(shape, jnp.int32).at[places].add(counted.astype(jnp.int32))
 
 
 def _share_at_least(

@@ -21,7 +21,7 @@ from mlfem_jax.metrics.common import (
 def auc_shuffled_sampled(
     importance: Map,
     fixations: Fixations,
-    counts: Num[Arrays, "_h _w"],
+    counts: Num[Arrays, "..."],
     *,
     key: Array,
     splits: int = 100,
@@ -64,12 +64,12 @@ def auc_shuffled_sampled(
     if splits < 1 or not 0 < step <= 1:
         raise ValueError(f"splits and step: expected at least 1 and from 0 to 1, got {splits} and {step}")
     inside = content(importance.shape, content_box)
-    rows, columns, counted = fixated(fixations, mask, inside)
+    places, counted = fixated(fixations, mask, inside)
     unit, defined = unit_range(importance, inside)
-    own = jnp.zeros(importance.shape, jnp.float32).at[rows, columns].add(counted.astype(jnp.float32))
-    once = jnp.where(counted, 1 / jnp.maximum(own[rows, columns], 1.0), 0.0)
+    own = jnp.zeros(importance.shape, jnp.float32).at[places].add(counted.astype(jnp.float32))
+    once = jnp.where(counted, 1 / jnp.maximum(own[places], 1.0), 0.0)
     thresholds = jnp.arange(round(1 / step), -1, -1, dtype=jnp.float32) * step
-    reached = unit[rows, columns][None] >= thresholds[:, None]
+    reached = unit[places][None] >= thresholds[:, None]
     hits = jnp.where(reached, once[None], 0.0).sum(axis=1) / jnp.maximum(once.sum(), 1.0)
     there = (inside & (jnp.asarray(counts) > 0)).ravel()
     below = jnp.cumsum(there.astype(jnp.int32))

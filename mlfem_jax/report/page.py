@@ -6,7 +6,7 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import jinja2
 import matplotlib
@@ -15,6 +15,8 @@ from markupsafe import Markup
 from PIL import Image
 
 from mlfem_jax.files import replacing
+
+Layout: TypeAlias = Literal["photos", "signals", "strips"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,20 +40,21 @@ class ScoredImage:
     scores: Sequence[Sequence[float]]
 
 
-def encode_pictures(photo: bytes, maps: Sequence[bytes]) -> str:
+def encode_pictures(photo: bytes, maps: Sequence[bytes], shape: tuple[int, int] | None = None) -> str:
     """One line of the page: a photograph and small maps, to be read only when the image is looked at.
 
     Args:
         photo: a JPEG file.
-        maps: squares of uint8, row by row; the gaze first.
+        maps: of uint8, row by row; the gaze first.
+        shape: (height, width) in pixels of the maps. Default: they are squares.
 
     Returns:
         Base64 of the JPEG, then of a gray PNG file of each map, with spaces between.
 
     Raises:
-        ValueError: a map that is not square.
+        ValueError: a map that has another shape.
     """
-    return " ".join(base64.b64encode(file).decode() for file in (photo, *map(_png, maps)))
+    return " ".join(base64.b64encode(file).decode() for file in (photo, *(_png(one, shape) for one in maps)))
 
 
 def write_score_page(
@@ -67,6 +70,8 @@ def write_score_page(
     gaze: bool,
     methods: Sequence[str],
     metrics: Sequence[Mapping[str, Any]],
+    layout: Layout = "photos",
+    recordings: bool = False,
 ) -> None:
     """Writes the page, whole or not at all.
 
@@ -82,17 +87,23 @@ def write_score_page(
         gaze: whether people's gaze is known, and shown beside the photograph.
         methods: names, in the order of the scores and of the maps after the gaze.
         metrics: {"name", "title", "higher"} of each.
+        layout: what the pictures are: of "signals" the heat goes from paper to black, so that the curve shows through
+            it; they and "strips" of films have a line each.
+        recordings: they are of recordings, with events in place of gaze.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mlfem_jax.report"), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    colors = (matplotlib.colormaps["inferno"](np.arange(256))[:, :3] * 255).round().astype(int)
+    colormap = matplotlib.colormaps["inferno_r" if layout == "signals" else "inferno"]
+    colors = (colormap(np.arange(256))[:, :3] * 255).round().astype(int)
     data = {
         "methods": list(methods),
         "metrics": list(metrics),
         "images": [dataclasses.asdict(image) | {"scores": _rounded(image.scores)} for image in images],
         "colors": colors.ravel().tolist(),
         "gaze": gaze,
+        "layout": layout,
+        "recordings": recordings,
     }
     page = environment.get_template("scores.html.jinja").render(
         title=title,
@@ -100,6 +111,7 @@ def write_score_page(
         tables=tables,
         tests=tests,
         figures={caption: base64.b64encode(file).decode() for caption, file in figures.items()},
+        recordings=recordings,
         data=_script(json.dumps(data, allow_nan=False, separators=(",", ":"))),
         pictures=Markup("\n".join(pictures)),
     )
@@ -116,10 +128,11 @@ def _rounded(scores: Sequence[Sequence[float]]) -> list[list[float | None]]:
     return [[round(value, 4) if np.isfinite(value) else None for value in row] for row in scores]
 
 
-def _png(importance: bytes) -> bytes:
-    side = round(len(importance) ** 0.5)
-    if side * side != len(importance):
-        raise ValueError(f"maps: expected squares, got one of {len(importance)} pixels")
+def _png(importance: bytes, shape: tuple[int, int] | None) -> bytes:
+    height, width = shape or (round(len(importance) ** 0.5),) * 2
+    if height * width != len(importance):
+        wanted = f"{height} x {width} pixels" if shape else "squares"
+        raise ValueError(f"maps: expected {wanted}, got one of {len(importance)} pixels")
     file = io.BytesIO()
-    Image.frombytes("L", (side, side), importance).save(file, "PNG")
+    Image.frombytes("L", (width, height), importance).save(file, "PNG")
     return file.getvalue()

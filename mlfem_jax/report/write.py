@@ -25,7 +25,8 @@ from mlfem_jax.report.figures import (
     save_figure,
     win_figure,
 )
-from mlfem_jax.report.page import ScoredImage, encode_pictures, write_score_page
+from mlfem_jax.report.page import Layout, ScoredImage, encode_pictures, write_score_page
+from mlfem_jax.report.recordings import draw_recording
 from mlfem_jax.report.tables import p_value_tables, page_tables, write_tables
 from mlfem_jax.scores import (
     HUMANS,
@@ -62,6 +63,10 @@ _SHOWN_SETTINGS = (
     "compare_in",
     "bars",
 )
+
+
+_OF_PHOTOS = ("rule", "compare_in", "bars")
+"""Settings that recordings do not have."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,11 +139,20 @@ def _write_report(config: Config, scores: Scores) -> None:
             {"name": name, "title": metric_of(name).title, "higher": metric_of(name).higher_is_better}
             for name in scores.metrics
         ],
+        layout=_layout(scores.settings),
+        recordings="map_shape" in scores.settings,
     )
 
 
+def _layout(settings: Mapping[str, Any]) -> Layout:
+    """What the pictures of the page are."""
+    axes = len(settings["input_size"]) if settings.get("map_shape") else 2
+    layouts: dict[int, Layout] = {1: "signals", 3: "strips"}
+    return layouts.get(axes, "photos")
+
+
 def _title(settings: Mapping[str, Any]) -> str:
-    people = " and people" if settings["gaze"] else ""
+    people = " and people" if settings["gaze"] and not settings.get("map_shape") else ""
     return f"{settings['dataset']}: what {settings['backbone']}{people} looked at"
 
 
@@ -201,8 +215,12 @@ def _images(config: Config, scores: Scores) -> tuple[list[ScoredImage], list[str
     if not scores.settings["map_size"]:
         return images, []
     kept = set(chosen.tolist())
+    shape = scores.settings.get("map_shape")
+    drawn = draw_recording if shape else bytes  # photographs are pictures already
     lines = [
-        encode_pictures(picture["photo"], [picture["gaze"], *(row["map"] for row in rows)])
+        encode_pictures(
+            drawn(picture["photo"]), [picture["gaze"], *(row["map"] for row in rows)], tuple(shape) if shape else None
+        )
         for i, (picture, rows) in enumerate(read_pictures(config.scores))
         if i in kept
     ]
@@ -227,7 +245,9 @@ def _scored_image(
 
 
 def _shown_settings(scores: Scores, images: int) -> dict[str, object]:
-    shown = {name: scores.settings[name] for name in _SHOWN_SETTINGS if scores.settings.get(name) is not None}
+    left = _OF_PHOTOS if "map_shape" in scores.settings else ()
+    names = [name for name in _SHOWN_SETTINGS if name not in left and scores.settings.get(name) is not None]
+    shown = {name: scores.settings[name] for name in names}
     shown |= {"version": scores.settings["version"], "commit": (scores.settings["commit"] or "unknown")[:12]}
     if images < len(scores.first):
         shown["images to look at"] = images

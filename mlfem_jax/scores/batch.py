@@ -9,11 +9,11 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Float32, Int, Int8, Int32, Shaped, UInt8
+from jaxtyping import Array, Bool, Float, Float32, Int, Int8, Int32, Num, Shaped, UInt8
 
 from mlfem_jax.attribution import Method, class_targets
 from mlfem_jax.backbones import Backbone, Forward, forward_pass
-from mlfem_jax.data import Batch, ExampleFormat, blank_example
+from mlfem_jax.data import Batch, ExampleFormat, RecordingFormat, blank_example
 from mlfem_jax.engine import BatchSize, Program, images_in_batch, run_batches
 from mlfem_jax.metrics import content, limits
 from mlfem_jax.parallel import chosen_devices, replicate
@@ -21,6 +21,7 @@ from mlfem_jax.scores.columns import METRICS, Column, Metric
 from mlfem_jax.scores.compared import gaze_scores, looked_density, shown_people
 from mlfem_jax.scores.ground import Looks, looks_in_input, looks_in_photo
 from mlfem_jax.scores.plan import Plan, Task
+from mlfem_jax.scores.small import over_all_axes, small_maps
 from mlfem_jax.scores.stored import StoredMaps
 
 Arrays: TypeAlias = Array | np.ndarray
@@ -36,7 +37,7 @@ class BatchScores:
         correct: 1, 0, or -1 where an image has no label, or the labels are of other classes than the network's.
         scores: image by row by metric; NaN where undefined.
         constant: whether a map has no two different values, or has one that is not finite.
-        maps: of each row, 255 for its maximum; 0 x 0 where none are kept.
+        maps: of each row, 255 for its maximum, see `small_maps`; 0 x 0 where none are kept.
         gaze: the density, likewise.
     """
 
@@ -45,8 +46,8 @@ class BatchScores:
     correct: Int8[Arrays, " N"]
     scores: Float32[Arrays, "N rows metrics"]
     constant: Bool[Arrays, "N rows"]
-    maps: UInt8[Arrays, "N rows s s"]
-    gaze: UInt8[Arrays, "N s s"]
+    maps: UInt8[Arrays, "N rows h w"]
+    gaze: UInt8[Arrays, "N h w"]
 
 
 @chex.dataclass(frozen=True, mappable_dataclass=False)
@@ -54,7 +55,7 @@ class Inputs:
     """What is scored of a batch, as `Batch` has it, and where people looked, in one frame or two.
 
     Attributes:
-        images: photographs.
+        images: photographs, or recordings.
         looks: fields of `Looks` in the frame of the network's input.
         photo: likewise in the photograph's own, where that is asked for.
         labels: multi-hot.
@@ -62,7 +63,7 @@ class Inputs:
         stored: the maps that are read from files, or None.
     """
 
-    images: UInt8[Array, "N H W 3"]
+    images: Num[Array, "N ..."]
     looks: Mapping[str, Any]
     photo: Mapping[str, Any] | None
     labels: Shaped[Array, "N classes"]
@@ -71,7 +72,7 @@ class Inputs:
 
 
 def score_batches(
-    backbone: Backbone, batches: Iterable[Batch], plan: Plan, totals: Int[np.ndarray, "H W"]
+    backbone: Backbone, batches: Iterable[Batch], plan: Plan, totals: Int[np.ndarray, "*S"]
 ) -> Iterator[tuple[Batch, BatchScores]]:
     """The scores of batch after batch, as NumPy arrays; one is computed while the last is used.
 
@@ -96,9 +97,9 @@ def score_batches(
 
 def score_batch_size(
     backbone: Backbone,
-    example_format: ExampleFormat,
+    example_format: ExampleFormat | RecordingFormat,
     plan: Plan,
-    totals: Int[np.ndarray, "H W"],
+    totals: Int[np.ndarray, "*S"],
     *,
     batch_size: BatchSize,
     most: int,
@@ -120,7 +121,7 @@ def score_batch_size(
     return images_in_batch(_program(backbone, plan, totals), _fields(blank, plan), batch_size, most=most)
 
 
-def _program(backbone: Backbone, plan: Plan, totals: Int[np.ndarray, "H W"]) -> Program:
+def _program(backbone: Backbone, plan: Plan, totals: Int[np.ndarray, "*S"]) -> Program:
     devices = chosen_devices(None)
     return Program(score_part, replicate((backbone.astype(plan.dtype), totals), devices), plan, devices)
 
@@ -144,7 +145,7 @@ def _stored(batch: Batch, plan: Plan) -> Float32[np.ndarray, "N stored H W"] | N
     return np.stack([folder.read(batch.ids, batch.size, frame) for folder in folders], axis=1) if folders else None
 
 
-def score_part(whole: tuple[Backbone, Int[Array, "H W"]], fields: Mapping[str, Any], plan: Plan) -> BatchScores:
+def score_part(whole: tuple[Backbone, Int[Array, "*S"]], fields: Mapping[str, Any], plan: Plan) -> BatchScores:
     """Every method and metric of some images from one forward pass.
 
     Where an image has no fixation, the released density stands in for the GFDM, if there is one.
@@ -159,17 +160,20 @@ def score_part(whole: tuple[Backbone, Int[Array, "H W"]], fields: Mapping[str, A
     targets = jnp.repeat(targets, len(inputs.images), axis=0) if isinstance(targets, np.ndarray) else targets
     forward = forward_pass(backbone, inputs.images, targets, dtype=plan.dtype)
     looks, there = Looks(**inputs.looks), Looks(**(inputs.photo or inputs.looks))
+    shape = forward.size[: looks.fixations.shape[2]]  # along which events are known
     made_by = [None if isinstance(method, StoredMaps) else method for _, method in plan.methods]
     stored = iter(() if inputs.stored is None else jnp.moveaxis(inputs.stored, 1, 0))
     maps = [next(stored) if method is None else method(forward) for method in made_by]
-    density = looked_density(looks, forward.photo_size, inputs.density)
+    density = looked_density(looks, shape, inputs.density)
     if plan.people:  # what is shown of them, and judged by the network
-        maps += shown_people(plan, looks, there, totals, density)
+        people = shown_people(plan, looks, there, totals, density)
+        maps += [over_all_axes(importance, forward.size) for importance in people]
     maps = jnp.stack(maps, axis=1)
     against_gaze = gaze_scores(plan, maps, there, totals, inputs.density)
     scored = _Scored(maps, inputs.images, forward, [*made_by, *[None] * len(plan.people)])
-    inside = jax.vmap(functools.partial(content, forward.size))(looks.content_box)
+    inside = over_all_axes(jax.vmap(functools.partial(content, shape))(looks.content_box), forward.size)
     defined = jax.vmap(jax.vmap(lambda importance, inside: limits(importance, inside)[2], (0, None)))(maps, inside)
+    kept = functools.partial(small_maps, events=looks.fixations, spatial=forward.size, size=plan.map_size)
     softmax_or_sigmoid = jax.nn.softmax if plan.task == "single" else jax.nn.sigmoid
     return BatchScores(
         prediction=forward.logits.argmax(axis=1).astype(jnp.int32),
@@ -177,8 +181,8 @@ def score_part(whole: tuple[Backbone, Int[Array, "H W"]], fields: Mapping[str, A
         correct=_correct(forward.logits, inputs.labels, plan.task),
         scores=_scores(plan, scored, against_gaze),
         constant=~defined,
-        maps=_small(maps, plan.map_size),
-        gaze=_small(density, plan.map_size),
+        maps=kept(maps),
+        gaze=kept(over_all_axes(density, forward.size)),
     )
 
 
@@ -187,13 +191,13 @@ class _Scored:
     """Maps, and all that the network says of them.
 
     Attributes:
-        maps: (N, rows, H, W).
-        images: (N, H, W, 3) as they were read.
+        maps: (N, rows, H, W), or of recordings (N, rows, *S).
+        images: (N, H, W, 3), or (N, *S, C), as they were read.
         forward: of the images.
         methods: that made the rows; None stands for people, and for maps from files.
     """
 
-    maps: Float[Array, "N rows H W"]
+    maps: Float[Array, "N rows ..."]
     images: Array
     forward: Forward
     methods: Sequence[Method | None]
@@ -261,12 +265,3 @@ def _correct(logits: Array, labels: Array, task: Task) -> Array:
     else:
         correct = jnp.where(labels, logits > 0, True).all(axis=1)  # sigmoid(0) = 0.5
     return jnp.where(labels.any(axis=1), correct.astype(jnp.int8), jnp.int8(-1))
-
-
-def _small(maps: Float[Array, "*N H W"], size: int) -> UInt8[Array, "*N s s"]:
-    """Maps as uint8, `size` pixels a side, 255 for the maximum of each."""
-    if size == 0:
-        return jnp.zeros((*maps.shape[:-2], 0, 0), jnp.uint8)
-    small = jax.image.resize(maps.astype(jnp.float32), (*maps.shape[:-2], size, size), "linear")
-    peak = small.max(axis=(-2, -1), keepdims=True, initial=0)
-    return jnp.nan_to_num(small / jnp.where(peak > 0, peak, 1) * 255).round().clip(0, 255).astype(jnp.uint8)

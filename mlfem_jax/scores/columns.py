@@ -20,6 +20,8 @@ _SUPERPIXELS = 40
 class Gaze:
     """What a map is compared with; all fields of one image, or with a leading axis of a batch.
 
+    Of recordings there are other axes than (H, W), and events in place of fixations.
+
     Attributes:
         density: (H, W) the gaze fixation density map.
         fixations: (n, 2) as (y, x), in pixels.
@@ -27,14 +29,16 @@ class Gaze:
         content_box: (y0, x0, y1, x1) half open: the pixels that exist.
         others: (H, W) how many fixations each pixel has on the other images of the data set.
         prior: (H, W) their density: where people look whatever the image.
+        sigma_px: along each axis, of the density.
     """
 
-    density: Float[Array, "*N H W"]
-    fixations: Float[Array, "*N n 2"]
+    density: Float[Array, "..."]
+    fixations: Float[Array, "*N n axes"]
     mask: Bool[Array, "*N n"]
-    content_box: Int[Array, "*N 4"]
-    others: Int[Array, "*N H W"]
-    prior: Float[Array, "*N H W"]
+    content_box: Int[Array, "*N sides"]
+    others: Int[Array, "..."]
+    prior: Float[Array, "..."]
+    sigma_px: Float[Array, "*N axes"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Metric:
         function: to a score, or to several.
         higher_is_better: False where the smaller score wins.
         part: which of several scores this column is.
+        photos: only of photographs.
     """
 
     title: str
@@ -55,6 +60,7 @@ class Metric:
     function: Callable[..., Array | tuple[Array, ...]]
     higher_is_better: bool = True
     part: int | None = None
+    photos: bool = False
 
 
 def _of_density(title: str, metric: Callable[..., Array], *, higher_is_better: bool = True) -> Metric:
@@ -70,6 +76,16 @@ def _of_fixations(title: str, metric: Callable[..., Array], **from_gaze: str) ->
     def function(importance: Array, gaze: Gaze) -> Array:
         more = {argument: getattr(gaze, field) for argument, field in from_gaze.items()}
         return metric(importance, gaze.fixations, mask=gaze.mask, content_box=gaze.content_box, **more)
+
+    return Metric(title, "gaze", function)
+
+
+def _near_fixations(title: str, metric: Callable[..., Array]) -> Metric:
+    """Of the map and a mask: what is at most two sigma from a fixation along every axis."""
+
+    def function(importance: Array, gaze: Gaze) -> Array:
+        near = metrics.near_mask(gaze.fixations, importance.shape, reach_px=2 * gaze.sigma_px, mask=gaze.mask)
+        return metric(importance, near, content_box=gaze.content_box)
 
     return Metric(title, "gaze", function)
 
@@ -115,13 +131,15 @@ METRICS: dict[str, Metric] = {
     "pcc": _of_density("PCC", metrics.pcc),
     "similarity": _of_density("SIM", metrics.similarity),
     "kl_divergence": _of_density("KL", metrics.kl_divergence, higher_is_better=False),
-    "emd": _of_density("EMD", metrics.emd, higher_is_better=False),
+    "emd": dataclasses.replace(_of_density("EMD", metrics.emd, higher_is_better=False), photos=True),
     "nss": _of_fixations("NSS", metrics.nss),
     "auc_judd": _of_fixations("AUC-Judd", metrics.auc_judd),
     "auc": _of_fixations("AUC", metrics.auc),
     "auc_shuffled": _of_fixations("sAUC", metrics.auc_against_counts, counts="others"),
     "auc_shuffled_mit": _of_fixations("sAUC, MIT", _mit_shuffled, counts="others"),
     "information_gain": _of_fixations("IG", metrics.information_gain, baseline="prior"),
+    "mass_inside": _near_fixations("Mass inside", metrics.energy_inside),
+    "pointing_game": _near_fixations("Pointing game", metrics.pointing_game),
     "insertion": Metric("Insertion", "model", faithfulness.insertion_auc),
     "deletion": Metric("Deletion", "model", faithfulness.deletion_auc, False),
     "drop": Metric("Drop", "model", faithfulness.confidence_change, False, part=0),
@@ -130,7 +148,7 @@ METRICS: dict[str, Metric] = {
     "road": Metric("ROAD", "model", _seeded(faithfulness.road)),
     "sensitivity_n": Metric("Sensitivity-n", "model", _seeded(_in_cells(faithfulness.sensitivity_n))),
     "infidelity": Metric("Infidelity", "model", _seeded(_in_cells(faithfulness.infidelity)), False),
-    "irof": Metric("IROF", "model", _irof),
+    "irof": Metric("IROF", "model", _irof, photos=True),
     "stability": Metric("Lipschitz", "method", faithfulness.local_lipschitz, False),
     "max_sensitivity": Metric("Max-sensitivity", "method", faithfulness.max_sensitivity, False),
     "sparseness": Metric("Gini", "map", metrics.sparseness),

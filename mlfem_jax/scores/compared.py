@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,16 +20,18 @@ _UNIFORM = 0.01
 
 def gaze_scores(
     plan: Plan,
-    maps: Float[Array, "N rows h w"],
+    maps: Float[Array, "N rows ..."],
     looks: Looks,
-    totals: Int[Array, "H W"],
+    totals: Int[Array, "*S"],
     released: Float[Array, "N h w"] | None,
 ) -> dict[Column, Float[Array, "N rows"]]:
     """The columns against gaze of all rows, those of people included.
 
     Args:
         plan: what is scored.
-        maps: of the methods, then of people, in the frame of the network's input.
+        maps: of the methods, then of people, in the frame of the network's input. Events that are known along its
+            first axes alone are compared with the means of the maps over the others: cuts of a film with the course
+            over time.
         looks: where people looked, in the frame of the comparison.
         totals: how many fixations each pixel of that frame has on all images of the data set together.
         released: density maps that stand in for the gaze on images without a fixation, in the frame of the input.
@@ -36,18 +39,23 @@ def gaze_scores(
     columns = [column for column in plan.columns if METRICS[column.metric].against == "gaze"]
     if not columns:
         return {}
-    height, width = totals.shape
     of_image = functools.partial(_image_scores, plan, columns, totals)
+    maps = along_events(maps, totals.ndim)
     images = (maps[:, : len(plan.methods)], looks, released)
     # At the photograph's own size the maps of a whole batch would be gigabytes.
-    large = (height, width) != maps.shape[2:]
+    large = totals.shape != maps.shape[2:]
     scores = jax.lax.map(lambda image: of_image(*image), images) if large else jax.vmap(of_image)(*images)
     return {column: scores[:, :, place] for place, column in enumerate(columns)}
 
 
+def along_events(maps: Float[Array, "N rows ..."], axes: int) -> Float[Array, "N rows ..."]:
+    """The means of maps over the axes behind the first `axes` of an example, which are those of its events."""
+    return maps if maps.ndim == 2 + axes else maps.mean(axis=tuple(range(2 + axes, maps.ndim)))
+
+
 def looked_density(
-    looks: Looks, shape: tuple[int, int], released: Float[Array, "N h w"] | None
-) -> Float[Array, "N h w"]:
+    looks: Looks, shape: tuple[int, ...], released: Float[Array, "N h w"] | None
+) -> Float[Array, " N *S"]:
     """The GFDM of each image of a batch in the frame of the input; where nobody looked, the released density."""
     density = jax.vmap(lambda own: gaze_density(own.fixations, shape, sigma_px=own.sigma_px, mask=own.mask))(looks)
     if released is None:
@@ -56,8 +64,8 @@ def looked_density(
 
 
 def shown_people(
-    plan: Plan, looks: Looks, there: Looks, totals: Int[Array, "H W"], density: Float[Array, "N h w"]
-) -> list[Float[Array, "N h w"]]:
+    plan: Plan, looks: Looks, there: Looks, totals: Int[Array, "*S"], density: Float[Array, " N *s"]
+) -> list[Float[Array, " N *s"]]:
     """A map for each row of people in the frame of the input, as the network judges it and the report shows it.
 
     That of the even observers; for the gold standard that of all; and where people look on the other images.
@@ -69,15 +77,14 @@ def shown_people(
         totals: how many fixations each pixel of that frame has on all images together.
         density: the GFDM in the frame of the input.
     """
-    height, width = density.shape[1:]
-    shape = height, width
+    shape, axes = density.shape[1:], density.ndim - 1
     even = jax.vmap(lambda own: gaze_density(own.fixations, shape, sigma_px=own.sigma_px, mask=_half(own, 0)))(looks)
 
     def prior(own):
         here = totals if plan.compare_in == "input" else counts_on_photo(totals, own.size)
         importance = gaze_on(own, own.mask, here).prior
-        scale, shift = own.place[:2], own.place[2:]
-        return jax.image.scale_and_translate(importance, shape, (0, 1), 1 / scale, -shift / scale, "linear")
+        scale, shift = own.place[:axes], own.place[axes:]
+        return jax.image.scale_and_translate(importance, shape, tuple(range(axes)), 1 / scale, -shift / scale, "linear")
 
     maps = [even] if plan.humans else []
     return maps + ([density, jax.lax.map(prior, there)] if plan.observers else [])
@@ -90,14 +97,13 @@ def _half(looks: Looks, half: int) -> Bool[Array, " n"]:
 def _image_scores(
     plan: Plan,
     columns: list[Column],
-    totals: Int[Array, "H W"],
-    maps: Float[Array, "methods h w"],
+    totals: Int[Array, "*S"],
+    maps: Float[Array, "methods ..."],
     looks: Looks,
     released: Float[Array, "h w"] | None,
 ) -> Float[Array, "rows columns"]:
     """The scores of all rows of one image."""
-    height, width = totals.shape
-    shape = height, width
+    shape = totals.shape
     totals = totals if plan.compare_in == "input" else counts_on_photo(totals, looks.size)
     gaze = gaze_on(looks, looks.mask, totals)
     if released is not None:
@@ -116,7 +122,7 @@ def _image_scores(
 
 
 def _map_scores(
-    plan: Plan, columns: list[Column], maps: Float[Array, "methods H W"], gaze: Gaze, looks: Looks
+    plan: Plan, columns: list[Column], maps: Float[Array, "methods ..."], gaze: Gaze, looks: Looks
 ) -> Float[Array, "methods columns"]:
     smoothed = {
         smoothing: _smoothed(plan, maps, looks, smoothing) for smoothing in dict.fromkeys(c.smoothing for c in columns)
@@ -126,16 +132,23 @@ def _map_scores(
 
 
 def _smoothed(
-    plan: Plan, maps: Float[Array, "methods H W"], looks: Looks, smoothing: str
-) -> Float[Array, "methods H W"]:
+    plan: Plan, maps: Float[Array, "methods ..."], looks: Looks, smoothing: str
+) -> Float[Array, "methods ..."]:
     """The maps as they are, or blurred by the sigma of the GFDM or by a number of pixels of the photograph."""
     if smoothing == "none":
         return maps
     if smoothing == "fit":
         return _fitted(plan, maps, looks)
-    sigma = looks.sigma_px if smoothing == "gaze" else looks.sigma_px * (float(smoothing) / plan.sigma_px)
+    sigma = looks.sigma_px if smoothing == "gaze" else looks.sigma_px * _in_sigmas(plan, float(smoothing))
     smooth = functools.partial(smooth_map, sigma_px=sigma, content_box=looks.content_box)
     return jax.vmap(smooth)(maps.astype(jnp.float32))
+
+
+def _in_sigmas(plan: Plan, pixels: float) -> Any:
+    """A number of pixels in sigmas; of recordings along each axis."""
+    if isinstance(plan.sigma_px, tuple):
+        return jnp.array([pixels / sigma for sigma in plan.sigma_px], jnp.float32)
+    return pixels / plan.sigma_px
 
 
 def _fitted(plan: Plan, maps: Float[Array, "methods H W"], looks: Looks) -> Float[Array, "methods H W"]:
@@ -152,7 +165,7 @@ def _fitted(plan: Plan, maps: Float[Array, "methods H W"], looks: Looks) -> Floa
     return jax.vmap(density)(maps.astype(jnp.float32), *parts)
 
 
-def _unsmoothed(columns: list[Column], importance: Float[Array, "H W"], gaze: Gaze) -> Float[Array, " columns"]:
+def _unsmoothed(columns: list[Column], importance: Float[Array, "*S"], gaze: Gaze) -> Float[Array, " columns"]:
     """The scores of a density, which is as smooth as the GFDM already, in the columns of every smoothing."""
     of_metric = {
         metric: METRICS[metric].function(importance, gaze) for metric in dict.fromkeys(c.metric for c in columns)
@@ -165,8 +178,7 @@ def _gold_scores(plan: Plan, columns: list[Column], gaze: Gaze, looks: Looks) ->
 
     A Gaussian kernel density estimate by the sigma of the GFDM, with one percent of a uniform density.
     """
-    height, width = gaze.density.shape
-    shape = height, width
+    shape = gaze.density.shape
     inside = content(shape, looks.content_box).astype(jnp.float32)
     uniform = inside / jnp.maximum(inside.sum(), 1.0)
 

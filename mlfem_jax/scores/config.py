@@ -1,6 +1,7 @@
 """What a table of scores is asked for: the command line's settings, and the plan that they make of a network."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,10 +21,10 @@ _CHEAP_METRICS = ("pcc", "similarity", "kl_divergence", "nss", "auc_judd", "auc"
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Scores of explanation methods against human gaze, over a data set, in one pass.
+    """Scores of explanation methods against human gaze, or known events, over a data set, in one pass.
 
     Attributes:
-        directory: the folder of the prepared data set.
+        directory: the folder of the prepared data set, of photographs or recordings.
         out: folder of the scores; one that holds some already is completed.
         backbone: see `mlfem backbones`.
         weights: a weight file. Default: the packaged weights.
@@ -52,7 +53,8 @@ class Config:
             smooth maps: score both, none and gaze, and the report says which ranking survives. fit makes each map a
             density of fixations, for KL and information gain.
         fits: the file that `mlfem fit` wrote, for `--smooth fit`; fitted on other images than are scored.
-        sigma_px: of the Gaussian on each fixation, in pixels of the photograph. Default: the data set's own.
+        sigma_px: of the Gaussian on each fixation, in pixels of the photograph; of recordings in samples of what the
+            data set holds, the same along each axis. Default: the data set's own.
         split: name of a split, or a slice of one: "full[:100]". Default: the only split.
         fold: (i, k) scores fold i of k alone, counted from 0, of `mlfem_jax.data.split.k_folds`. Default: all.
         rule: how a photograph gets to the network's input size.
@@ -112,10 +114,14 @@ class Config:
             )
 
 
-def make_plan(config: Config, sigma_px: float | None, backbone: Backbone, *, observers: int = 0) -> Plan:
+def make_plan(
+    config: Config, sigma_px: float | Sequence[float] | None, backbone: Backbone, *, observers: int = 0
+) -> Plan:
     """What the command line asks for of a network; `sigma_px` and the number of `observers` are the data set's own."""
     names = methods_on(backbone) if config.methods == ("all",) else config.methods
-    sigma_px = sigma_px if config.sigma_px is None else config.sigma_px
+    axes = len(sigma_px) if isinstance(sigma_px, Sequence) else 0  # of the events of recordings
+    if config.sigma_px is not None:
+        sigma_px = (config.sigma_px,) * axes if axes else config.sigma_px
     if sigma_px is None:
         raise ValueError("sigma_px: expected a number of pixels from the data set, got none; give --sigma-px")
     if config.photo_size < 1:
@@ -123,7 +129,7 @@ def make_plan(config: Config, sigma_px: float | None, backbone: Backbone, *, obs
     return Plan(
         methods=tuple((name, parse_method(name, rule=config.rule)) for name in names),
         metrics=metric_names(config.metrics),
-        sigma_px=float(sigma_px),
+        sigma_px=tuple(map(float, sigma_px)) if isinstance(sigma_px, Sequence) else float(sigma_px),
         task=config.task,
         humans=config.humans,
         observers=observers if config.gold else 0,

@@ -21,6 +21,8 @@ from mlfem_jax.scores.plan import Plan
 class Looks:
     """Where people looked at one image, in one frame; or with a leading axis of a batch.
 
+    Of recordings there are other axes than (y, x), and events in place of fixations.
+
     Attributes:
         fixations: as (y, x), in pixels of the frame.
         mask: False for padding.
@@ -31,27 +33,27 @@ class Looks:
         place: (scale along y, along x, shift along y, along x) that brings a map of the network's input there.
     """
 
-    fixations: Float[Array, "*N n 2"]
+    fixations: Float[Array, "*N n axes"]
     mask: Bool[Array, "*N n"]
     observers: Int[Array, "*N n"]
-    sigma_px: Float[Array, "*N 2"]
-    content_box: Int[Array, "*N 4"]
-    size: Int[Array, "*N 2"]
-    place: Float[Array, "*N 4"]
+    sigma_px: Float[Array, "*N axes"]
+    content_box: Int[Array, "*N sides"]
+    size: Int[Array, "*N axes"]
+    place: Float[Array, "*N sides"]
 
 
 def looks_in_input(batch: Batch, plan: Plan) -> dict[str, np.ndarray]:
     """The fields of `Looks` in the frame of the network's input, on the host."""
-    count, frame = len(batch.ids), np.array(batch.images.shape[1:3])
-    boxes = _boxes(batch, plan)
+    count, axes = len(batch.ids), batch.fixations.shape[2]
+    frame = np.array(batch.images.shape[1 : 1 + axes])
     return {
         "fixations": batch.fixations,
         "mask": batch.fixation_mask,
         "observers": batch.observers,
-        "sigma_px": plan.sigma_px * batch.scale,
-        "content_box": boxes if plan.bars else batch.content_box,
-        "size": np.broadcast_to(frame, (count, 2)).astype(np.int32),
-        "place": np.tile(np.array([1, 1, 0, 0], np.float32), (count, 1)),
+        "sigma_px": np.asarray(plan.sigma_px, np.float32) * batch.scale,
+        "content_box": _boxes(batch, plan) if plan.bars else batch.content_box,
+        "size": np.broadcast_to(frame, (count, axes)).astype(np.int32),
+        "place": np.tile(np.array([1] * axes + [0] * axes, np.float32), (count, 1)),
     }
 
 
@@ -79,18 +81,18 @@ def _boxes(batch: Batch, plan: Plan) -> np.ndarray:
     return np.array([fit((int(h), int(w)), frame, rule=plan.rule) for h, w in sizes], np.int32)
 
 
-def gaze_on(looks: Looks, mask: Bool[Array, " n"], totals: Int[Array, "H W"]) -> Gaze:
+def gaze_on(looks: Looks, mask: Bool[Array, " n"], totals: Int[Array, "*S"]) -> Gaze:
     """The gaze on one image, by the fixations of `mask`, among those on all images together, counted in its frame."""
-    height, width = totals.shape
-    others = totals - fixation_counts(looks.fixations, (height, width), mask=mask)
+    others = totals - fixation_counts(looks.fixations, totals.shape, mask=mask)
     others = jnp.maximum(others, 0)  # photographs of many sizes: a fixation may be rounded to the pixel beside
     return Gaze(
-        density=gaze_density(looks.fixations, (height, width), sigma_px=looks.sigma_px, mask=mask),
+        density=gaze_density(looks.fixations, totals.shape, sigma_px=looks.sigma_px, mask=mask),
         fixations=looks.fixations,
         mask=mask,
         content_box=looks.content_box,
         others=others,
         prior=count_density(others, sigma_px=looks.sigma_px),
+        sigma_px=looks.sigma_px,
     )
 
 
@@ -107,8 +109,11 @@ def counts_on_photo(totals: Int[Array, "H W"], size: Int[Array, " 2"]) -> Int[Ar
     return jnp.round(moved).astype(totals.dtype)
 
 
-def place_maps(maps: Float[Array, "rows h w"], looks: Looks, shape: tuple[int, int]) -> Float32[Array, "rows H W"]:
-    """Maps of the network's input in the frame where they are compared; bilinear, constant ones zeros."""
+def place_maps(maps: Float[Array, "rows ..."], looks: Looks, shape: tuple[int, ...]) -> Float32[Array, "rows ..."]:
+    """Maps of the network's input in the frame where they are compared; bilinear, constant ones zeros.
+
+    Recordings are compared in the input alone.
+    """
     maps = maps.astype(jnp.float32)
     if shape == maps.shape[1:]:
         return maps

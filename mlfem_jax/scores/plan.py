@@ -25,7 +25,8 @@ class Plan:
     Attributes:
         methods: (name in the table, method), in the order of the table.
         metrics: names in `METRICS`.
-        sigma_px: standard deviation of the Gaussian on each fixation, in pixels of the photograph.
+        sigma_px: standard deviation of the Gaussian on each fixation, in pixels of the photograph; of recordings one
+            for each axis of an event, in samples.
         task: "single", a prediction is correct where the class of the highest logit is a label; "multi", where every
             class present has a sigmoid above 0.5.
         humans: whether one half of the observers is scored against the other, as if it were a method.
@@ -46,7 +47,7 @@ class Plan:
 
     methods: tuple[tuple[str, Method | StoredMaps], ...]
     metrics: tuple[str, ...]
-    sigma_px: float
+    sigma_px: float | tuple[float, ...]
     task: Task = "single"
     humans: bool = False
     observers: int = 0
@@ -67,7 +68,8 @@ class Plan:
             raise ValueError("methods: expected at least one, got none")
         if raw := [name for name, method in self.methods if dict(method.options).get("raw")]:
             raise ValueError(f"methods: expected maps of the frame, not raw ones of a layer's size, got {raw[0]!r}")
-        check_sigma(self.sigma_px)
+        for sigma in self.sigma_px if isinstance(self.sigma_px, tuple) else [self.sigma_px]:
+            check_sigma(sigma)
         if "fit" in self.smooth and len(self.fits) != len(self.methods):
             raise ValueError("fits: expected a file of fits for smooth fit, got none")
         if smoothings(self.smooth) != self.smooth:

@@ -8,13 +8,16 @@ import numpy as np
 from jaxtyping import Int
 
 from mlfem_jax.backbones import Backbone
-from mlfem_jax.data import Batch, ExampleFormat, Index, Source, image_frames, read_batches
+from mlfem_jax.data import Batch, ExampleFormat, Index, RecordingFormat, Source, image_frames, read_batches
 from mlfem_jax.gaze import FitRule
 from mlfem_jax.scores.config import Config
 from mlfem_jax.scores.plan import Plan
 
-Group: TypeAlias = tuple[tuple[int, int], list[int]]
-"""(height, width) of a frame, and the images that are read in it."""
+Group: TypeAlias = tuple[tuple[int, ...], list[int]]
+"""(height, width) of a frame, or the shape of recordings, and the images that are read in it."""
+
+
+Format: TypeAlias = ExampleFormat | RecordingFormat
 
 
 def format_of(
@@ -30,12 +33,12 @@ def format_of(
     )
 
 
-def format_of_totals(example_format: ExampleFormat, plan: Plan, index: Index) -> ExampleFormat:
+def format_of_totals(example_format: Format, plan: Plan, index: Index) -> Format:
     """The frame in which the fixations on all images are counted: a canvas, where photographs have one of their own.
 
     Every photograph fits into it, and is stretched to it.
     """
-    if plan.compare_in == "input":
+    if plan.compare_in == "input" or isinstance(example_format, RecordingFormat):
         return example_format
     height, width = index.sizes.max(axis=0)
     rule: FitRule = "stretch"
@@ -43,7 +46,11 @@ def format_of_totals(example_format: ExampleFormat, plan: Plan, index: Index) ->
 
 
 def groups_of(
-    config: Config, index: Index, positions: Int[np.ndarray, " images"], backbone: Backbone, parts: Sequence[range]
+    config: Config,
+    index: Index,
+    positions: Int[np.ndarray, " images"],
+    shape: tuple[int, ...],
+    parts: Sequence[range],
 ) -> list[Group]:
     """The images of the run in the order in which they are read: frame by frame in each part, if they have their own.
 
@@ -51,12 +58,12 @@ def groups_of(
         config: of the run.
         index: of the data set.
         positions: of the images of the run, in the data set.
-        backbone: the network.
+        shape: of all of them, where they have none of their own: (height, width) of the network's input.
         parts: places of the images of each part, in the run.
     """
     if config.frame is None:
-        return [(backbone.photo_size, [place for part in parts for place in part])]
-    frames = image_frames(index.sizes[positions], config.frame, backbone.photo_size)
+        return [(shape, [place for part in parts for place in part])]
+    frames = image_frames(index.sizes[positions], config.frame, (shape[0], shape[1]))
     groups: list[Group] = []
     for part in parts:
         of_frame: dict[tuple[int, int], list[int]] = {}
@@ -70,8 +77,8 @@ def read_groups(
     source: Source,
     positions: Int[np.ndarray, " images"],
     groups: Sequence[Group],
-    example_format: ExampleFormat,
-    size_of: Callable[[ExampleFormat], int],
+    example_format: Format,
+    size_of: Callable[[Format], int],
     *,
     workers: int,
 ) -> Iterator[Batch]:
@@ -86,7 +93,7 @@ def read_groups(
         workers: see `read_batches`.
     """
     for shape, places in groups:
-        of_frame = dataclasses.replace(example_format, shape=shape)
+        of_frame: Format = dataclasses.replace(example_format, shape=shape)  # pyrefly: ignore[bad-argument-type]
         yield from read_batches(
             source,
             of_frame,

@@ -12,6 +12,7 @@ from mlfem_jax.data import Batch
 from mlfem_jax.gaze import FitRule
 from mlfem_jax.scores.batch import BatchScores
 from mlfem_jax.scores.plan import Plan
+from mlfem_jax.scores.recordings import picture_of
 
 Record = dict[str, Any]
 
@@ -31,7 +32,7 @@ def image_records(
         places: of the images in the run.
         plan: what was scored.
         rule: how the photographs got into their frame.
-        photo_size: longer side in pixels of the photographs that are kept.
+        photo_size: longer side in pixels of the photographs that are kept; of recordings see `picture_of`.
     """
     for batch, scores in scored:
         for i in np.flatnonzero(batch.mask):
@@ -44,7 +45,9 @@ def image_records(
                 for row, name in enumerate(plan.rows)
             ]
             picture = {"id": image["id"], "photo": b"", "gaze": scores.gaze[i].tobytes()}
-            if plan.map_size:
+            if plan.map_size and isinstance(plan.sigma_px, tuple):
+                picture["photo"] = picture_of(batch.images[i], float(batch.fixations[i, 0, 0]), photo_size)
+            elif plan.map_size:
                 frame = np.array(batch.images.shape[1:3])
                 picture["photo"] = _thumbnail(
                     batch.images[i], batch.size[i] if rule == "stretch" else frame, photo_size

@@ -42,6 +42,7 @@ from mlfem_jax.scores.batch import score_batch_size, score_batches
 from mlfem_jax.scores.config import Config, make_plan
 from mlfem_jax.scores.plan import Plan
 from mlfem_jax.scores.reading import format_of, format_of_totals, groups_of, read_groups
+from mlfem_jax.scores.recordings import check_asked, map_shape, recording_format
 from mlfem_jax.scores.rows import image_records
 from mlfem_jax.scores.stored import StoredMaps
 from mlfem_jax.scores.table import part_names, part_ranges, read_scores, undefined_counts, unfinished, write_part
@@ -86,8 +87,15 @@ def _score_records(
     config: Config, source: Source, dataset: Mapping[str, Any], backbone: Backbone, process: tuple[int, int]
 ) -> None:
     observers = _observer_count(source) if config.gold else 0
+    index, recorded = scan(source), dataset.get("recording") is not None
+    if recorded and not _any_observer(source):
+        config = dataclasses.replace(config, humans=False)
     plan = make_plan(config, dataset["sigma_px"], backbone, observers=observers)
-    index = scan(source)
+    if recorded:
+        check_asked(config, plan)
+        example_format = recording_format(dataset, index, backbone)
+    else:
+        example_format = None
     positions = np.arange(len(source)) if config.fold is None else fold_positions(index.ids, config.fold)
     looked = bool(index.fixation_counts[positions].any()) or any(source[i]["density"] for i in positions)
     settings = _settings(config, plan, dataset, backbone, len(positions), looked)
@@ -98,11 +106,12 @@ def _score_records(
     refuse_foreign(config.out, [name for number in todo for name in part_names(number)])
     places = [place for number in todo for place in parts[number]]
     if places:
-        example_format = format_of(config, index, positions, backbone, len(dataset["class_names"]))
+        classes = len(dataset["class_names"])
+        example_format = example_format or format_of(config, index, positions, backbone, classes)
         totals = fixation_totals(source, format_of_totals(example_format, plan, index))
         options = {"batch_size": config.batch_size, "most": len(places)}
         size_of = functools.cache(lambda shape: score_batch_size(backbone, shape, plan, totals, **options))
-        groups = groups_of(config, index, positions, backbone, [parts[number] for number in todo])
+        groups = groups_of(config, index, positions, example_format.shape, [parts[number] for number in todo])
         batches = read_groups(source, positions, groups, example_format, size_of, workers=config.workers)
         scored = score_batches(backbone, batches, plan, totals)
         order = itertools.chain.from_iterable(group for _, group in groups)
@@ -164,6 +173,11 @@ def _observer_count(source: Source) -> int:
     return highest + 1
 
 
+def _any_observer(source: Source) -> bool:
+    """Whether anybody is known who looked."""
+    return any(int(np.max(source[i]["observers"], initial=-1)) >= 0 for i in range(len(source)))
+
+
 def _process(config: Config) -> tuple[int, int]:
     index = jax.process_index() if config.process_index is None else config.process_index
     return index, jax.process_count() if config.process_count is None else config.process_count
@@ -173,6 +187,7 @@ def _settings(
     config: Config, plan: Plan, dataset: Mapping[str, Any], backbone: Backbone, images: int, gaze: bool
 ) -> dict[str, Any]:
     """All that decides the numbers, for the metadata of the table."""
+    recorded = dataset.get("recording") is not None
     return {
         "dataset": dataset["name"],
         "fingerprint": dataset.get("fingerprint"),
@@ -202,6 +217,7 @@ def _settings(
         "network_labels": list(backbone.labels),
         "version": __version__,
         "commit": provenance()["commit"],
+        **({"map_shape": map_shape(backbone, plan.map_size)} if recorded else {}),
     }
 
 

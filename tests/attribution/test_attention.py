@@ -12,10 +12,13 @@ import mlfem_jax as mlfem
 from mlfem_jax import from_function, map_batches
 from mlfem_jax.attribution import attention, cam, rows
 from mlfem_jax.attribution.target import class_score
+from mlfem_jax.backbones.attentions import layer_attentions, read_layers
 from mlfem_jax.backbones.forward import Forward
 from mlfem_jax.backbones.networks import vit_names
 from mlfem_jax.backbones.networks.vit import ViT
 from mlfem_jax.backbones.towers import Tower, tower_backbone
+from mlfem_jax.fusion import TrainedFusion, predict, save_fusion
+from mlfem_jax.training.fusion.config import Config, fusion_shape
 from tests import reference
 from tests.synthetic_weights import centered
 
@@ -140,7 +143,7 @@ def test_legrad_agrees_with_loop():
 
 
 def test_attentions_are_softmaxes_of_the_forward_pass(forward):
-    found = attention.layer_attentions(forward)
+    found = layer_attentions(forward)
     assert list(found) == ["blocks.0", "blocks.1", "blocks.2"]
     for softmax in found.values():
         assert softmax.shape == (2, 2, 26, 26)  # a class token, a register and 4 x 6 patches
@@ -169,7 +172,7 @@ def test_attention_is_mlfem_of_the_class_tokens_row(backbone, images, forward, h
     maps = explain(backbone, images, method="attention", heads=heads, k=0.5, alpha=0.6)
     for image in range(2):
         layers = []
-        for softmax in attention.layer_attentions(forward).values():
+        for softmax in layer_attentions(forward).values():
             row = np.asarray(softmax)[image, :, 0, 2:].reshape(2, 4, 6).transpose(1, 2, 0)
             features = row.mean(axis=-1, keepdims=True) if heads == "mean" else row
             layers.append(reference.normalize(reference.upsample(reference.fem(features, 0.5), (16, 24))))
@@ -181,9 +184,40 @@ def test_without_a_threshold_attention_is_the_mean_of_the_heads(backbone, images
     found = explain(backbone, images, method="attention", fuse="max", normalize="none")
     for image in range(2):
         layers = [np.asarray(softmax)[image, :, 0, 2:].mean(axis=0).reshape(4, 6)
-                  for softmax in attention.layer_attentions(forward).values()]  # fmt: skip
+                  for softmax in layer_attentions(forward).values()]  # fmt: skip
         expected = np.max([reference.normalize(reference.upsample(layer, (16, 24))) for layer in layers], axis=0)
         np.testing.assert_allclose(found[image], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("prefix", [("cls", "registers"), ()])
+def test_the_heads_of_an_attention_are_the_channels_of_a_layer(images, prefix):
+    backbone = tower(dataclasses.replace(CONFIG, prefix=prefix, pool="mean"))
+    inputs = backbone.preprocess(images)
+    forward = Forward(backbone, inputs, *backbone.apply(backbone.params, inputs))
+    found = read_layers(forward, ("blocks.1", "blocks.2.attention"))
+    assert list(found) == ["blocks.1", "blocks.2.attention"]
+    np.testing.assert_array_equal(found["blocks.1"], forward.activations["blocks.1"])
+    softmax = np.asarray(layer_attentions(forward)["blocks.2"])
+    row = softmax[:, :, 0, 2:] if prefix else softmax.mean(axis=2)
+    np.testing.assert_allclose(found["blocks.2.attention"], row.reshape(2, 2, 4, 6).transpose(0, 2, 3, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", ["net", "linear"])
+def test_a_fusion_reads_tokens_by_their_sign_and_attention_beside_them(backbone, images, tmp_path, architecture):
+    layers = ("blocks.1", "blocks.2.attention")
+    asked = Config(tmp_path, tmp_path, architecture=architecture, layers=layers, ks=(1.0,))
+    net, recipe = fusion_shape(asked, backbone)
+    assert (net.channels, recipe.layers) == (2, layers) and getattr(net, "depths", (8, 2)) == (8, 2)
+    params = net.init(jax.random.key(0))
+    signs = tuple(backbone.sign(layer) for layer in layers)
+    assert signs == ("two_sided", "as_is")
+    save_fusion(tmp_path / "f.safetensors", TrainedFusion(net, params, "tiny", layers, (1.0,), {}, signs))
+    maps = explain(backbone, images, method="net", weights=str(tmp_path / "f.safetensors"))
+    kept = jax.jit(recipe.read)(backbone, images)  # what the trainer keeps of the batch
+    size = recipe.size((16, 24))
+    for image in range(2):
+        stack = net.stack(params, jax.tree.map(lambda leaf, i=image: leaf[i], kept), size)
+        np.testing.assert_allclose(maps[image], predict(net, params, stack, (16, 24)), atol=1e-3)
 
 
 METHODS = {**{name: {} for name in attention.METHODS}, "grad_cam": {}, "layer_cam": {}, "attn_lrp": {}, "cp_lrp": {}}

@@ -34,7 +34,7 @@ def backbone():
 def trained(tmp_path):
     """(what was saved, its file)."""
     params = NET.init(jax.random.key(0))
-    made = TrainedFusion(NET, params, "tiny", ("first", "second"), (1.0, 2.0), {"seed": 0})
+    made = TrainedFusion(NET, params, "tiny", ("first", "second"), (1.0, 2.0), {"seed": 0}, ("as_is", "as_is"))
     save_fusion(tmp_path / "fusion.safetensors", made)
     return made, tmp_path / "fusion.safetensors"
 
@@ -75,17 +75,19 @@ def slow_resize(importance, size):
     return importance
 
 
-@pytest.mark.parametrize("shape", [(16, 16), (8, 8), (5, 3)])
-def test_a_stack_is_fem_resized_and_normalized_layer_by_layer(shape):
+@pytest.mark.parametrize(("shape", "signs"), [((16, 16), ()), ((8, 8), ("two_sided", "as_is")), ((5, 3), ())])
+def test_a_stack_is_fem_resized_and_normalized_layer_by_layer(shape, signs):
     rng = np.random.default_rng(2)
     activations = {
         name: rng.normal(size=(*size, 4)).astype(np.float32) for name, size in (("a", (16, 16)), ("b", (4, 6)))
     }
-    stack = jax.jit(lambda one: map_stack(one, shape, layers=("b", "a"), ks=(0.5, 1.0)))(activations)
+    stack = jax.jit(lambda one: map_stack(one, shape, layers=("b", "a"), ks=(0.5, 1.0), signs=signs))(activations)
     for importance, (name, k) in zip(stack, [("b", 0.5), ("b", 1.0), ("a", 0.5), ("a", 1.0)], strict=True):
         values = activations[name].astype(np.float64)
         mean = values.mean(axis=(0, 1))
         kept = values >= mean + k * values.std(axis=(0, 1))
+        if signs and name == "b":
+            kept, mean = np.abs(values - mean) >= k * values.std(axis=(0, 1)), np.abs(mean)
         resized = slow_resize((kept * mean).sum(axis=-1), shape)
         np.testing.assert_allclose(importance, (resized - resized.min()) / (resized.max() - resized.min()), atol=1e-5)
 

@@ -1,5 +1,6 @@
 """The named networks in their training form: what comes out of a weight file goes back into one."""
 
+import dataclasses
 import functools
 
 import jax
@@ -13,7 +14,12 @@ from mlfem_jax.backbones.files.folding import state_dict, unfold
 from mlfem_jax.backbones.files.keras_file import torch_resnet
 from mlfem_jax.backbones.files.read import read_weights
 from mlfem_jax.backbones.networks import vgg
+from mlfem_jax.backbones.networks.vit import ViT
+from mlfem_jax.backbones.preprocess import imagenet_preprocess
+from mlfem_jax.backbones.towers import TOWERS, Tower
 from mlfem_jax.backbones.trainable import initial_weights, make_classifier, save_classifier, torch_state_dict
+from mlfem_jax.training.classifier.recipe import Recipe
+from mlfem_jax.training.classifier.step import initial_state, make_step
 
 
 def test_the_packaged_network_keeps_its_arrays_but_for_the_head_and_its_logits_when_folded(efficientnet, tmp_path):
@@ -92,3 +98,50 @@ def test_every_kind_of_network_has_a_training_form(name):
     assert logits.shape == (2, 5) and logits.dtype == jnp.bfloat16 and moved == statistics
     assert {leaf.dtype for leaf in jax.tree.leaves((params, moved))} == {jnp.dtype("float32")}
     assert (len(jax.tree.leaves(statistics)) == 0) == (ARCHITECTURES[name].norm is None)
+
+
+@pytest.fixture
+def tower(monkeypatch):
+    """A vision transformer without a head, and one whose head projects to an embedding."""
+    config = ViT(patch=4, width=8, depth=2, heads=2, hidden=16, size=16, scaled=True)
+    monkeypatch.setitem(TOWERS, "tower", Tower(config, imagenet_preprocess, "tiny"))
+    monkeypatch.setitem(TOWERS, "clip", Tower(config, imagenet_preprocess, "tiny", embeds=True))
+    return config
+
+
+@pytest.mark.parametrize("prefix", [("cls",), ("cls", "registers")])
+def test_a_tower_gets_a_head_and_is_read_back(tower, monkeypatch, tmp_path, prefix):
+    config = dataclasses.replace(tower, prefix=prefix, registers=2 * (len(prefix) - 1))
+    monkeypatch.setitem(TOWERS, "tower", Tower(config, imagenet_preprocess, "tiny"))
+    classifier = make_classifier("tower", 3)
+    params, statistics = initial_weights(classifier, weights="random", seed=1)
+    inputs = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
+    expected, _ = classifier.apply(params, statistics, inputs)
+    save_classifier(tmp_path / "w", classifier, params, statistics, labels="abc", notes={"loss": "sigmoid"})
+    again = load_backbone("tower", tmp_path / "w")
+    assert again.labels == ("a", "b", "c") and again.output == "sigmoid" and not again.embeds
+    np.testing.assert_allclose(again.apply(again.params, inputs)[0], expected, atol=1e-5)
+    kept, _ = initial_weights(classifier, weights=tmp_path / "w", seed=2)
+    jax.tree.map(np.testing.assert_array_equal, kept, params)
+    other, _ = initial_weights(make_classifier("tower", 5), weights=tmp_path / "w", seed=2)
+    jax.tree.map(np.testing.assert_array_equal, other["tower"], params["tower"])
+    assert other["head"]["weight"].shape == (5, 8)
+    with pytest.raises(ValueError, match="expected weights of resnet18, got a run of tower"):
+        load_backbone("resnet18", tmp_path / "w")
+
+
+def test_a_frozen_tower_learns_its_head_alone(tower):
+    classifier, recipe = make_classifier("tower", 3), Recipe(freeze=True, learning_rate=0.1, batch_size=3)
+    first = initial_weights(classifier, weights="random")
+    photos = np.random.default_rng(0).integers(0, 256, (3, 18, 18, 3), dtype=np.uint8)
+    batch = {"images": photos, "labels": np.eye(3, dtype=bool), "numbers": np.arange(3, dtype=np.uint32)}
+    state, step = initial_state(classifier, recipe, 8, *first), make_step(classifier, recipe, 8, "softmax")
+    for _ in range(3):
+        state, _ = step(state, batch)
+    jax.tree.map(np.testing.assert_array_equal, state.params["tower"], first[0]["tower"])
+    assert float(jnp.abs(state.params["head"]["weight"] - first[0]["head"]["weight"]).min()) > 0
+
+
+def test_a_head_that_projects_to_an_embedding_is_not_replaced(tower):
+    with pytest.raises(ValueError, match="expected a tower that a class head can be put on"):
+        make_classifier("clip", 3)

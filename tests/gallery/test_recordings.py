@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import mlfem_jax as mlfem
-from mlfem_jax.gallery import explain, read_recording as read_recording_module
+from mlfem_jax.data import decode
+from mlfem_jax.gallery import explain
 from mlfem_jax.gallery.names import file_names, photo_names
-from mlfem_jax.gallery.read_recording import _kept, read_recording
+from mlfem_jax.gallery.read_recording import read_recording
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_volumes_are_read_and_their_sizes_checked_first(tmp_path):
 
 
 def test_what_is_decoded_is_counted_as_it_comes(monkeypatch):
-    monkeypatch.setattr(read_recording_module, "MOST_NUMBERS", 10)
+    monkeypatch.setattr(decode, "MOST_NUMBERS", 10)
     taken = []
 
     def parts():
@@ -109,10 +110,10 @@ def test_what_is_decoded_is_counted_as_it_comes(monkeypatch):
             yield np.zeros(4)
 
     with pytest.raises(ValueError, match="expected at most 10 numbers, got more in 3 parts"):
-        _kept(parts())
+        decode.kept(parts())
     assert len(taken) == 3, "the rest is not decoded"
     with pytest.raises(ValueError, match="expected a recording of some length, got one without"):
-        _kept([])
+        decode.kept([])
 
 
 def test_a_film_of_somebody_elses_is_not_written_over(tmp_path):

@@ -111,6 +111,23 @@ def test_channels_are_weighed_in_frames_of_the_photographs_own_proportions(turne
         assert cached["loss"] == pytest.approx(computed["loss"], rel=1e-3)
 
 
+def test_faithfulness_is_asked_for_beside_cached_maps_too(gaze, backbone, tmp_path):
+    recipe = Recipe(epochs=1, batch_size=4, faithful=0.5)
+    options = {"layers": ("first", "second"), "shrink": 4, "cache": tmp_path / "maps", "recipe": recipe}
+    losses = []
+    for maps in ("cached", "computed"):
+        fusion.train_fusion(Config(gaze, tmp_path / maps, architecture="linear", validation=0.3, maps=maps, **options))
+        losses.append(read_metrics(tmp_path / maps)[0]["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    fusion.train_fusion(
+        Config(gaze, tmp_path / "gaze", architecture="linear", validation=0.3,
+               **options | {"recipe": dataclasses.replace(recipe, faithful=0.0)})
+    )  # fmt: skip
+    # Of a network that tells no class, all maps are about as faithful: half of the loss is 1.
+    alone = read_metrics(tmp_path / "gaze")[0]["loss"]
+    assert losses[0] == pytest.approx((alone + 1) / 2, abs=0.1)
+
+
 @pytest.mark.parametrize("maps", ["cached", "computed"])
 def test_several_data_sets_are_one_each_with_its_own_sigma(gaze, turned, backbone, tmp_path, maps):
     options = {"architecture": "channels", "shrink": 16, "maps": maps, "cache": tmp_path / "maps", "frame": (96, 128)}

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mlfem_jax.backbones.hooks import Tap, no_tap
-from mlfem_jax.importance import Grid
+from mlfem_jax.upsampling import Grid
 
 SAMPLES = 1024
 SAMPLES_PER_S = 16_000

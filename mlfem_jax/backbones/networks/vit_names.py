@@ -121,7 +121,7 @@ def packaged_dinov2(arrays: Arrays) -> dict[str, np.ndarray]:
     return found
 
 
-def fitted(config: ViT, arrays: Arrays) -> ViT:
+def fitted(config: ViT, arrays: Mapping[str, Any]) -> ViT:
     """The network for images of the size that a file's position embeddings are for."""
     count = arrays["pos_embed"].shape[1] if arrays.get("pos_embed", np.zeros(0)).ndim == 3 else 0
     for patches in (count - _classes(config), count):
@@ -189,19 +189,21 @@ def _block(config: ViT, name: str) -> dict[str, tuple[int, ...]]:
     return shapes | ({f"{name}.ls{part}.gamma": (width,) for part in (1, 2)} if config.scaled else {})
 
 
-def to_params(config: ViT, arrays: Arrays) -> dict[str, Any]:
-    """The parameters of `vit.forward`, float32, from a state dict by canonical names that has been checked."""
-    arrays = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+def to_params(config: ViT, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of `vit.forward` from a state dict by canonical names that has been checked.
+
+    Arrays of NumPy give such arrays, and JAX's, whose gradient goes back to the state dict, theirs; float32.
+    """
+    arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
     dense, norm = _taker(arrays, "kernel"), _taker(arrays, "scale")
     kernel = arrays["patch_embed.proj.weight"].transpose(2, 3, 1, 0)
     params: dict[str, Any] = {"patch": dense("patch_embed.proj") | {"kernel": kernel.reshape(-1, config.width)}}
     positions = arrays["pos_embed"][0]
-    own = np.zeros((config.prefix_length, config.width), np.float32)
     tokens = {"cls": "cls_token", "dist": "dist_token", "registers": "reg_token"}
     if config.prefix:
-        own += np.concatenate([arrays[tokens[name]][0] for name in config.prefix])
-        own[: len(positions) - config.grid**2] += positions[: len(positions) - config.grid**2]
-        params["prefix"] = own
+        concat = positions.__array_namespace__().concat
+        own, placed = concat([arrays[tokens[name]][0] for name in config.prefix]), len(positions) - config.grid**2
+        params["prefix"] = concat([own[:placed] + positions[:placed], own[placed:]])
     params["positions"] = positions[-(config.grid**2) :].reshape(config.grid, config.grid, config.width)
     params |= {"pre_norm": norm("norm_pre")} if config.pre_norm else {}
     params["blocks"] = [_block_params(config, arrays, f"blocks.{index}") for index in range(config.depth)]
@@ -213,7 +215,7 @@ def to_params(config: ViT, arrays: Arrays) -> dict[str, Any]:
     return params | {head: dense(head) for head in ("head", "head_dist") if f"{head}.weight" in arrays}
 
 
-def _block_params(config: ViT, arrays: Arrays, name: str) -> dict[str, Any]:
+def _block_params(config: ViT, arrays: Mapping[str, Any], name: str) -> dict[str, Any]:
     dense, norm = _taker(arrays, "kernel"), _taker(arrays, "scale")
     named = {"qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
     params: dict[str, Any] = {ours: dense(f"{name}.{theirs}") for ours, theirs in named.items()}
@@ -221,10 +223,10 @@ def _block_params(config: ViT, arrays: Arrays, name: str) -> dict[str, Any]:
     return params | ({f"scale{part}": arrays[f"{name}.ls{part}.gamma"] for part in (1, 2)} if config.scaled else {})
 
 
-def _taker(arrays: Arrays, leaf: str) -> Any:
+def _taker(arrays: Mapping[str, Any], leaf: str) -> Any:
     """The function from a module's name to its arrays: its weight, as the leaf of that name, and its bias."""
 
-    def take(name: str) -> dict[str, np.ndarray]:
+    def take(name: str) -> dict[str, Any]:
         weight, bias = arrays[f"{name}.weight"], arrays.get(f"{name}.bias")
         return {leaf: weight.T if weight.ndim == 2 else weight} | ({} if bias is None else {"bias": bias})
 

@@ -14,22 +14,26 @@ from mlfem_jax.data.releases.records import Dataset, Example, Problems, Release,
 VERSION = "1.0.0"  # of the feature structure: raise it when a record's fields change meaning
 
 
-def features() -> tfds.features.FeaturesDict:
-    """The feature structure of every data set: the fields of `Example`, images as the bytes found on disk."""
+def features(axes: int = 2) -> tfds.features.FeaturesDict:
+    """The feature structure of every data set: the fields of `Example`, images as the bytes found on disk.
+
+    Args:
+        axes: of fixations or events.
+    """
     encoded = tfds.features.Scalar(np.object_)
     tensor = tfds.features.Tensor
     return tfds.features.FeaturesDict(
         {
             "image": encoded,
             "id": tfds.features.Text(),
-            "size": tensor(shape=(2,), dtype=np.int32),
-            "fixations": tensor(shape=(None, 2), dtype=np.float32),
+            "size": tensor(shape=(axes,), dtype=np.int32),
+            "fixations": tensor(shape=(None, axes), dtype=np.float32),
             "observers": tensor(shape=(None,), dtype=np.int32),
             "durations": tensor(shape=(None,), dtype=np.float32),
             "density": encoded,
             "labels": tensor(shape=(None,), dtype=np.int32),
             "clutter": tfds.features.Scalar(np.int32),
-            "content_box": tensor(shape=(4,), dtype=np.int32),
+            "content_box": tensor(shape=(2 * axes,), dtype=np.int32),
         }
     )
 
@@ -81,7 +85,7 @@ class GazeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         dataset: Dataset,
         *,
         data_dir: Path,
-        sigma_px: float | None = None,
+        sigma_px: float | tuple[float, ...] | None = None,
         frame: tuple[int, int] | None = None,
         metadata: dict[str, Any] | None = None,
         on_listed: Callable[[int], object] = lambda total: None,
@@ -108,10 +112,10 @@ class GazeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             builder=self,
             description=self._dataset.instructions,
             homepage=self._dataset.homepage,
-            features=features(),
+            features=features(self._dataset.axes),
             metadata=tfds.core.MetadataDict(
                 name=self._dataset.name,
-                sigma_px=self._sigma_px,
+                sigma_px=list(self._sigma_px) if isinstance(self._sigma_px, tuple) else self._sigma_px,
                 sigma_source=self._dataset.sigma_source if is_default else "given with the build",
                 **self._metadata,
             ),
@@ -122,18 +126,15 @@ class GazeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         release = self._dataset.read(root, self._problems)
         total = sum(len(ids) for ids in release.splits.values())
         if total == 0:
-            raise ValueError(f"{root}: expected images with gaze, got none ({self._found() or 'no image'})")
+            raise ValueError(f"{root}: expected {self._dataset.holds}, got none ({self._found() or 'nothing'})")
         self._on_listed(total)
         self.info.metadata["class_names"] = list(release.class_names)
         return {split: self._generate_examples(release, split) for split in release.splits}
 
     def _generate_examples(self, release: Release, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         looked = []
-        for image_id in release.splits[split]:
-            example = release.read(image_id)
-            self._on_read()
-            if example is None:
-                continue
+        for example in self._examples(release, split):
+            image_id = example.id
             if self._sigma_px is None and not example.density:
                 raise ValueError(
                     f"sigma_px: expected the pixels of one degree of visual angle ({self._dataset.sigma_source}), got "
@@ -148,7 +149,8 @@ class GazeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if split not in self._tally.images:
             count = len(release.splits[split])
             raise ValueError(
-                f"{self._dataset.name}, split {split}: expected images with gaze, got {count} without ({self._found()})"
+                f"{self._dataset.name}, split {split}: expected {self._dataset.holds}, got {count} without "
+                f"({self._found()})"
             )
         check_pixels(np.concatenate(looked), f"{self._dataset.name}, split {split}")
         self._check_published(split)
@@ -156,6 +158,12 @@ class GazeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             kind: {"count": count, "first": self._problems.first[kind]} for kind, count in self._problems.counts.items()
         }
         self.info.metadata.update(counts=self._tally.as_counts(), problems=problems)
+
+    def _examples(self, release: Release, split: str) -> Iterator[Example]:
+        for image_id in release.splits[split]:
+            found = release.read(image_id)
+            self._on_read()
+            yield from found if isinstance(found, list) else [found] if found else []
 
     def _found(self) -> str:
         """What was left out, on a line."""

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mlfem_jax.data.batches import open_builder
 from mlfem_jax.data.prepared.builder import VERSION, GazeBuilder
+from mlfem_jax.data.releases.recordings import RECORDINGS, Cut, Form, recordings_as
 from mlfem_jax.data.releases.records import Dataset
 from mlfem_jax.data.releases.registry import find_dataset
 from mlfem_jax.files import note_tree, printable, refuse_foreign, replace_folder, restore_folder, walk, writing
@@ -27,8 +28,10 @@ def prepare(
     name: tyro.conf.Positional[str],
     source: Annotated[Path, tyro.conf.arg(name="from")],
     to: Path,
-    sigma_px: float | None = None,
+    sigma_px: float | tuple[float, ...] | None = None,
     frame: tuple[int, int] | None = None,
+    length: int | None = None,
+    samples_per_s: int | None = None,
 ) -> Path:
     """The folder of the built data set; prints what is in it and what was clipped or left out.
 
@@ -38,13 +41,18 @@ def prepare(
     else's files are in its folder.
 
     Args:
-        name: a data set of the registry: osie, crowd, cat2000, mexculture142, mit1003, toronto, folder, or
-            salicon/2015, salicon/2017, salicon/json.
+        name: a data set of the registry: osie, crowd, cat2000, mexculture142, mit1003, toronto, folder, recordings,
+            or salicon/2015, salicon/2017, salicon/json.
         source: the folder of the release, or the one that holds its `data` folder.
         to: root of the built data sets.
-        sigma_px: standard deviation of the Gaussian on each fixation, in pixels; default: the data set's own.
+        sigma_px: standard deviation of the Gaussian on each fixation, in pixels; default: the data set's own. Of
+            recordings in samples, frames and pixels of the files: one number, or one for each coordinate of an event.
         frame: (height, width) to store photographs at, stretched, as pixels: reading them is several times as fast.
-            They can then be read at no larger size, and not be drawn. Default: as they were found.
+            They can then be read at no larger size, and not be drawn. Default: as they were found. Also of the frames
+            of films.
+        length: of recordings: the samples, or frames, of the windows that each is cut into; a network's own length.
+            Default: all have one length, and stay whole.
+        samples_per_s: of recordings: the rate that sound is stored at. Default: its own.
 
     Returns:
         `to/name[/configuration]/version`, which `tfds.builder_from_directory` reads.
@@ -56,22 +64,32 @@ def prepare(
         FileExistsError: files that were not built by this program are where the data set belongs.
     """
     dataset = find_dataset(name)
-    if sigma_px is not None:
-        check_sigma(sigma_px)
+    for sigma in sigma_px if isinstance(sigma_px, tuple) else [sigma_px]:
+        if sigma is not None:
+            check_sigma(sigma)
     if frame is not None and min(frame) < 1:
         raise ValueError(f"frame: expected a height and a width above 0, got {frame}")
-    sigma_px = dataset.sigma_px if sigma_px is None else sigma_px
     source, final = Path(source), dataset_folder(name, to)
-    root = dataset.root(source)
+    root, form = dataset.root(source), None
+    more = [setting for setting in (dataset.revision, frame, length, samples_per_s) if setting]
+    if name == RECORDINGS.name:
+        dataset, form = recordings_as(root, Cut(length, frame, samples_per_s), sigma_px)
+        sigma_px = None  # it is the data set's now, in samples of what is stored
+    elif length is not None or samples_per_s is not None or isinstance(sigma_px, tuple):
+        raise ValueError(
+            f"length, samples_per_s, sigma_px: expected none, and one number, for data sets of photographs, got "
+            f"{length}, {samples_per_s} and {sigma_px}"
+        )
+    sigma_px = dataset.sigma_px if sigma_px is None else sigma_px
     restore_folder(final)
-    more = [setting for setting in (dataset.revision, frame) if setting]
     fingerprint = _fingerprint(root, final=final, settings=[name, VERSION, sigma_px, *more])
     metadata = _built(final)
     if metadata is not None and metadata.get("fingerprint") == fingerprint:
         note = f"{printable(final)}: already built from these files, nothing to do"
         Console().print(note, markup=False, highlight=False, soft_wrap=True)
     else:
-        metadata = _build(dataset, source, final, sigma_px=sigma_px, frame=frame, fingerprint=fingerprint)
+        metadata = _metadata(fingerprint, frame, form)
+        metadata = _build(dataset, source, final, sigma_px=sigma_px, frame=None if form else frame, metadata=metadata)
     print_summary(final, metadata)
     return final
 
@@ -89,15 +107,21 @@ def dataset_folder(name: str, to: Path) -> Path:
 def print_summary(folder: Path, metadata: dict[str, Any]) -> None:
     """Prints the counts of a built data set, and each kind of thing that was clipped or left out."""
     counts, console = metadata["counts"], Console()
+    recording = metadata.get("recording")
+    things, what = ("recordings", "events") if recording else ("images", "fixations")
     lines = [f"{metadata['name']} in {folder}"]
     for split, images in counts["images"].items():
-        lines.append(f"  split {split}: {images} images, {counts['fixations'][split]} fixations")
+        lines.append(f"  split {split}: {images} {things}, {counts['fixations'][split]} {what}")
+    if recording:
+        lines.append("  each {} of {}".format(" x ".join(map(str, recording["shape"])), recording["dtype"]))
     observers = f"{counts['observers']} observers in {counts['viewings']} viewings"
     lines.append(
         f"  {observers if counts['observers'] else 'observers unknown'}, "
         f"{counts['density_maps']} released density maps, {len(metadata['class_names'])} classes"
     )
-    lines.append(f"  sigma {metadata['sigma_px']} px ({metadata['sigma_source']})")
+    sigma = metadata["sigma_px"]
+    sigmas = ", ".join(f"{one:g}" for one in sigma) + " samples" if isinstance(sigma, list) else f"{sigma} px"
+    lines.append(f"  sigma {sigmas} ({metadata['sigma_source']})")
     if "frame" in metadata:
         lines.append("  photographs stretched to {} x {} pixels".format(*metadata["frame"]))
     for kind, found in metadata["problems"].items():
@@ -108,14 +132,21 @@ def print_summary(folder: Path, metadata: dict[str, Any]) -> None:
     console.print("\n".join(map(printable, lines)), markup=False, highlight=False, soft_wrap=True)
 
 
+def _metadata(fingerprint: str, frame: tuple[int, int] | None, form: Form | None) -> dict[str, Any]:
+    """What is noted of a build, beside what the builder notes."""
+    if form is not None:
+        return {"fingerprint": fingerprint, "recording": {"shape": list(form.shape), "dtype": form.dtype}}
+    return {"fingerprint": fingerprint} | ({"frame": list(frame)} if frame else {})
+
+
 def _build(
     dataset: Dataset,
     source: Path,
     final: Path,
     *,
-    sigma_px: float | None,
+    sigma_px: float | tuple[float, ...] | None,
     frame: tuple[int, int] | None,
-    fingerprint: str,
+    metadata: dict[str, Any],
 ) -> dict[str, Any]:
     """Builds beside `final` and renames into it; returns the metadata."""
     refuse_foreign(final)
@@ -125,7 +156,7 @@ def _build(
             data_dir=staging / "new",
             sigma_px=sigma_px,
             frame=frame,
-            metadata={"fingerprint": fingerprint} | ({"frame": list(frame)} if frame else {}),
+            metadata=metadata,
             on_listed=on_listed,
             on_read=on_read,
         )

@@ -24,9 +24,9 @@ def read_crowd(root: Path, problems: Problems) -> Release:
     present = {image_id for ids in found.splits.values() for image_id in ids}
     names, classes = face_classes({image_id: count for image_id, count in counts.items() if image_id in present})
 
-    def read(image_id: str) -> Example | None:
+    def read(image_id: str) -> Example | list[Example] | None:
         example = found.read(image_id)
-        known = example is not None and image_id in classes
+        known = isinstance(example, Example) and image_id in classes
         return dataclasses.replace(example, labels=(classes[image_id],)) if known else example
 
     return Release(found.splits, read, names)

@@ -28,7 +28,7 @@ def read_folder(root: Path, problems: Problems) -> Release:
     gaze = maps.keys() | rows.keys()
     problems.add_all("images without gaze (left out)", images.keys() - gaze)
     problems.add_all("gaze without an image (left out)", gaze - images.keys())
-    class_names, labels, clutter = _labels(root / "labels.csv", images, folder)
+    class_names, labels, clutter = read_labels(root / "labels.csv", "image", images, folder)
     problems.add_all("labels without an image (left out)", labels.keys() - images.keys())
 
     def read(image_id: str):
@@ -64,7 +64,7 @@ def _maps(place: Path, images: Mapping[str, Path], folder: Path, problems: Probl
 def _fixations(path: Path, images: Mapping[str, Path], folder: Path) -> tuple[dict[str, list], dict[str, int]]:
     """Image id to its (observer, (y, x), ms), and the observers' numbers."""
     table = read_csv(path, ("image", "observer", "x", "y"))
-    ids = _ids(table, path, images, folder)
+    ids = _ids(table, "image", path, images, folder)
     rows: dict[str, list] = {}
     for row in table:
         y, x, ms = (cell_number(row, name, path) for name in ("y", "x", "duration"))
@@ -74,16 +74,16 @@ def _fixations(path: Path, images: Mapping[str, Path], folder: Path) -> tuple[di
     return rows, {observer: number for number, observer in enumerate(observers)} | {"": -1}
 
 
-def _labels(
-    path: Path, images: Mapping[str, Path], folder: Path
+def read_labels(
+    path: Path, column: str, images: Mapping[str, Path], folder: Path
 ) -> tuple[tuple[str, ...], dict[str, set[str]], dict[str, int]]:
-    """Class names, image id to names of its classes, image id to clutter."""
+    """Class names, image id to names of its classes, image id to clutter; `column` names the images."""
     labels: dict[str, set[str]] = {}
     clutter: dict[str, int] = {}
-    table = read_csv(path, ("image", "label"))
-    ids = _ids(table, path, images, folder)
+    table = read_csv(path, (column, "label"))
+    ids = _ids(table, column, path, images, folder)
     for row in table:
-        image_id = ids[row.cells["image"]]
+        image_id = ids[row.cells[column]]
         labels.setdefault(image_id, set()).update({row.cells["label"].strip()} - {""})
         count = cell_count(row, "clutter", path)
         if count >= 0 and clutter.setdefault(image_id, count) != count:
@@ -92,9 +92,9 @@ def _labels(
     return tuple(sorted(set().union(*labels.values()))), labels, clutter
 
 
-def _ids(table: list[Row], path: Path, images: Mapping[str, Path], folder: Path) -> dict[str, str]:
-    """A name in the column image to the id of its image; where there is none, to the name without its suffix."""
-    names = dict.fromkeys(row.cells["image"] for row in table)
+def _ids(table: list[Row], column: str, path: Path, images: Mapping[str, Path], folder: Path) -> dict[str, str]:
+    """A name in the column to the id of its image; where there is none, to the name without its suffix."""
+    names = dict.fromkeys(row.cells[column] for row in table)
     matched = match_names(names, images, folder, path)
     return {name: matched.get(name, without_suffix(unicodedata.normalize("NFC", name))) for name in names}
 

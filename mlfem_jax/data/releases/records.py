@@ -34,43 +34,44 @@ class Gaze:
     """Where people looked on one image.
 
     Attributes:
-        fixations: (n, 2) as (y, x), 0-based pixels of the image.
+        fixations: (n, 2) as (y, x), 0-based pixels of the image; of a recording (n, axes), its events.
         observers: (n,), 0-based index of who looked; -1 where unknown.
         durations: (n,) in milliseconds; NaN where unknown.
     """
 
-    fixations: Float[np.ndarray, "n 2"]
+    fixations: Float[np.ndarray, "n axes"]
     observers: Int[np.ndarray, " n"]
     durations: Float[np.ndarray, " n"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One image with its gaze, in the one structure that all data sets share.
+    """One image, or recording, with its gaze, in the one structure that all data sets share.
 
     Attributes:
-        image: the encoded file as found on disk.
+        image: the encoded file as found on disk; of a recording the bytes of a NumPy file.
         id: unique in the data set.
-        size: (height, width) of the image in pixels.
-        fixations: float32 (n, 2) as (y, x), 0-based pixels of the image.
+        size: (height, width) of the image in pixels; of a recording the lengths of the axes of its events.
+        fixations: float32 (n, 2) as (y, x), 0-based pixels of the image; of a recording (n, axes), its events.
         observers: int32 (n,), 0-based; -1 unknown.
         durations: float32 (n,) in milliseconds; NaN unknown.
         density: the encoded released density map where that is the only truth, else b"".
         labels: class indices; empty where unknown.
         clutter: number of things in the image; -1 unknown.
-        content_box: (y0, x0, y1, x1), half-open: the image without the gray bars that pad it.
+        content_box: (y0, x0, y1, x1), half-open: the image without the gray bars that pad it; of a recording from
+            corner to corner likewise.
     """
 
     image: bytes
     id: str
-    size: tuple[int, int]
-    fixations: Float[np.ndarray, "n 2"]
+    size: tuple[int, ...]
+    fixations: Float[np.ndarray, "n axes"]
     observers: Int[np.ndarray, " n"]
     durations: Float[np.ndarray, " n"]
     density: bytes
     labels: tuple[int, ...]
     clutter: int
-    content_box: tuple[int, int, int, int]
+    content_box: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,12 +80,13 @@ class Release:
 
     Attributes:
         splits: name of each split to the ids of its images.
-        read: id to its Example, or None where it is left out (counted in the reader's Problems).
+        read: id to its Example, or None where it is left out (counted in the reader's Problems); of a recording to the
+            examples of its windows.
         class_names: in the order of the labels; empty where the release has no classes.
     """
 
     splits: Mapping[str, tuple[str, ...]]
-    read: Callable[[str], Example | None]
+    read: Callable[[str], Example | list[Example] | None]
     class_names: tuple[str, ...] = ()
 
 
@@ -124,6 +126,8 @@ class Dataset:
         subfolders: where the root may lie below the folder that the user names.
         published: split to its (images, fixations) in the complete release, where they tell releases apart.
         revision: raised when the same files are read into other records, so that what was built before is built anew.
+        axes: of the events or fixations.
+        holds: what there has to be, in words.
     """
 
     name: str
@@ -131,11 +135,13 @@ class Dataset:
     layouts: tuple[tuple[str, ...], ...]
     tree: str
     homepage: str
-    sigma_px: float | None
+    sigma_px: float | tuple[float, ...] | None
     sigma_source: str
     subfolders: tuple[str, ...] = (".",)
     published: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     revision: int = 0
+    axes: int = 2
+    holds: str = "images with gaze"
 
     def root(self, source: Path) -> Path:
         """Where the release lies at or below `source`; FileNotFoundError with the expected tree."""
@@ -212,7 +218,7 @@ def read_example(
         raise ValueError(
             f"{named(image)}: expected {frame} (height, width), the frame of the gaze of {image_id}, got {size}"
         )
-    gaze = _clean(gaze or make_gaze([]), size, image_id, problems, clip_all)
+    gaze = clean_gaze(gaze or make_gaze([]), size, image_id, problems, clip_all=clip_all)
     encoded_density = b""
     if len(gaze.fixations) == 0:
         encoded_density = b"" if density is None else _density(density, size, image_id, problems)
@@ -233,13 +239,13 @@ def read_example(
     )
 
 
-def check_pixels(points: Float[np.ndarray, "n 2"], where: str) -> None:
+def check_pixels(points: Float[np.ndarray, "n axes"], where: str) -> None:
     """Refuses fixations that are fractions of the frame, not pixels: nine tenths of them or more lie in [-1, 1].
 
     Of ten and more it is enough that those along one axis do.
 
     Args:
-        points: (n, 2) of a whole data set, or of as much of it as has one source.
+        points: (n, 2) of a whole data set, or of as much of it as has one source; of recordings (n, axes).
         where: what the error names.
 
     Raises:
@@ -250,6 +256,11 @@ def check_pixels(points: Float[np.ndarray, "n 2"], where: str) -> None:
     axes = small.mean(axis=0).max(initial=0.0) if len(points) >= 10 else 0.0
     if len(points) and max(small.all(axis=1).mean(), axes) >= 0.9:
         lowest = 0 if points.min() >= 0 else -1  # from the frame's corner, or from its center
+        if points.shape[1] != 2:
+            raise ValueError(
+                f"{where}: expected events in samples, or frames and pixels, got {len(points)} of which nearly all lie "
+                f"in [{lowest}, 1]; are they seconds, or shares of the recordings?"
+            )
         raise ValueError(
             f"{where}: expected fixations in pixels, got {len(points)} of which nearly all lie in [{lowest}, 1]; are "
             "they fractions of the frame? " + _CONVERTED[lowest]
@@ -268,17 +279,35 @@ def _density(path: Path, size: tuple[int, int], image_id: str, problems: Problem
     return encoded
 
 
-def _clean(gaze: Gaze, size: tuple[int, int], image_id: str, problems: Problems, clip_all: bool) -> Gaze:
-    """`gaze` without NaNs and inside [0, height - 1] x [0, width - 1]; what it changes is counted."""
+def clean_gaze(
+    gaze: Gaze,
+    size: tuple[int, ...],
+    image_id: str,
+    problems: Problems,
+    *,
+    clip_all: bool = False,
+    words: tuple[str, str, str, str] = ("images", "fixations", "frame", "pixel"),
+) -> Gaze:
+    """`gaze` without NaNs and inside [0, height - 1] x [0, width - 1]; what it changes is counted.
+
+    Args:
+        gaze: raw, in pixels, or samples, along each axis.
+        size: the length of each axis.
+        image_id: whose gaze it is.
+        problems: where what is moved or dropped is counted.
+        clip_all: see `read_example`.
+        words: what is called what.
+    """
+    things, what, frame, unit = words
     points, last = gaze.fixations, np.array(size) - 1.0
     finite = np.isfinite(points).all(axis=1)
     outside = finite & ((points < 0) | (points > last)).any(axis=1)
     near = clip_all | ((points >= -1) & (points <= last + 1)).all(axis=1)
     if finite.sum() > 1 and (np.abs(points[finite]) <= 1).all() and max(size) > 2:
-        problems.add("images whose fixations all lie in [-1, 1], as fractions of the frame do (kept)", image_id)
-    problems.add("fixations with a NaN coordinate (dropped)", image_id, int((~finite).sum()))
-    problems.add("fixations outside the frame (moved onto its border)", image_id, int((outside & near).sum()))
-    problems.add("fixations more than a pixel outside the frame (dropped)", image_id, int((outside & ~near).sum()))
+        problems.add(f"{things} whose {what} all lie in [-1, 1], as fractions of the {frame} do (kept)", image_id)
+    problems.add(f"{what} with a NaN coordinate (dropped)", image_id, int((~finite).sum()))
+    problems.add(f"{what} outside the {frame} (moved onto its border)", image_id, int((outside & near).sum()))
+    problems.add(f"{what} more than a {unit} outside the {frame} (dropped)", image_id, int((outside & ~near).sum()))
     keep = finite & (~outside | near)
     inside = np.clip(points[keep], 0.0, last)
     durations = gaze.durations[keep]

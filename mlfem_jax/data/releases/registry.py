@@ -6,6 +6,7 @@ from mlfem_jax.data.releases.folder import FOLDER
 from mlfem_jax.data.releases.mexculture import MEXCULTURE142
 from mlfem_jax.data.releases.mit1003 import MIT1003
 from mlfem_jax.data.releases.osie import OSIE
+from mlfem_jax.data.releases.recordings import RECORDINGS
 from mlfem_jax.data.releases.records import Dataset
 from mlfem_jax.data.releases.salicon import SALICON_2015, SALICON_2017, SALICON_JSON, SALICON_MOUSE
 from mlfem_jax.data.releases.toronto import TORONTO
@@ -24,6 +25,7 @@ DATASETS: dict[str, Dataset] = {
         MIT1003,
         TORONTO,
         FOLDER,
+        RECORDINGS,
     )
 }
 

@@ -55,6 +55,16 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> list[Row]:
     return [Row(line, dict(zip(names, cells, strict=True))) for line, cells in rows]
 
 
+def column_names(path: Path) -> list[str]:
+    """The names of the columns of a CSV file; none of an empty one.
+
+    Raises:
+        ValueError: there is no such file, or it holds no text.
+    """
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), skipinitialspace=True)
+    return [name.strip() for name in next(reader, [])]
+
+
 def cell_number(row: Row, column: str, path: Path) -> float:
     """A cell as a number; NaN where it is blank, or there is no such column.
 

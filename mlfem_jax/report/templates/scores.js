@@ -4,7 +4,10 @@ const at = id => document.getElementById(id);
 const read = (page, title) => ({ title, ...JSON.parse(page.getElementById("data").textContent),
   lines: page.getElementById("pictures").textContent.split("\n") });  // decoded only when an image is looked at
 const own = read(document, document.title);
-const { methods, metrics, images, colors } = own;
+const { methods, metrics, images, colors, layout } = own;
+const long = layout !== "photos", curve = layout === "signals";  // recordings, a line each; the curve shows through
+const [thing, truth, whole, things] = own.recordings ? ["recording", "events", "recording", "recordings"]
+  : ["photo", "gaze", "photograph", "images"];
 const kept = own.lines[0] !== "";
 let other = null, order = [], current = -1;
 const hidden = new Set();
@@ -60,7 +63,7 @@ function list() {
   order = fitting();
   watcher.disconnect();
   at("list").replaceChildren(...order.map(row));
-  at("count").textContent = `${order.length} of ${images.length} images`;
+  at("count").textContent = `${order.length} of ${images.length} ${things}`;
   at("list").scrollTop = 0;
   if (order.length) show(order[0]);
   else { current = -1; at("name").textContent = "No image fits"; at("about").textContent = ""; at("cards").replaceChildren(); }
@@ -85,7 +88,7 @@ function color(canvas, text) {
 
 function card(title, photo, map, note) {
   const box = make("div", { className: "card" }), stack = make("div", { className: "stack" });
-  if (photo) stack.append(make("img", { src: jpeg(photo), alt: map ? `${title}: map over the photograph` : title }));
+  if (photo) stack.append(make("img", { src: jpeg(photo), alt: map ? `${title}: map over the ${whole}` : title }));
   if (photo && map) {
     const canvas = document.createElement("canvas");
     canvas.setAttribute("aria-hidden", "true");  // the picture below it says what it is
@@ -99,7 +102,7 @@ function card(title, photo, map, note) {
 function cardsOf(run, i) {
   const [photo, gaze, ...maps] = picturesOf(run, i);
   const note = scores => run.metrics.map((metric, k) => `${metric.title} ${number(scores[k])}`).join(" · ");
-  return [...(photo ? [card("photo", photo, "", "")] : []), ...(photo && run.gaze ? [card("gaze", photo, gaze, "")] : []),
+  return [...(photo ? [card(thing, photo, "", "")] : []), ...(photo && run.gaze ? [card(truth, photo, gaze, "")] : []),
     ...[...run.methods.keys()].filter(k => !hidden.has(run.methods[k]))
       .map(k => card(run.methods[k], photo, maps[k], note(run.images[i].scores[k])))];
 }
@@ -159,8 +162,9 @@ function follow() {
 // The shown cards as one picture, as they stand on the page, at twice the size.
 function picture() {
   const scale = 2, gap = 12, text = 20, shown = [...at("cards").querySelectorAll(".card")].filter(c => c.querySelector("img"));
-  const first = shown[0].querySelector("img"), width = 240;
-  const height = Math.round(width * first.naturalHeight / first.naturalWidth), columns = Math.min(4, shown.length);
+  const first = shown[0].querySelector("img"), width = long ? 960 : 240;
+  const height = Math.round(width * first.naturalHeight / first.naturalWidth);
+  const columns = Math.min(long ? 1 : 4, shown.length);
   const sheet = make("canvas", { width: scale * (columns * (width + gap) - gap),
     height: scale * Math.ceil(shown.length / columns) * (height + text + gap) });
   const context = sheet.getContext("2d");
@@ -173,7 +177,9 @@ function picture() {
     const canvas = box.querySelector("canvas");
     context.drawImage(box.querySelector("img"), x, y, width, height);
     context.globalAlpha = at("opacity").value / 100;
+    if (curve) context.globalCompositeOperation = "multiply";
     if (canvas) context.drawImage(canvas, x, y, width, height);
+    context.globalCompositeOperation = "source-over";
     context.globalAlpha = 1;
     context.fillStyle = "#000";
     context.fillText(box.querySelector("b").textContent, x, y + height + text - 4, width);
@@ -212,6 +218,8 @@ function take(page) {
   if (current >= 0) show(current);
 }
 
+at("cards").classList.toggle("long", long);
+for (const id of ["cards", "list"]) at(id).classList.toggle("curve", curve);
 const fade = () => at("cards").style.setProperty("--shown", at("opacity").value / 100);
 if (kept) {
   at("opacity").oninput = fade;

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import jax
 import numpy as np
 
-from mlfem_jax.backbones import Backbone, forward_pass, select_layers
+from mlfem_jax.backbones import Backbone, forward_pass, read_layers, select_layers
 from mlfem_jax.fusion import FusionNet, MapRecipe, default_layers, default_maps, make_net, reads_channels
 from mlfem_jax.gaze import check_sigma
 from mlfem_jax.photos import check_frame
@@ -26,7 +26,8 @@ class Config(RunConfig):
         architecture: "unet"; "net", the paper's; "channels", FEM with learned channel weights and a U-Net; or "linear",
             the same summed, without a network behind the weights.
         ks: values of k; default those of the architecture, nine for "unet", 2 for "net", 1 and 2 for the others.
-        layers: names of the layers. Default: all; for "channels" and "linear" some of the later ones.
+        layers: names of the layers. Default: all; for "channels" and "linear" some of the later ones. Of a transformer
+            also of its blocks' attention ("blocks.11.attention"), whose heads are the channels.
         shrink: the maps are made at 1 / `shrink` of the resolution. Default: 8 for "unet"; 1, as the paper, for "net";
             for the others what gives maps of some 24x32 pixels.
         vectors: weight vectors of each layer and k of "channels"; default 4.
@@ -75,7 +76,7 @@ class Config(RunConfig):
 def fusion_shape(config: Config, backbone: Backbone) -> tuple[FusionNet, MapRecipe]:
     """The network and what it reads, with the architecture's defaults filled in."""
     chosen = default_layers(config.architecture, backbone.layers)
-    layers = chosen if config.layers is None else select_layers(backbone.layers, config.layers)
+    layers = chosen if config.layers is None else select_layers((*backbone.layers, *backbone.attentions), config.layers)
     maps = default_maps(
         config.architecture, layers, config.ks, config.shrink, frame=config.frame or backbone.photo_size
     )
@@ -90,5 +91,5 @@ def fusion_shape(config: Config, backbone: Backbone) -> tuple[FusionNet, MapReci
 def layer_depths(backbone: Backbone, layers: Sequence[str]) -> tuple[int, ...]:
     """The number of channels of each layer."""
     image = jax.ShapeDtypeStruct((1, *backbone.input_size, 3), np.uint8)
-    shapes = jax.eval_shape(lambda backbone, image: forward_pass(backbone, image).activations, backbone, image)
+    shapes = jax.eval_shape(lambda backbone, image: read_layers(forward_pass(backbone, image), layers), backbone, image)
     return tuple(shapes[name].shape[-1] for name in layers)

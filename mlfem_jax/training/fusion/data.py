@@ -110,7 +110,8 @@ def _examples(
 
     def example(place: int) -> Example:
         given = kept[place]() if kept else None
-        return map_example(one.source[place], given, formats[one.frames[place]], one.sigma_px)
+        photograph = config.recipe.faithful > 0
+        return map_example(one.source[place], given, formats[one.frames[place]], one.sigma_px, photograph=photograph)
 
     return example
 

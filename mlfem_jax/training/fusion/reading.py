@@ -153,7 +153,9 @@ def _read(backbone: Backbone, images: Any, recipe: MapRecipe) -> list[jax.Array]
     return jax.tree.leaves(recipe.read(backbone, images))
 
 
-def map_example(record: Any, maps: Any, example_format: ExampleFormat, sigma_px: float) -> Example:
+def map_example(
+    record: Any, maps: Any, example_format: ExampleFormat, sigma_px: float, *, photograph: bool = False
+) -> Example:
     """One example of the fusion's training: maps, or the photograph where there are none, and fixations.
 
     Args:
@@ -161,21 +163,20 @@ def map_example(record: Any, maps: Any, example_format: ExampleFormat, sigma_px:
         maps: of the image, from `cached_maps`; None leaves it to the training step to compute them from `images`.
         example_format: the frame.
         sigma_px: of the GFDM, in pixels of the photograph.
+        photograph: give the photograph beside the maps too.
 
     Returns:
-        `maps` (float16 as float32) or `images`; `frame`, no bytes, whose shape is (H, W, 0); `fixations` (n, 2) and
-        `fixation_mask` (n,), padded; `sigma_px` (2,) along (y, x). Both are in pixels of the frame.
+        `maps` (float16 as float32) or `images`, or both; `frame`, no bytes, whose shape is (H, W, 0); `fixations`
+        (n, 2) and `fixation_mask` (n,), padded; `sigma_px` (2,) along (y, x). Both are in pixels of the frame.
     """
     shape = int(record["size"][0]), int(record["size"][1])
     box = fit(shape, example_format.shape, rule=example_format.rule)
     count, padded = len(record["fixations"]), np.zeros((example_format.max_fixations, 2), np.float32)
     padded[:count] = move_fixations(record["fixations"], shape, box)
-    images = (
-        {"images": make_example(record, example_format)["images"]}
-        if maps is None
-        else {"maps": jax.tree.map(_as_float32, maps)}
-    )
-    return images | {
+    given = {} if maps is None else {"maps": jax.tree.map(_as_float32, maps)}
+    if maps is None or photograph:
+        given["images"] = make_example(record, example_format)["images"]
+    return given | {
         "frame": np.zeros((*example_format.shape, 0), np.uint8),
         "fixations": padded,
         "fixation_mask": np.arange(example_format.max_fixations) < count,
@@ -195,6 +196,7 @@ def _fingerprint(
     positions: Int[np.ndarray, " part"],
 ) -> str:
     """Of everything that the maps depend on: the network with its weights, the photographs, and how both are used."""
+    signs = [backbone.sign(layer) for layer in recipe.layers]
     digest = hashlib.sha256(
         json.dumps(
             [
@@ -204,6 +206,7 @@ def _fingerprint(
                 example_format.rule,
                 type(recipe).__name__,
                 dataclasses.astuple(recipe),
+                *(signs if {*signs} != {"as_is"} else ()),
             ]
         ).encode()
     )

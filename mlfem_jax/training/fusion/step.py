@@ -17,8 +17,11 @@ from mlfem_jax.gaze import gaze_densities
 from mlfem_jax.metrics import pcc, similarity
 from mlfem_jax.training import step as steps_of
 from mlfem_jax.training.step import Batch, TrainState, adamw
+from mlfem_jax.upsampling import upsample
 
 Inputs: TypeAlias = Callable[[Batch], Any]
+Faithful: TypeAlias = Callable[[Array, Array, Array], Array]
+"""From an image, a map of its size and a key to how faithful the map is, at most 1."""
 Shape: TypeAlias = tuple[int, int] | None
 """(height, width) of the frame of the fixations; None is that of the batch, which its field "frame" has."""
 
@@ -33,6 +36,9 @@ class Recipe:
         learning_rate: peak of the schedule: up over the first tenth of the steps, then down to 0 along a cosine.
         weight_decay: of AdamW.
         averaging: the network kept is a moving average of the trained one; this is its decay in each step.
+        faithful: share of the loss that asks for faithfulness to the network in the place of gaze, from 0 to 1: 1 less
+            `soft_abpc` of the map, through the frozen network. It costs three forwards and two backward passes an
+            image.
         flips: mirror half of the examples left to right.
         seed: of the first parameters, the flips, the dropout and the order of the images.
     """
@@ -42,6 +48,7 @@ class Recipe:
     learning_rate: float = 4e-3
     weight_decay: float = 5e-2
     averaging: float = 0.99
+    faithful: float = 0.0
     flips: bool = True
     seed: int = 0
 
@@ -59,6 +66,8 @@ class Recipe:
             )
         if not 0 <= self.averaging < 1:
             raise ValueError(f"averaging: expected a decay in [0, 1), got {self.averaging}")
+        if not 0 <= self.faithful <= 1:
+            raise ValueError(f"faithful: expected a share from 0 to 1, got {self.faithful}")
 
     def passes(self, net: FusionNet) -> int:
         """The number of epochs of a network's training."""
@@ -84,7 +93,12 @@ def cached_inputs(batch: Batch) -> Any:
 
 
 def make_step(
-    net: FusionNet, recipe: Recipe, steps: int, shape: Shape = None, inputs: Inputs = cached_inputs
+    net: FusionNet,
+    recipe: Recipe,
+    steps: int,
+    shape: Shape = None,
+    inputs: Inputs = cached_inputs,
+    faithful: Faithful | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Array]]:
     """The jitted training step, see `mlfem_jax.training.step.make_step`.
 
@@ -94,6 +108,7 @@ def make_step(
         steps: in all, for the schedule.
         shape: see `Shape`.
         inputs: from a batch to what `FusionNet.stack` takes of each example.
+        faithful: what `recipe.faithful` asks for, of a batch that has `images` too. Default: nothing.
 
     Returns:
         The function. Blank examples (mask False) count for nothing.
@@ -105,16 +120,20 @@ def make_step(
         # Dropped for the whole batch: one product of weights and positions serves all its images.
         kept = net.thinned(params, jax.random.fold_in(key, 2))
         maps, truth = stacks(net, kept, inputs(batch), frame), gfdms(batch, frame)
-        if recipe.flips:
-            flipped = jax.random.bernoulli(for_flips, jnp.float32(0.5), (len(maps),))
-            maps = jnp.where(flipped[:, None, None, None], maps[..., ::-1], maps)
-            truth = jnp.where(flipped[:, None, None], truth[..., ::-1], truth)
+        flipped = jax.random.bernoulli(for_flips, jnp.float32(0.5 if recipe.flips else 0.0), (len(maps),))
+        maps, truth = mirrored(maps, flipped, axis=3), mirrored(truth, flipped, axis=2)
 
-        def loss(maps: Array, gfdm: Array, key: Array) -> Array:
-            prediction = net.apply(kept, maps, key=key)
+        def loss(prediction: Array, gfdm: Array) -> Array:
             return net.loss(prediction, mean_pool(gfdm[None, ..., None], net.stride)[0, ..., 0])
 
-        losses = jax.vmap(loss)(maps, truth, jax.random.split(for_dropout, len(maps)))
+        keys = jax.random.split(for_dropout, len(maps))
+        predictions = jax.vmap(lambda maps, key: net.apply(kept, maps, key=key))(maps, keys)
+        losses = jax.vmap(loss)(predictions, truth)
+        if faithful is not None:
+            images = mirrored(jnp.asarray(batch["images"]), flipped, axis=2)
+            placed = jax.vmap(lambda prediction: upsample(prediction, frame))(predictions)
+            gains = jax.vmap(faithful)(images, placed, jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys))
+            losses = (1 - recipe.faithful) * losses + recipe.faithful * (1 - gains)
         real = jnp.maximum(batch["mask"].sum(), 1).astype(jnp.float32)
         return jnp.sum(jnp.where(batch["mask"], losses, 0.0)) / real, average
 
@@ -186,6 +205,11 @@ def stacks(net: FusionNet, params: Any, given: Any, frame: tuple[int, int]) -> F
 def gfdms(batch: Batch, shape: tuple[int, int]) -> Float[Array, "N H W"]:
     """The GFDM of each example of a batch."""
     return gaze_densities(batch["fixations"], shape, sigma_px=batch["sigma_px"], mask=batch["fixation_mask"])
+
+
+def mirrored(arrays: Array, flipped: Array, *, axis: int) -> Array:
+    """The examples of a batch, those that are flipped from right to left along an axis."""
+    return jnp.where(flipped.reshape(-1, *[1] * (arrays.ndim - 1)), jnp.flip(arrays, axis), arrays)
 
 
 def score_maps(importance: Float[Array, "H W"], gfdm: Float[Array, "H W"]) -> dict[str, Array]:

@@ -9,6 +9,7 @@ as fusion.safetensors with fusion.json, which `explain(method="net", weights=...
 it stopped. How to start it on several hosts is written in `mlfem_jax/parallel/processes.py`.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ from rich.console import Console
 
 from mlfem_jax.backbones import Backbone, load_backbone
 from mlfem_jax.data import batches_per_epoch, read_examples
+from mlfem_jax.faithfulness import soft_abpc
 from mlfem_jax.fusion import TrainedFusion, save_fusion
 from mlfem_jax.parallel import batch_sharding, put_batch, start
 from mlfem_jax.training import task as common
@@ -47,12 +49,12 @@ def train_fusion(config: Annotated[Config, tyro.conf.arg(name="")]) -> None:
         common.check_out(config, ("fusion.safetensors", "fusion.json"))
         backbone = load_backbone(config.backbone, config.weights)
         data = open_data(config, backbone)
-        best = common.run(config, prepare(config, data))
+        best = common.run(config, prepare(config, data, backbone))
         if best is not None:
             write(config, data, backbone, *best)
 
 
-def prepare(config: Config, data: Data) -> Task:
+def prepare(config: Config, data: Data, backbone: Backbone) -> Task:
     """The training, ready to run: first parameters, batches and evaluation."""
     recipe = config.recipe
     sharding = over_batch, on_each = batch_sharding(recipe.batch_size)
@@ -75,16 +77,18 @@ def prepare(config: Config, data: Data) -> Task:
         return {name: float(np.nanmean(values)) for name, values in found.items()}
 
     batches = read("train", seed=recipe.seed, epochs=recipe.passes(data.net))
-    step = make_step(data.net, recipe, steps, inputs=data.inputs)
+    faithful = functools.partial(soft_abpc, backbone) if recipe.faithful else None
+    step = make_step(data.net, recipe, steps, inputs=data.inputs, faithful=faithful)
     state = initial_state(data.net, recipe, steps)
-    score = "pcc" if config.validation else "step"
+    score = "pcc" if config.validation and not recipe.faithful else "step"
     return Task(state, step, batches, steps, per_epoch, recipe.batch_size, sharding, validate, score)
 
 
 def write(config: Config, data: Data, backbone: Backbone, state: TrainState, best: Mapping[str, Any]) -> None:
     """Writes and prints the best network."""
     notes = common.notes(config, data.name, {name: best[name] for name in ("step", "pcc", "sim") if name in best})
-    trained = TrainedFusion(data.net, state.beside, backbone.name, data.maps.layers, data.maps.ks, notes)
+    signs = tuple(backbone.sign(layer) for layer in data.maps.layers)
+    trained = TrainedFusion(data.net, state.beside, backbone.name, data.maps.layers, data.maps.ks, notes, signs)
     save_fusion(config.out / "fusion.safetensors", trained)
     plot_curves(config.out)
     Console().print(f"{config.out}: best at step {best['step']}, {shown_scores(best)}")

@@ -1,0 +1,153 @@
+"""Recordings with a table of events: what is written, and what is refused."""
+
+import io
+import wave
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow_datasets", reason="needs TFDS")
+
+from mlfem_jax.data.batches import open_dataset, read_batches
+from mlfem_jax.data.example import ExampleFormat, make_example
+from mlfem_jax.data.prepared.write import prepare
+from mlfem_jax.data.recording import RecordingFormat, recording_example
+from mlfem_jax.data.releases.recordings import Cut, read_recordings
+from mlfem_jax.data.releases.records import Problems
+from mlfem_jax.data.split import fixation_totals, scan
+
+
+def write(root, recordings, events, labels=None):
+    (root / "recordings").mkdir(parents=True)
+    for name, values in recordings.items():
+        np.save(root / "recordings" / f"{name}.npy", values)
+    (root / "events.csv").write_text(events)
+    if labels:
+        (root / "labels.csv").write_text(labels)
+    return root
+
+
+def series():
+    return {"a": np.arange(10.0), "b": np.arange(7.0) * 2, "c": np.zeros(4)}
+
+
+EVENTS = "recording,t,observer\na,1,ann\na.npy,4.6,bob\na,9.8,\na,12,ann\nb,2,bob\nd,1,bob\n"
+
+
+def test_windows_are_cut_around_events_and_filled_up(tmp_path, capsys):
+    root = write(tmp_path / "raw", series(), EVENTS, "recording,label\na,fast\nb,slow\n")
+    folder = prepare("recordings", root, tmp_path / "data", sigma_px=1.5, length=4)
+    source = open_dataset(folder)
+    found = {record["id"].decode(): record for record in (source[i] for i in range(len(source)))}
+    expected = {  # numbers, events, observers, what exists
+        "a@0": ([0, 1, 2, 3], [1], [0], 4),
+        "a@4": ([4, 5, 6, 7], [0.6], [1], 4),
+        "a@8": ([8, 9, 9, 9], [1], [-1], 2),
+        "b@0": ([0, 2, 4, 6], [2], [1], 4),
+    }
+    assert found.keys() == expected.keys()
+    for name, (numbers, events, observers, end) in expected.items():
+        record = found[name]
+        values = np.load(io.BytesIO(record["image"]))
+        assert values.tolist() == numbers and values.dtype == np.float32
+        np.testing.assert_allclose(record["fixations"], np.array(events)[:, None], atol=1e-6)
+        assert record["observers"].tolist() == observers
+        assert record["size"].tolist() == [4] and record["content_box"].tolist() == [0, end]
+        assert record["labels"].tolist() == [name.startswith("b")]
+    metadata = source.dataset_info.metadata
+    assert metadata["sigma_px"] == [1.5] and metadata["recording"] == {"shape": [4], "dtype": "float32"}
+    counts = {kind: problem["count"] for kind, problem in metadata["problems"].items()}
+    assert counts == {
+        "recordings without events (left out)": 1,
+        "events without a recording (left out)": 1,
+        "events outside the recording (moved onto its border)": 1,
+        "events more than a sample outside the recording (dropped)": 1,
+        "windows without events (left out)": 1,
+    }
+    assert "split full: 4 recordings, 4 events" in capsys.readouterr().out
+    form = RecordingFormat((4, 1), scan(source).max_fixations, axes=1, classes=2)
+    assert fixation_totals(source, form).tolist() == [0, 3, 1, 0]  # 0.6 rounds to 1
+    (batch,) = read_batches(source, form, batch_size=5)
+    assert batch.images.shape == (5, 4, 1) and batch.mask.tolist() == [True] * 4 + [False]
+    with pytest.raises(ValueError, match=r"record '.@\d': expected a photograph, got a recording"):
+        make_example(source[0], ExampleFormat((4, 4), 1))
+    with pytest.raises(ValueError, match=r"record 'x': expected \(4, 1\) of uint8, got \(4,\) of float32"):
+        recording_example(source[0], "x", RecordingFormat((4, 1), 1, axes=1, dtype="uint8"))
+
+
+def test_sound_and_its_events_get_another_rate(tmp_path):
+    pytest.importorskip("av")
+    (tmp_path / "recordings").mkdir()
+    with wave.open(str(tmp_path / "recordings" / "tone.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes((np.sin(np.arange(800) / 5) * 9999).astype("<i2").tobytes())
+    (tmp_path / "events.csv").write_text("recording,t\ntone.wav,100\n")
+    folder = prepare("recordings", tmp_path, tmp_path / "data", sigma_px=10.0, samples_per_s=16000)
+    source = open_dataset(folder)
+    assert source[0]["fixations"].tolist() == [[200.5]] and source[0]["size"].tolist() == [1600]
+    assert source.dataset_info.metadata["sigma_px"] == [20.0]
+
+
+def test_fixations_on_film_go_where_its_frames_go(tmp_path):
+    av = pytest.importorskip("av")
+    (tmp_path / "recordings").mkdir()
+    with av.open(str(tmp_path / "recordings" / "gray.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 16, 8, "bgr0"
+        for level in (40, 120, 200):
+            picture = np.full((8, 16, 3), level, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    (tmp_path / "events.csv").write_text("recording,t,y,x,observer\ngray,2,3.5,7.5,ann\n")
+    folder = prepare("recordings", tmp_path, tmp_path / "data", sigma_px=(1.0, 4.0, 8.0), frame=(4, 4))
+    source = open_dataset(folder)
+    assert source[0]["fixations"].tolist() == [[2, 1.5, 1.5]] and source[0]["size"].tolist() == [3, 4, 4]
+    assert source.dataset_info.metadata["sigma_px"] == [1, 2, 2]
+    values = np.load(io.BytesIO(source[0]["image"]))
+    assert values.dtype == np.uint8
+    np.testing.assert_allclose(values.mean(axis=(1, 2, 3)), [40, 120, 200], atol=2)
+
+
+def test_a_plane_may_have_events_along_both_axes(tmp_path):
+    root = write(tmp_path, {"plane": np.zeros((3, 5))}, "recording,y,x\nplane,1,4\n")
+    release = read_recordings(root, Problems())
+    (example,) = release.read("plane")
+    assert example.size == (3, 5) and example.content_box == (0, 0, 3, 5) and example.fixations.tolist() == [[1, 4]]
+
+
+REFUSED = [
+    (series(), "recording,t\na,1\nb,2\n", {"sigma_px": 1.0},
+     r"b\.npy: expected \(10,\) of float32, as in .*a\.npy, got \(7,\).*; --length cuts"),
+    (series() | {"b": np.zeros((10, 2))}, "recording,t\na,1\nb,2\n", {"sigma_px": 1.0},
+     r"expected \(10,\) .*got \(10, 2\)"),
+    (series(), "recording,t\na,1\n", {}, "sigma_px: expected one number of samples, or one for each of t, got none"),
+    (series(), "recording,t\na,1\n", {"sigma_px": (1.0, 2.0)}, r"one for each of t, got \(1\.0, 2\.0\)"),
+    (series(), "recording,when\na,1\n", {"sigma_px": 1.0}, "events.csv: expected the columns recording and t, or y"),
+    (series(), "recording,y,x\na,1,1\n", {"sigma_px": 1.0}, r"a\.npy: expected events with 1 coordinates .*got 2"),
+    (series(), "recording,t\na,40\n", {"sigma_px": 1.0}, r"expected recordings with events, got 1 without \(.*outside"),
+    (series(), "recording,t\nz,40\n", {"sigma_px": 1.0}, r"expected recordings with events, got none \(rec"),
+    (series(), "recording,t\na,0.1\na,0.3\n", {"sigma_px": 1.0}, "expected events in samples, .* are they seconds"),
+    (series(), "recording,t\na,soon\n", {"sigma_px": 1.0}, "line 2: expected a number as t, got 'soon'"),
+    ({"a": np.array([1.0, np.nan])}, "recording,t\na,1\n", {"sigma_px": 1.0}, r"a\.npy: expected finite numbers"),
+    ({}, "recording,t\na,1\n", {"sigma_px": 1.0}, r"recordings: expected files \(\.avi"),
+    (series(), "recording,t\na,1\n", {"sigma_px": 1.0, "length": 0}, "expected numbers above 0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("recordings", "events", "options", "message"), REFUSED)
+def test_what_cannot_be_scored_is_refused_by_name(tmp_path, recordings, events, options, message):
+    root = write(tmp_path / "raw", recordings, events)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        prepare("recordings", root, tmp_path / "data", **options)
+    assert not list(tmp_path.rglob("dataset_info.json"))
+
+
+def test_options_of_recordings_are_refused_for_photographs(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "fixations.csv").write_text("image,observer,x,y\n")
+    with pytest.raises(ValueError, match="length, samples_per_s, sigma_px: expected none, and one number"):
+        prepare("folder", tmp_path, tmp_path / "data", length=3)
+    with pytest.raises(ValueError, match="length, frame and samples_per_s: expected numbers above 0"):
+        Cut(length=-1)
