@@ -10,7 +10,7 @@ from jax.extend import core
 from jax.stages import Compiled
 
 from eval.benchmarks.compiled.hlo import HloArray, read_hlo
-from eval.benchmarks.compiled.kernels import COLLECTIVES, Kernel, count_loops, read_kernels
+from eval.benchmarks.compiled.kernels import Kernel, count_collectives, count_loops, read_kernels
 from eval.benchmarks.compiled.targets import Target
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -44,7 +44,7 @@ def program_costs(text: str, target: Target, activations: Shapes, dtype: str) ->
         "kernels": len(kernels),
         "loops": loops,
         "loops_of_unknown_length": untold,
-        "collectives": dict(Counter(_collective(kernel) for kernel in kernels if _collective(kernel))),
+        "collectives": count_collectives(hlo),
         "float32_copies": sum(row["float32_copies"] for row in seen),
         "activations": seen,
         "heaviest": heaviest_rows(kernels, activations, target),
@@ -157,10 +157,3 @@ def _bound_ms(kernels: Sequence[Kernel], target: Target) -> float | None:
     if not target.flops_per_s:
         return None
     return 1e3 * sum(kernel.bound_s(target.flops_per_s, target.bytes_per_s) for kernel in kernels)
-
-
-def _collective(kernel: Kernel) -> str:
-    """Its name; and of what, where that is gathered, since an activation must not be."""
-    name = next((name for name in COLLECTIVES if kernel.kind.startswith(name)), "")
-    of = [f"{array.dtype}[{','.join(map(str, array.dims))}]" for array, _ in kernel.writes]
-    return f"{name} of {' and '.join(of)}" if name == "all-gather" else name

@@ -1,5 +1,6 @@
 """What a scheduled program costs: its kernels in order, and what each of them reads, writes and multiplies."""
 
+import collections
 import dataclasses
 import math
 import re
@@ -9,7 +10,7 @@ import numpy as np
 
 from eval.benchmarks.compiled.hlo import Hlo, HloArray, Instruction
 
-COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "ragged-all-to-all")
+_COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "ragged-all-to-all")
 _FREE = frozenset(
     "parameter constant get-tuple-element tuple bitcast after-all opt-barrier partition-id replica-id domain".split()
 )
@@ -62,6 +63,22 @@ def count_loops(hlo: Hlo) -> tuple[int, int]:
     """(loops, those of them whose number of turns the program does not tell: their kernels are counted once)."""
     loops = [one for computation in hlo.computations.values() for one in computation.values() if one.opcode == "while"]
     return len(loops), sum(_turns(loop) is None for loop in loops)
+
+
+def count_collectives(hlo: Hlo) -> dict[str, int]:
+    """How many collectives there are of each name; gathers of which arrays, since an activation must not be.
+
+    A TPU's compiler cuts one into steps that it fuses with other work: they count as one, by its channel.
+    """
+    found: dict[str, str] = {}
+    for one in (one for computation in hlo.computations.values() for one in computation.values()):
+        name = next((name for name in _COLLECTIVES if one.opcode.startswith(name)), "")
+        if name and not one.opcode.endswith("-done"):
+            given = one.arrays[len(one.operands) if one.opcode.endswith("-start") else 0 :]
+            of = " and ".join(f"{array.dtype}[{','.join(map(str, array.dims))}]" for array in given)
+            channel = re.search(r"channel_id=(\d+)", one.text)
+            found[channel[1] if channel else one.name] = f"{name} of {of}" if name == "all-gather" else name
+    return dict(collections.Counter(found.values()))
 
 
 def _kernels(hlo: Hlo, computation: str, times: int) -> Iterator[Kernel]:

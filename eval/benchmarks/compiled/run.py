@@ -17,9 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
+
 from eval.benchmarks.common import print_row, print_table, write_json
 from eval.benchmarks.compiled.costs import host_callbacks, memory_costs, program_costs
-from eval.benchmarks.compiled.stand_ins import stand_in_backbone
+from eval.benchmarks.compiled.stand_ins import calls_without_device, stand_in_backbone
 from eval.benchmarks.compiled.subjects import Setting, activation_shapes, traced
 from eval.benchmarks.compiled.support import support_table
 from eval.benchmarks.compiled.targets import TARGETS, compile_only, target_devices
@@ -114,9 +116,13 @@ def compiled_row(what: str, target: str, setting: Setting, config: Config) -> di
     Where the products that Triton makes do not compile without a device at hand, those of the library are taken.
     """
     start = time.perf_counter()
-    ready = traced(what, setting)
-    calls = host_callbacks(ready.jaxpr.jaxpr)
-    ready = ready.lower()
+    program = traced(what, setting)
+    calls = host_callbacks(program.jaxpr.jaxpr)
+    if calls and TARGETS[target].platform == "cuda":
+        jax.clear_caches()  # of what was traced with JAX's own
+        with calls_without_device():
+            program = traced(what, setting)
+    ready = program.lower()
     try:
         compiled, options = ready.compile(), None
     except Exception:

@@ -1,8 +1,10 @@
-"""Networks and fusions whose numbers mean nothing: what is compiled depends on their shapes alone."""
+"""Networks, fusions and calls of the host that mean nothing: what is compiled depends on their shapes alone."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import numpy as np
@@ -45,3 +47,13 @@ def fusion_shape(architecture: str, backbone: Backbone) -> tuple[FusionNet, MapR
     """A fusion network as `mlfem train fusion` makes it for the backbone, and what it reads."""
     config = fusions.Config(Path(), Path(), architecture=architecture)  # pyrefly: ignore[bad-argument-type]
     return fusions.fusion_shape(config, backbone)
+
+
+def calls_without_device() -> contextlib.AbstractContextManager[Any]:
+    """Calls of the host are those of a GPU, and call nothing: while JAX lowers its own, it looks for a live GPU."""
+
+    def call(_: Any, shapes: Any, *operands: Any, vmap_method: str) -> Any:
+        of_gpu = jax.ffi.ffi_call("xla_ffi_python_gpu_callback", shapes, vmap_method=vmap_method)
+        return of_gpu(*operands, index=np.uint64(0))
+
+    return mock.patch.object(jax, "pure_callback", call)

@@ -9,7 +9,7 @@ _COUNTED = ("peak_mib", "loops", "collectives", "host_callbacks")
 
 
 def support_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A line for each thing that was compiled, and for each target its peak memory, loops, collectives and callbacks.
+    """What was compiled, and for each target its peak memory, loops, collectives and callbacks; a line for equal ones.
 
     Args:
         rows: of one network, of any number of targets; "error" in a row is why it did not compile.
@@ -28,8 +28,11 @@ def support_table(rows: Sequence[Mapping[str, Any]]) -> str:
     targets = list(dict.fromkeys(row["target"] for row in rows))
     found = {(row["what"], row["target"]): row for row in rows}
     header = [name for target in targets for name in (f"{target}: peak MiB", "loops", "collectives", "host callbacks")]
-    works = list(dict.fromkeys(row["what"] for row in rows))
-    lines = [[work, *(cell for target in targets for cell in _cells(found.get((work, target))))] for work in works]
+    equal: dict[tuple[str, ...], list[str]] = {}
+    for work in dict.fromkeys(row["what"] for row in rows):
+        cells = tuple(cell for target in targets for cell in _cells(found.get((work, target))))
+        equal.setdefault(cells, []).append(work)
+    lines = [[", ".join(works), *cells] for cells, works in equal.items()]
     failed = [f"- {row['what']}, {row['target']}: {row['error']}" for row in rows if "error" in row]
     return "\n".join([markdown_table(["what", *header], lines), *(["", *failed] if failed else [])]) + "\n"
 

@@ -132,8 +132,9 @@ def traffic(backbone: Backbone, config: Config) -> list[dict[str, Any]]:
 
 
 def _methods(backbone: Backbone, size: tuple[int, int], config: Config) -> list[tuple[str, dict[str, str]]]:
-    """Methods with their options; the packaged fusions only for what they were trained for."""
-    trained = [{"architecture": kind} for kind, name in PACKAGED if name == backbone.name and size == (224, 224)]
+    """Methods with their options; the packaged fusions only for the network and the frame they were trained for."""
+    packaged = [(kind, frames) for (kind, name), frames in PACKAGED.items() if name == backbone.name]
+    trained = [{"architecture": kind} for kind, frames in packaged if size in frames]
     return [(name, one) for name in config.methods for one in (trained if name == "net" else [{}])]
 
 

@@ -1,5 +1,6 @@
 """What `eval.benchmarks.compiled` reads of a program, by hand; and one layer's FEM compiled for accelerators."""
 
+import functools
 import json
 import os
 import subprocess
@@ -8,11 +9,12 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from eval.benchmarks.compiled.costs import activation_rows, program_costs
+from eval.benchmarks.compiled.costs import activation_rows, host_callbacks, program_costs
 from eval.benchmarks.compiled.hlo import read_hlo
-from eval.benchmarks.compiled.kernels import count_loops, read_kernels
+from eval.benchmarks.compiled.kernels import count_collectives, count_loops, read_kernels
 from eval.benchmarks.compiled.stand_ins import stand_in_backbone
 from eval.benchmarks.compiled.subjects import Setting, traced
 from eval.benchmarks.compiled.support import support_table
@@ -113,11 +115,19 @@ def test_what_is_compiled_is_still_the_librarys(subject):
 
 
 def test_what_compiles_and_what_does_not():
-    row = {"what": "add", "target": "v5e", "peak_mib": 12.4, "loops": 0, "collectives": {}, "host_callbacks": 0}
+    row = {
+        "what": "add",
+        "target": "v5e",
+        "peak_mib": 12.4,
+        "loops": 0,
+        "collectives": {},
+        "host_callbacks": {"slic": 1},
+    }
     failed = {"what": "lime", "target": "v5e", "error": "RuntimeError: no device"}
     other = row | {"target": "h100", "peak_mib": None, "collectives": {"all-reduce": 2}}
-    assert support_table([row, failed, other]).splitlines()[2:] == [
-        "| add | 12 | 0 | 0 | 0 | ? | 0 | 2 all-reduce | 0 |",
+    equal = [row | {"what": "max"}, other | {"what": "max"}]
+    assert support_table([row, failed, other, *equal]).splitlines()[2:] == [
+        "| add, max | 12 | 0 | 0 | 1 slic | ? | 0 | 2 all-reduce | 1 slic |",
         "| lime | does not compile | - | - | - | not tried | - | - | - |",
         "",
         "- lime, v5e: RuntimeError: no device",
@@ -128,3 +138,38 @@ def test_the_stand_ins_have_the_shapes_of_the_networks():
     found, drawn = stand_in_backbone("resnet18"), load_backbone("resnet18", "random")
     assert jax.tree.map(jnp.shape, found.params) == jax.tree.map(jnp.shape, drawn.params)
     assert (found.layers, found.input_size, found.signs) == (drawn.layers, drawn.input_size, drawn.signs)
+
+
+def test_calls_of_the_host_are_found_by_name_wherever_they_are():
+    def _half(values, by):
+        return values / by
+
+    @jax.jit
+    def called(value):
+        call = functools.partial(_half, by=np.float32(2))
+        return jax.pure_callback(call, value, value, vmap_method="sequential")
+
+    assert host_callbacks(jax.jit(lambda values: jax.lax.map(called, values)).trace(jnp.ones(3)).jaxpr.jaxpr) == {
+        "half": 1
+    }
+    assert host_callbacks(jax.jit(jnp.sin).trace(1.0).jaxpr.jaxpr) == {}
+
+
+def test_what_is_gathered_is_told_once_however_many_steps_it_is_cut_into():
+    gather = "all-gather(%a), channel_id=1, replica_groups=[1,4]<=[4], dimensions={0}"
+    program = f"""HloModule one, is_scheduled=true
+
+%step (a: f32[2,3]) -> f32[8,3] {{
+  %a = f32[2,3]{{1,0}} parameter(0)
+  ROOT %g.1 = f32[8,3]{{1,0}} {gather}
+}}
+
+ENTRY %main (a: f32[2,3]) -> f32[8,3] {{
+  %a = f32[2,3]{{1,0}} parameter(0)
+  %f = f32[8,3]{{1,0}} fusion(%a), kind=kLoop, calls=%step
+  %s = (f32[2,3]{{1,0}}, f32[8,3]{{1,0}}) all-gather-start(%a), channel_id=2, dimensions={{0}}
+  %d = f32[8,3]{{1,0}} all-gather-done(%s)
+  ROOT %g = f32[8,3]{{1,0}} {gather}
+}}
+"""
+    assert count_collectives(read_hlo(program)) == {"all-gather of f32[8,3]": 2}
