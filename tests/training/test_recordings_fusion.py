@@ -74,6 +74,8 @@ def test_what_recordings_cannot_be_trained_on_is_refused(data, tmp_path, monkeyp
     monkeypatch.setattr(task, "load_backbone", lambda name, weights: two_layers())
     with pytest.raises(ValueError, match=r"architecture: expected architecture 'weights', and no frame, .* got 'unet'"):
         train_fusion(Config(data, tmp_path / "out", "two"))
+    with pytest.raises(ValueError, match="shrink: expected 1 for recordings, whose maps are not made smaller, got 2"):
+        train_fusion(Config(data, tmp_path / "out", "two", architecture="weights", shrink=2))
     other = mlfem.from_function(
         lambda params, x: (x[:, :2], {"x": x[..., None]}), (), input_shape=(9,), signs="as_is", name="two"
     )

@@ -123,6 +123,8 @@ def _open_recordings(config: Config, backbone: Backbone, one: _Set) -> _Set:
     if config.architecture != "weights" or config.frame is not None:
         name, found = ("frame", config.frame) if config.frame else ("architecture", config.architecture)
         raise ValueError(f"{name}: expected architecture 'weights', and no frame, for recordings, got {found!r}")
+    if config.shrink not in (None, 1):
+        raise ValueError(f"shrink: expected 1 for recordings, whose maps are not made smaller, got {config.shrink}")
     sigma = (one.sigma_px,) * axes if one.sigma_px else tuple(metadata["sigma_px"])
     recordings = RecordingFormat(wanted, one.index.max_fixations, axes, dtype=form["dtype"])
     frames = (backbone.input_size,) * len(one.source)

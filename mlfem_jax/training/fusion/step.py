@@ -38,7 +38,7 @@ class Recipe:
         averaging: the network kept is a moving average of the trained one; this is its decay in each step.
         faithful: share of the loss that asks for faithfulness to the network in the place of gaze, from 0 to 1: 1 less
             `soft_abpc` of the map, through the frozen network. It costs three forwards and two backward passes an
-            image.
+            image. With it the newest checkpoint is kept, whatever the validation says of gaze.
         flips: mirror half of the photographs left to right.
         seed: of the first parameters, the flips, the dropout and the order of the images.
     """
@@ -120,8 +120,7 @@ def make_step(
         # Dropped for the whole batch: one product of weights and positions serves all its images.
         kept = net.thinned(params, jax.random.fold_in(key, 2))
         maps, truth = stacks(net, kept, inputs(batch), frame), gfdms(batch, frame)
-        flips = recipe.flips and truth.ndim == 3  # of photographs
-        flipped = jax.random.bernoulli(for_flips, jnp.float32(0.5 if flips else 0.0), (len(maps),))
+        flipped = jax.random.bernoulli(for_flips, jnp.float32(0.5 if recipe.flips else 0.0), (len(maps),))
         maps, truth = mirrored(maps, flipped, axis=-1), mirrored(truth, flipped, axis=-1)
 
         def loss(prediction: Array, gfdm: Array) -> Array:
