@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Key
 
 from mlfem_jax.backbones.base import Activations
 from mlfem_jax.backbones.hooks import Tap, no_tap
-from mlfem_jax.importance import Grid
+from mlfem_jax.upsampling import Grid
 
 HEAD = "fc"
 _WIDTHS = (16, 32, 32)
