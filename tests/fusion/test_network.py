@@ -104,6 +104,7 @@ def test_the_loss_is_of_the_gfdm_averaged_over_the_strides(net):
         "mask": jnp.array([True]),
     }
     state = initial_state(net, recipe, 1)
+    predicted = net.apply(state.params, maps)
     _, found = make_step(net, recipe, 1, (20, 29))(state, batch)
     gfdm, step = np.asarray(gfdms(batch, (20, 29))[0]), net.stride
     padded = np.pad(gfdm, ((0, -20 % step), (0, -29 % step)), mode="edge")
@@ -112,7 +113,7 @@ def test_the_loss_is_of_the_gfdm_averaged_over_the_strides(net):
         [padded[i * step : (i + 1) * step, j * step : (j + 1) * step].mean() for j in range(columns)]
         for i in range(rows)
     ]
-    expected = net.loss(net.apply(state.params, maps), jnp.array(pooled))
+    expected = net.loss(predicted, jnp.array(pooled))
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
