@@ -30,6 +30,7 @@ COMMANDS = {
 
 # What brings a module that only some commands need.
 _EXTRAS = {"tensorflow_datasets": "data", "importlib_resources": "data", "grain": "data", "array_record": "data"}
+_EXTRAS |= {"av": "recordings", "nibabel": "recordings"}
 _EXTRAS |= {"absl": "data", "scipy": "data", "pyarrow": "eval", "h5py": "keras", "skimage": "lime"}
 
 
@@ -81,14 +82,15 @@ def methods() -> None:
 
 def backbones() -> None:
     """Lists the names that `--backbone` accepts, and whose weights are at hand without a file."""
-    from mlfem_jax.backbones import ARCHITECTURES, RECORDED, TOWERS
+    from mlfem_jax.backbones import ARCHITECTURES, RECORDED, SMALL, SUMMARY, TOWERS
 
     _print_table(
         ("backbone", "weights", "what it is"),
         [
             (name, "packaged" if network.package else "a file", network.summary)
             for name, network in (ARCHITECTURES | TOWERS | RECORDED).items()
-        ],
+        ]
+        + [(SMALL, "a run", SUMMARY)],
     )
 
 

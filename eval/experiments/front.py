@@ -91,12 +91,11 @@ def main(config: Config) -> None:
 
 
 def _trained(config: Config, share: float) -> Path:
+    """The file of the fusion; its training goes on where it stopped."""
     out = config.out / f"{config.architecture}_{share:g}"
-    if not (out / "fusion.safetensors").exists():
-        recipe = dataclasses.replace(config.recipe, faithful=share)
-        same = {"architecture": config.architecture, "backbone": config.backbone, "cache": config.cache}
-        settings = fusion.Config(config.directory, out, fold=config.fold, validation=0.0, recipe=recipe, **same)
-        fusion.train_fusion(settings)
+    recipe = dataclasses.replace(config.recipe, faithful=share)
+    same = {"architecture": config.architecture, "backbone": config.backbone, "cache": config.cache}
+    fusion.train_fusion(fusion.Config(config.directory, out, fold=config.fold, validation=0.0, recipe=recipe, **same))
     return out / "fusion.safetensors"
 
 

@@ -40,14 +40,16 @@ def net_maps(
         The paper, section 2.3.
     """
     trained = _trained(forward, layers, architecture, weights)
-    height, width = forward.photo_size
+    shape = forward.size
+    if not (trained.net.any_axes or forward.backbone.photos):
+        raise ValueError(f"weights: expected a fusion of any axes, got {trained.net.architecture!r}, of photographs")
     read = {"layers": trained.layers, "ks": trained.ks, "signs": trained.signs}
 
     def fused(activations):
-        size = -(-height // trained.net.shrink), -(-width // trained.net.shrink)
+        size = tuple(-(-side // trained.net.shrink) for side in shape)
         stack = trained.net.read(trained.params, activations, size, **read)
         # From maps that show nothing it would predict where people look in any image.
-        return predict(trained.net, trained.params, stack, (height, width)) * stack.any().astype(stack.dtype)
+        return predict(trained.net, trained.params, stack, shape) * stack.any().astype(stack.dtype)
 
     return jax.vmap(fused)(read_layers(forward, trained.layers))
 

@@ -32,6 +32,7 @@ from .preprocess import (
 )
 from .recorders import RECORDED as RECORDED
 from .registry import backbone_names as backbone_names, load_backbone as load_backbone
+from .small_networks import SMALL as SMALL, SUMMARY as SUMMARY
 from .target import Contrast as Contrast, LogitFunction as LogitFunction
 from .towers import TOWERS as TOWERS
 from .trainable import (

@@ -18,6 +18,12 @@ def as_they_are(examples: Array | np.ndarray) -> Float[Array, "N ... C"]:
     return jnp.asarray(examples).astype(jnp.float32)
 
 
+def unit_numbers(examples: Array | np.ndarray) -> Float[Array, "N ... C"]:
+    """Recordings as float32: uint8, as film is, over 255; other numbers as they are."""
+    examples = jnp.asarray(examples)
+    return examples.astype(jnp.float32) / 255 if examples.dtype == jnp.uint8 else examples.astype(jnp.float32)
+
+
 def _standardized(
     images: Array | np.ndarray, mean: tuple[float, ...], deviation: tuple[float, ...]
 ) -> Float[Array, "N H W 3"]:

@@ -19,6 +19,7 @@ from mlfem_jax.backbones.files.folding import expected_shapes, fold
 from mlfem_jax.backbones.files.packaged import packaged_file
 from mlfem_jax.backbones.files.read import read_weights
 from mlfem_jax.backbones.recorders import RECORDED, load_recorded
+from mlfem_jax.backbones.small_networks import SMALL, load_small
 from mlfem_jax.backbones.towers import TOWERS, load_tower
 from mlfem_jax.files import naming
 
@@ -33,7 +34,7 @@ def backbone_names() -> tuple[str, ...]:
         >>> "resnet50" in backbone_names()
         True
     """
-    return (*ARCHITECTURES, *TOWERS, *RECORDED)
+    return (*ARCHITECTURES, *TOWERS, *RECORDED, SMALL)
 
 
 def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
@@ -69,6 +70,8 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
         return load_tower(name, weights, _imagenet_labels())
     if name in RECORDED:
         return load_recorded(name, weights)
+    if name == SMALL:
+        return load_small(weights)
     architecture = find_architecture(name)
     if weights == "random":
         graph, params = _random_params(architecture)

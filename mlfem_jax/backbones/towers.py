@@ -223,9 +223,9 @@ def tower_arrays(tower: Tower, file: Path, *, packaged: bool, classes: int | Non
     return {name: arrays[name] for name in expected}
 
 
-def random_arrays(config: ViT) -> dict[str, np.ndarray]:
+def random_arrays(config: ViT, seed: int = 0) -> dict[str, np.ndarray]:
     """Normal weights of standard deviation 0.02, as they are before training; layer norms do nothing."""
-    random, arrays = np.random.default_rng(0), {}
+    random, arrays = np.random.default_rng(seed), {}
     for name, shape in vit_names.expected_shapes(config, {}).items():
         if "norm" in name or name.endswith("gamma"):
             arrays[name] = np.full(shape, 0.0 if name.endswith("bias") else 1.0, np.float32)

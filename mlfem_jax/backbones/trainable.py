@@ -22,7 +22,10 @@ from mlfem_jax.backbones.base import Preprocess
 from mlfem_jax.backbones.files.fit import check_values, check_weights
 from mlfem_jax.backbones.files.folding import expected_shapes, state_dict, unfold
 from mlfem_jax.backbones.files.read import LABELS, save_weights
+from mlfem_jax.backbones.networks import small
+from mlfem_jax.backbones.preprocess import unit_numbers
 from mlfem_jax.backbones.registry import find_architecture, network_arrays, weight_file
+from mlfem_jax.backbones.small_networks import SMALL, state_dict_of
 from mlfem_jax.backbones.towers import TOWERS
 from mlfem_jax.backbones.trainable_towers import apply_tower, initial_tower, tower_state_dict, trainable_tower
 from mlfem_jax.files import replace_folder, replacing
@@ -47,19 +50,31 @@ class Classifier:
             computes in the dtype of the inputs, batch norm in float32. With `running` it normalizes by the statistics
             and gives them back unchanged, as the folded network does; else by those of the batch.
         preprocess: see `Backbone.preprocess`.
-        input_size: (height, width) in pixels.
+        input_size: (height, width) in pixels; of recordings the lengths of the spatial axes.
         head: path of the last dense layer in `params`.
+        channels: of the input.
+        photos: the input is photographs, which are resized and changed at random; recordings go in as they are.
     """
 
     name: str
     classes: int
     apply: Callable[..., tuple[Float[Array, "N classes"], Statistics]]
     preprocess: Preprocess
-    input_size: tuple[int, int]
+    input_size: tuple[int, ...]
     head: str
+    channels: int = 3
+    photos: bool = True
+
+    @property
+    def photo_size(self) -> tuple[int, int]:
+        """(height, width) in pixels of photographs."""
+        height, width = self.input_size
+        return height, width
 
 
-def make_classifier(name: str, classes: int, *, momentum: float | None = None) -> Classifier:
+def make_classifier(
+    name: str, classes: int, *, momentum: float | None = None, input_shape: tuple[int, ...] | None = None
+) -> Classifier:
     """A named network in its training form.
 
     Args:
@@ -67,9 +82,11 @@ def make_classifier(name: str, classes: int, *, momentum: float | None = None) -
         classes: number of logits.
         momentum: of the running statistics. Default: the architecture's own, 0.1 for ResNet and VGG, 0.01 for
             EfficientNet-Lite and Keras' ResNet. A vision transformer has none.
+        input_shape: of one recording, channels last. Default: photographs.
 
     Raises:
-        ValueError: unknown name, or a network that cannot be trained here; fewer than one class.
+        ValueError: unknown name, or a network that cannot be trained here; fewer than one class; a network of
+            photographs for recordings, or the other way.
 
     Example:
         >>> make_classifier("resnet18", 4).head
@@ -77,6 +94,11 @@ def make_classifier(name: str, classes: int, *, momentum: float | None = None) -
     """
     if classes < 1:
         raise ValueError(f"classes: expected at least 1, got {classes}")
+    if (input_shape is not None) != (name == SMALL):
+        wanted = "a network of photographs" if input_shape is None else f"{SMALL}, which learns from recordings"
+        raise ValueError(f"backbone: expected {wanted}, got {name!r}")
+    if input_shape is not None:
+        return _small_classifier(input_shape, classes)
     if name in TOWERS:
         tower = trainable_tower(name)
         side = tower.input_size or tower.config.size
@@ -93,6 +115,17 @@ def make_classifier(name: str, classes: int, *, momentum: float | None = None) -
     return Classifier(name, classes, apply, architecture.preprocess, architecture.input_size, architecture.head)
 
 
+def _small_classifier(input_shape: tuple[int, ...], classes: int) -> Classifier:
+    """`small_cnn`, which has no batch norm, and so no statistics."""
+
+    def apply(params, statistics, inputs, *, running=False):
+        del running
+        return small.apply(_in_dtype(params, inputs.dtype), inputs)[0], statistics
+
+    size, channels = input_shape[:-1], input_shape[-1]
+    return Classifier(SMALL, classes, apply, unit_numbers, size, small.HEAD, channels=channels, photos=False)
+
+
 def initial_weights(
     classifier: Classifier, *, weights: str | Path | None = None, seed: int = 0
 ) -> tuple[Params, Statistics]:
@@ -101,7 +134,7 @@ def initial_weights(
     Args:
         classifier: from `make_classifier`.
         weights: as for `load_backbone`: a file; None for the packaged weights; "random" to train from scratch. A head
-            for another number of classes, or none, is replaced by a random one.
+            for another number of classes, or none, is replaced by a random one. `small_cnn` is trained from scratch.
         seed: of what is random.
 
     Returns:
@@ -110,6 +143,11 @@ def initial_weights(
     Raises:
         ValueError: as `load_backbone`.
     """
+    if not classifier.photos:
+        if weights not in (None, "random"):
+            raise ValueError(f"weights: expected none for {classifier.name}, trained from scratch, got {weights}")
+        shape = (*classifier.input_size, classifier.channels)
+        return small.initial(jax.random.key(seed), shape, classifier.classes), {}
     if classifier.name in TOWERS:
         return initial_tower(classifier.name, classifier.classes, weights, seed), {}
     architecture = find_architecture(classifier.name)
@@ -162,7 +200,11 @@ def save_classifier(
     folder = Path(folder).absolute()
     partial = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
-    save_weights(partial / "default", torch_state_dict(classifier, params, statistics))
+    if classifier.photos:
+        save_weights(partial / "default", torch_state_dict(classifier, params, statistics))
+    else:
+        save_weights(partial / "default", state_dict_of(params))
+        notes = {"input_shape": [*classifier.input_size, classifier.channels], **notes}
     with replacing(partial / LABELS) as file:
         about = {"backbone": classifier.name, "labels": list(labels), **notes}
         file.write(json.dumps(about, indent=1).encode())

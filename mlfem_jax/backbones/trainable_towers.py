@@ -47,7 +47,7 @@ def initial_tower(name: str, classes: int, weights: str | Path | None, seed: int
     """The parameters before training, see `initial_weights`: {"tower": state dict, "head": state dict}."""
     tower = trainable_tower(name)
     if weights == "random":
-        arrays = random_arrays(tower.config)
+        arrays = random_arrays(tower.config, seed)
     else:
         file = tower_file(name, weights)
         arrays = tower_arrays(tower, file, packaged=weights is None, classes=classes)

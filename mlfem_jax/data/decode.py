@@ -23,7 +23,7 @@ class Recording:
     """What a file holds.
 
     Attributes:
-        values: (T,) of sound, (T, H, W, 3) uint8 of film, (D, H, W) of a volume; of an array its own shape.
+        values: (T,) of sound, (T, H, W, 3) uint8 of film, (z, y, x) of a volume; of an array its own shape.
         scale: how many of these samples one sample of the file is, along each axis that was resampled from the first
             on: (rate / own rate,) of sound, (1, height / own height, width / own width) of film.
     """
@@ -35,7 +35,7 @@ class Recording:
 def read_recording_file(
     file: Path, *, sound: bool, samples_per_s: int | None = None, frame: tuple[int, int] | None = None
 ) -> Recording:
-    """What a file holds: a `.npy` file the numbers themselves, a `.nii` or `.nii.gz` a volume.
+    """What a file holds: a `.npy` file the numbers themselves, a `.nii` or `.nii.gz` a volume, its axes (z, y, x).
 
     Of anything else PyAV decodes the first sound, as one channel; or the first film, every frame.
 
@@ -50,9 +50,10 @@ def read_recording_file(
         ModuleNotFoundError: PyAV or nibabel is not installed.
     """
     try:
-        if file.suffix == ".npy":
+        name = file.name.lower()
+        if name.endswith(".npy"):
             found = Recording(np.load(file, mmap_mode="r", allow_pickle=False))
-        elif file.name.endswith((".nii", ".nii.gz")):
+        elif name.endswith((".nii", ".nii.gz")):
             found = Recording(_volume(file))
         else:
             found = _sound(file, samples_per_s) if sound else _film(file, frame)
@@ -115,13 +116,16 @@ def kept(parts: Iterable[np.ndarray]) -> list[np.ndarray]:
     return found
 
 
-def _volume(file: Path) -> Num[np.ndarray, "D H W"]:
+def _volume(file: Path) -> Num[np.ndarray, "..."]:
+    """The voxels as (z, y, x), or (y, x); what further axes there are stay last."""
     import nibabel
 
     try:
         image = nibabel.Nifti1Image.from_filename(file)
         if math.prod(image.shape) > MOST_NUMBERS:
             raise ValueError(f"expected at most {MOST_NUMBERS:,} voxels, got shape {image.shape}")
-        return np.asarray(image.dataobj, np.float32)
+        values = np.asarray(image.dataobj, np.float32)
+        places = range(min(3, values.ndim))
+        return np.moveaxis(values, places, places[::-1])  # from (x, y, z)
     except nibabel.filebasedimages.ImageFileError as error:
         raise ValueError(str(error)) from error

@@ -48,7 +48,7 @@ def soft_abpc(
         A number from -1 to 1 for a probability; 0 for a constant map, where both halves are the same.
 
     Raises:
-        ValueError: as `insertion_curve`.
+        ValueError: as `insertion_curve`; no draw, or a softness of 0 or less.
 
     Source:
         Ours, after `abpc`. Maps trained on removing pixels softly go back to Fong and Vedaldi 2017, arXiv:1704.03296.
@@ -61,11 +61,14 @@ def soft_abpc(
         >>> print(round(float(found), 3))
         0.25
     """
+    if draws < 1 or not softness > 0:
+        raise ValueError(f"draws, softness: expected at least 1, and a width above 0, got {draws} and {softness}")
     image = ready_pair(backbone, image, importance)
     behind = baseline_image(image, baseline, blur_sigma_px=blur_sigma_px)
     values = jnp.asarray(importance, jnp.float32)
-    spread = values.std()
-    values = (values - values.mean()) / jnp.where(spread > 0, spread, 1.0)
+    values = values - values.mean()
+    variance = jnp.square(values).mean()
+    values = values / jnp.sqrt(jnp.where(variance > 0, variance, 1.0))  # the root of 0 has no gradient
     shares = (jnp.arange(draws, dtype=jnp.float32) + jax.random.uniform(key, (draws,), jnp.float32)) / draws
     cuts = jax.lax.stop_gradient(jnp.quantile(values, 1 - shares)).reshape(draws, *[1] * values.ndim)
     strong = jax.nn.sigmoid((values[None] - cuts) / softness)[..., None]

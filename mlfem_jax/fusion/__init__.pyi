@@ -10,7 +10,13 @@ from .channel_nets import ChannelNet as ChannelNet, ChannelSum as ChannelSum, Re
 from .channels import channel_maps as channel_maps, contributions as contributions, strong_positions as strong_positions
 from .inputs import MapRecipe as MapRecipe, MaskRecipe as MaskRecipe, image_maps as image_maps
 from .modules import mean_pool as mean_pool
-from .network import FusionNet as FusionNet, PaperNet as PaperNet, UNet as UNet, predict as predict
+from .network import (
+    FusionNet as FusionNet,
+    PaperNet as PaperNet,
+    UNet as UNet,
+    WeightedSum as WeightedSum,
+    predict as predict,
+)
 from .stacks import map_stack as map_stack
 from .stored import (
     PACKAGED as PACKAGED,

@@ -5,10 +5,12 @@ from typing import Any
 
 from mlfem_jax.fusion.channel_nets import ChannelNet, ChannelSum, Reweighted
 from mlfem_jax.fusion.inputs import MapRecipe, MaskRecipe
-from mlfem_jax.fusion.network import FusionNet, PaperNet, UNet
+from mlfem_jax.fusion.network import FusionNet, PaperNet, UNet, WeightedSum
 
-Kind = type[PaperNet] | type[UNet] | type[ChannelNet] | type[ChannelSum]
-ARCHITECTURES: dict[str, Kind] = {net.architecture: net for net in (PaperNet, UNet, ChannelNet, ChannelSum)}
+Kind = type[PaperNet] | type[UNet] | type[ChannelNet] | type[ChannelSum] | type[WeightedSum]
+ARCHITECTURES: dict[str, Kind] = {
+    net.architecture: net for net in (PaperNet, UNet, ChannelNet, ChannelSum, WeightedSum)
+}
 """The fusion networks by name."""
 
 
@@ -65,9 +67,9 @@ def default_maps(
 ) -> MapRecipe:
     """What an architecture reads of these layers where nothing else is said.
 
-    "net": the paper's, k = 2 at full size. "unet": nine values of k at an eighth of the size. "channels", "linear": the
-    strong positions of each channel, k = 1 and 2, whose maps are made at some 24x32 pixels: an eighth of 224x224, a
-    sixteenth of 384x512.
+    "net": the paper's, k = 2 at full size. "weights": four values of k at full size. "unet": nine values of k at an
+    eighth of the size. "channels", "linear": the strong positions of each channel, k = 1 and 2, whose maps are made at
+    some 24x32 pixels: an eighth of 224x224, a sixteenth of 384x512.
 
     Example:
         >>> default_maps("net", ("first", "second"), shrink=4)

@@ -95,7 +95,7 @@ class Reweighted(DensityNet):
             kept[str(index)] = jnp.where(stays, raised, 0.0)
         return {**params, "weights": kept}
 
-    def stack(self, params: Any, given: Any, shape: tuple[int, int]) -> Float[Array, "C _h _w"]:
+    def stack(self, params: Any, given: Any, shape: tuple[int, ...]) -> Float[Array, "C _h _w"]:
         """See `FusionNet`; `given` has the packed strong positions of each layer, first layer first."""
         pairs = zip(given, self.weights(params), strict=True)
         return _together([packed_maps(packed, weights) for packed, weights in pairs], shape)
@@ -104,7 +104,7 @@ class Reweighted(DensityNet):
         self,
         params: Any,
         activations: Mapping[str, Any],
-        shape: tuple[int, int],
+        shape: tuple[int, ...],
         *,
         layers: Sequence[str],
         ks: Sequence[float],
@@ -193,5 +193,5 @@ class ChannelSum(Reweighted):
         return SumLayers(_BLUR_OF_SUM)
 
 
-def _together(maps: list[Float[Array, "m _h _w"]], shape: tuple[int, int]) -> Float[Array, "C H W"]:
+def _together(maps: list[Float[Array, "m _h _w"]], shape: tuple[int, ...]) -> Float[Array, "C H W"]:
     return jnp.concatenate([jax.image.resize(each, (len(each), *shape), "linear") for each in maps])

@@ -32,9 +32,9 @@ class MapRecipe:
         """Number of maps."""
         return len(self.layers) * len(self.ks)
 
-    def size(self, shape: tuple[int, int]) -> tuple[int, int]:
-        """Of the maps, for an input of (height, width)."""
-        return -(-shape[0] // self.shrink), -(-shape[1] // self.shrink)
+    def size(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Of the maps, for an input of (height, width), or of any other number of axes."""
+        return tuple(-(-side // self.shrink) for side in shape)
 
     def read(self, backbone: Backbone, images: Array | np.ndarray) -> Any:
         """What is kept of a batch of images (N, H, W, 3), already at the size of the network's input: their stacks."""
@@ -55,9 +55,9 @@ class MaskRecipe(MapRecipe):
         return tuple(jax.vmap(packed)(activation) for activation in activations.values())
 
 
-def image_maps(backbone: Backbone, images: Array | np.ndarray, recipe: MapRecipe) -> Float[Array, "N C h w"]:
-    """Stacks of a batch of images (N, H, W, 3), already at the size of the network's input."""
+def image_maps(backbone: Backbone, images: Array | np.ndarray, recipe: MapRecipe) -> Float[Array, "N C ..."]:
+    """Stacks of a batch of images (N, H, W, 3), or recordings (N, *S, C), at the size of the network's input."""
     forward = forward_pass(backbone, images)
     options = {"layers": recipe.layers, "ks": recipe.ks, "signs": [backbone.sign(name) for name in recipe.layers]}
-    stack = functools.partial(map_stack, shape=recipe.size(forward.photo_size), **options)
+    stack = functools.partial(map_stack, shape=recipe.size(forward.size), **options)
     return jax.vmap(stack)(read_layers(forward, recipe.layers))

@@ -110,6 +110,20 @@ class SumLayers(nnx.Module):
         return blur(jnp.maximum(maps.sum(axis=-1), 0.0), sigma=self.start * jnp.exp(self.growth[...][0]))
 
 
+class WeightLayers(nnx.Module):
+    """Of `mlfem_jax.fusion.network.WeightedSum`."""
+
+    def __init__(self, channels: int):
+        """Equal weights to start from."""
+        self.logits = nnx.Param(jnp.zeros((channels,), jnp.float32))
+
+    def __call__(self, maps: Float[Array, "N ... _c"], key: jax.Array | None) -> Float[Array, "N ..."]:
+        """(N, *S, channels) to densities (N, *S), blank where the maps are; there is no dropout: `key` is not used."""
+        summed = jnp.tensordot(maps, jax.nn.softmax(self.logits[...]), axes=1, precision=_EXACT)
+        total = summed.sum(axis=tuple(range(1, summed.ndim)), keepdims=True)
+        return summed / jnp.maximum(total, 1e-7)
+
+
 def mean_pool(features: Features, factor: int) -> Features:
     """Means over squares of side `factor`, edges repeated up to a multiple of it."""
     count, height, width, channels = features.shape

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from mlfem_jax.fusion.modules import PaperLayers, UNetLayers
+from mlfem_jax.fusion.modules import PaperLayers, UNetLayers, WeightLayers
 from mlfem_jax.fusion.stacks import map_stack
 from mlfem_jax.importance import normalize
 from mlfem_jax.upsampling import upsample
@@ -45,6 +45,8 @@ class FusionNet(abc.ABC):
     architecture: ClassVar[str]
     ks: ClassVar[tuple[float, ...]]
     epochs: ClassVar[int] = 24
+    any_axes: ClassVar[bool] = False
+    """Whether it takes maps of any number of axes, not of photographs alone."""
 
     channels: int
     shrink: int = 1
@@ -68,7 +70,7 @@ class FusionNet(abc.ABC):
         """The NNX module, freshly initialized: from (N, h, w, channels), and a key or None, to (N, h, w)."""
 
     @abc.abstractmethod
-    def loss(self, prediction: Float[Array, "h w"], gfdm: Float[Array, "h w"]) -> Float[Array, ""]:
+    def loss(self, prediction: Float[Array, "*s"], gfdm: Float[Array, "*s"]) -> Float[Array, ""]:
         """How far a prediction of `apply` is from a GFDM of the same size, which is not negative.
 
         Returns:
@@ -84,16 +86,16 @@ class FusionNet(abc.ABC):
         self,
         params: ArrayTree,
         activations: Mapping[str, Any],
-        shape: tuple[int, int],
+        shape: tuple[int, ...],
         *,
         layers: Sequence[str],
         ks: Sequence[float],
         signs: Sequence[str] = (),
-    ) -> Float[Array, "C _h _w"]:
+    ) -> Float[Array, "C ..."]:
         """The stack that `apply` takes, from the activations of ONE example; see `map_stack`."""
         return map_stack(activations, shape, layers=layers, ks=ks, signs=signs)
 
-    def stack(self, params: ArrayTree, given: Any, shape: tuple[int, int]) -> Float[Array, "C _h _w"]:
+    def stack(self, params: ArrayTree, given: Any, shape: tuple[int, ...]) -> Float[Array, "C ..."]:
         """The same from what the trainer keeps of one example: the stack itself, where no parameter decides it."""
         return given
 
@@ -106,8 +108,8 @@ class FusionNet(abc.ABC):
         return nnx.to_pure_dict(nnx.state(self.layers(nnx.Rngs(key))))
 
     def apply(
-        self, params: ArrayTree, maps: Float[Array, "C _h _w"], *, key: jax.Array | None = None
-    ) -> Float[Array, "h w"]:
+        self, params: ArrayTree, maps: Float[Array, "C ..."], *, key: jax.Array | None = None
+    ) -> Float[Array, "..."]:
         """The network's own output for one stack, at its own resolution.
 
         Args:
@@ -123,8 +125,9 @@ class FusionNet(abc.ABC):
         Raises:
             ValueError: `maps` has not `reads` maps.
         """
-        if maps.ndim != 3 or maps.shape[0] != self.reads:
-            raise ValueError(f"maps: expected a stack ({self.reads}, H, W), got shape {maps.shape}")
+        if (maps.ndim != 3 and not self.any_axes) or maps.shape[0] != self.reads:
+            axes = "*S" if self.any_axes else "H, W"
+            raise ValueError(f"maps: expected a stack ({self.reads}, {axes}), got shape {maps.shape}")
         return nnx.merge(_graph(self), params)(jnp.moveaxis(maps, 0, -1)[None], key)[0]
 
 
@@ -183,7 +186,7 @@ class DensityNet(FusionNet):
         """That of its maps."""
         return self.shrink
 
-    def loss(self, prediction: Float[Array, "h w"], gfdm: Float[Array, "h w"]) -> Float[Array, ""]:
+    def loss(self, prediction: Float[Array, "*s"], gfdm: Float[Array, "*s"]) -> Float[Array, ""]:
         """Kullback-Leibler divergence of the prediction from the GFDM plus 1 - PCC; see `FusionNet`.
 
         Example:
@@ -243,6 +246,31 @@ class UNet(DensityNet):
         return UNetLayers(self.channels, **shape, blur=_BLUR / self.shrink, rngs=rngs)
 
 
+@dataclasses.dataclass(frozen=True)
+class WeightedSum(DensityNet):
+    """A sum of the maps whose weights are learned, none below 0: of photographs, signals, films and volumes.
+
+    What `mean` and `add` choose by hand. It has a number for each map, so it can be trained on few recordings.
+
+    Attributes:
+        channels: importance maps in the stack: layers times values of k.
+        shrink: the maps are made at 1 / `shrink` of the input's resolution.
+
+    Example:
+        >>> net = WeightedSum(2)
+        >>> net.apply(net.init(jax.random.key(0)), jnp.array([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0]])).tolist()
+        [0.25, 0.25, 0.5]
+    """
+
+    architecture: ClassVar[str] = "weights"
+    ks: ClassVar[tuple[float, ...]] = (0.0, 1.0, 2.0, 3.0)
+    any_axes: ClassVar[bool] = True
+
+    def layers(self, rngs: nnx.Rngs) -> nnx.Module:
+        """See `FusionNet`."""
+        return WeightLayers(self.channels)
+
+
 def check_unet(width: int, levels: int, dropout: float) -> None:
     """Refuses the fields that no U-Net can have.
 
@@ -256,8 +284,8 @@ def check_unet(width: int, levels: int, dropout: float) -> None:
 
 
 def predict(
-    net: FusionNet, params: ArrayTree, maps: Float[Array, "C _h _w"], shape: tuple[int, int]
-) -> Float[Array, "H W"]:
+    net: FusionNet, params: ArrayTree, maps: Float[Array, "C ..."], shape: tuple[int, ...]
+) -> Float[Array, "*S"]:
     """The fused map in [0, 1]: `apply`, `upsample`, `normalize`.
 
     The weighted sum of "net" can fall below 0, which a density cannot: such values count as 0. Else the deepest dip
@@ -283,7 +311,7 @@ def predict(
     return normalize(upsample(jnp.maximum(net.apply(params, maps), 0.0), shape))
 
 
-def _correlation(a: Float[Array, "h w"], b: Float[Array, "h w"]) -> Float[Array, ""]:
+def _correlation(a: Float[Array, "*s"], b: Float[Array, "*s"]) -> Float[Array, ""]:
     """Pearson's correlation, 0 for a constant map: a metric may be NaN there, a loss may not."""
     a, b = (a - a.mean()) * a.size, (b - b.mean()) * b.size
     return jnp.mean(a * b) / jnp.sqrt(jnp.mean(a * a) * jnp.mean(b * b) + _TINY)

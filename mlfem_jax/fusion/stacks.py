@@ -11,14 +11,14 @@ from mlfem_jax.importance import fem, normalize
 
 
 def map_stack(
-    activations: Any, shape: tuple[int, int], *, layers: Sequence[str], ks: Sequence[float], signs: Sequence[str] = ()
+    activations: Any, shape: tuple[int, ...], *, layers: Sequence[str], ks: Sequence[float], signs: Sequence[str] = ()
 ) -> Array:
     """The stack of one example that a fusion network reads: FEM of every layer and k, resized and put in [0, 1].
 
     Where a map is made smaller, each pixel is a weighted mean of what it covers (a triangle twice as wide).
 
     Args:
-        activations: layer name to activation (h, w, C) of ONE example.
+        activations: layer name to activation (h, w, C), or of any other number of axes, of ONE example.
         shape: of the maps: that of the backbone's input over the `shrink` of the network, rounded up.
         layers: names, first layer first.
         ks: values of k.

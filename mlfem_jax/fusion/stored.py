@@ -107,7 +107,7 @@ def load_fusion(path: str | Path) -> TrainedFusion:
         raise ValueError(f"{about}: expected a description of a fusion network, got another ({error!r})") from error
     if not np.isfinite(ks).all():
         raise ValueError(f"{about}: expected finite numbers as ks, got {ks}")
-    if set(signs) - {*SIGNS} or len(signs) not in (0, len(layers)):
+    if any(sign not in SIGNS for sign in signs) or len(signs) not in (0, len(layers)):
         raise ValueError(f"{about}: expected signs of {len(layers)} layers, each of {', '.join(SIGNS)}, got {signs}")
     if net.channels != len(layers) * len(ks):
         raise ValueError(f"{about}: expected {len(layers)} layers times {len(ks)} k channels, got {net.channels}")

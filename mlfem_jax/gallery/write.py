@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mlfem_jax import __version__
-from mlfem_jax.backbones import RECORDED, load_backbone
+from mlfem_jax.backbones import RECORDED, SMALL, load_backbone
 from mlfem_jax.compilation import keep_compiled
 from mlfem_jax.data import RECORDING_SUFFIXES
 from mlfem_jax.engine import BatchSize, map_batches
@@ -97,7 +97,8 @@ def explain(
     if picture_px < 1:
         raise ValueError(f"picture_px: expected at least 1, got {picture_px}")
     tell = functools.partial(Console(stderr=True).print, markup=False, highlight=False, soft_wrap=True)
-    paths, lost = _find(photos, out, RECORDING_SUFFIXES if backbone in RECORDED else PHOTO_SUFFIXES, tell)
+    suffixes = RECORDING_SUFFIXES if backbone in (*RECORDED, SMALL) else PHOTO_SUFFIXES
+    paths, lost = _find(photos, out, suffixes, tell)
     keep_compiled(cache)
     network = load_backbone(backbone, weights)
     net = net_options(method, fusion, why)

@@ -27,6 +27,15 @@ def write(root, recordings, events, labels=None):
     return root
 
 
+def write_sound(path, samples, samples_per_s):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(samples_per_s)
+        file.writeframes((samples * 9999).astype("<i2").tobytes())
+
+
 def series():
     return {"a": np.arange(10.0), "b": np.arange(7.0) * 2, "c": np.zeros(4)}
 
@@ -77,12 +86,7 @@ def test_windows_are_cut_around_events_and_filled_up(tmp_path, capsys):
 
 def test_sound_and_its_events_get_another_rate(tmp_path):
     pytest.importorskip("av")
-    (tmp_path / "recordings").mkdir()
-    with wave.open(str(tmp_path / "recordings" / "tone.wav"), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(8000)
-        file.writeframes((np.sin(np.arange(800) / 5) * 9999).astype("<i2").tobytes())
+    write_sound(tmp_path / "recordings" / "tone.wav", np.sin(np.arange(800) / 5), 8000)
     (tmp_path / "events.csv").write_text("recording,t\ntone.wav,100\n")
     folder = prepare("recordings", tmp_path, tmp_path / "data", sigma_px=10.0, samples_per_s=16000)
     source = open_dataset(folder)
@@ -151,3 +155,52 @@ def test_options_of_recordings_are_refused_for_photographs(tmp_path):
         prepare("folder", tmp_path, tmp_path / "data", length=3)
     with pytest.raises(ValueError, match="length, frame and samples_per_s: expected numbers above 0"):
         Cut(length=-1)
+
+
+def test_coordinates_of_volumes_are_z_y_x(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    voxels = np.zeros((4, 5, 6), np.float32)  # (x, y, z), as NIfTI has them
+    voxels[1, 2, 5] = 7
+    (tmp_path / "recordings").mkdir()
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / "brain.nii.gz")
+    (tmp_path / "brain.nii.gz").rename(tmp_path / "recordings" / "brain.NII.GZ")
+    (tmp_path / "events.csv").write_text("recording,z,y,x\nbrain.nii,5,2,1\n")
+    (example,) = read_recordings(tmp_path, Problems()).read("brain")
+    values = np.load(io.BytesIO(example.image))
+    assert example.size == values.shape == (6, 5, 4)
+    assert values[tuple(example.fixations[0].astype(int))] == 7
+
+
+def test_other_options_build_anew(tmp_path, capsys):
+    pytest.importorskip("av")
+    write_sound(tmp_path / "raw" / "recordings" / "tone.wav", np.sin(np.arange(800) / 5), 8000)
+    (tmp_path / "raw" / "events.csv").write_text("recording,t\ntone,100\n")
+    for option, again in (("length", False), ("samples_per_s", False), ("samples_per_s", True)):
+        prepare("recordings", tmp_path / "raw", tmp_path / "data", sigma_px=10.0, **{option: 8000})
+        assert ("nothing to do" in capsys.readouterr().out) == again
+
+
+@pytest.mark.parametrize("names", [("a.nii", "a.nii.gz"), ("a.npy", "a.nii.gz"), ("a.npy", "a.wav")])
+def test_two_files_of_one_name_are_refused(tmp_path, names):
+    (tmp_path / "recordings").mkdir()
+    for name in names:
+        (tmp_path / "recordings" / name).write_bytes(b"x")
+    (tmp_path / "events.csv").write_text("recording,t\na,1\n")
+    with pytest.raises(ValueError, match=r"id 'a': expected one file, got .*/a\..* and .*/a\."):
+        read_recordings(tmp_path, Problems())
+
+
+@pytest.mark.parametrize("name", ["a.wav", "./a.npy", "recordings/a", "a.NPY", "a"])
+def test_names_are_matched_as_those_of_images_are(tmp_path, name):
+    root = write(tmp_path, {"a": np.arange(8.0)}, f"recording,t\n{name},5\n", f"recording,label\n{name},fast\n")
+    problems = Problems()
+    release = read_recordings(root, problems)
+    (example,) = release.read("a")
+    assert example.fixations.tolist() == [[5]] and example.labels == (0,) and not problems.counts
+
+
+def test_suffixes_may_be_in_capitals(tmp_path):
+    root = write(tmp_path, {"a": np.arange(8.0)}, "recording,t\na,5\n")
+    (root / "recordings" / "a.npy").rename(root / "recordings" / "a.NPY")
+    (example,) = read_recordings(root, Problems()).read("a")
+    assert example.size == (8,)

@@ -58,6 +58,19 @@ def test_a_constant_map_is_worth_nothing(backbone, image):
     assert float(faithfulness.soft_abpc(backbone, image, np.ones(SHAPE, np.float32), jax.random.key(0))) == 0
 
 
+def test_a_constant_map_has_a_gradient_of_zero(backbone, image):
+    def soft(importance):
+        return faithfulness.soft_abpc(backbone, image, importance, jax.random.key(0))
+
+    assert jnp.isfinite(jax.grad(soft)(jnp.ones(SHAPE))).all()
+
+
+@pytest.mark.parametrize("options", [{"draws": 0}, {"softness": 0.0}, {"softness": -0.25}])
+def test_odd_cuts_are_refused(backbone, image, options):
+    with pytest.raises(ValueError, match="draws, softness: expected at least 1, and a width above 0, got"):
+        faithfulness.soft_abpc(backbone, image, image[..., 0], jax.random.key(0), **options)
+
+
 def test_the_gradient_leads_to_a_more_faithful_map(backbone, image):
     importance = np.random.default_rng(5).random(SHAPE).astype(np.float32)
 

@@ -91,7 +91,7 @@ def test_volumes_are_read_and_their_sizes_checked_first(tmp_path):
         (),
         input_shape=(4, 5, 6),
     )
-    nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / "small.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(volume.T, np.eye(4)), tmp_path / "small.nii.gz")  # (x, y, z)
     np.testing.assert_array_equal(read_recording(tmp_path / "small.nii.gz", network), volume)
     header = nibabel.Nifti1Header()
     header.set_data_shape((32767,) * 7)  # more than 64 bits hold

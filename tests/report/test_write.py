@@ -30,7 +30,7 @@ SCORES = [
 ]
 
 
-def write_table(folder, scores=SCORES, map_size=2, **changed):
+def write_table(folder, scores=SCORES, map_size=2, kept=None, **changed):
     settings = {
         "dataset": "by <hand>", "split": None, "fold": None, "images": len(scores), "gaze": True, "backbone": "tiny",
         "weights": None, "input_size": [8, 8], "rule": "stretch", "sigma_px": 2.0, "task": "single", "metrics": METRICS,
@@ -51,7 +51,7 @@ def write_table(folder, scores=SCORES, map_size=2, **changed):
             for i in places
             for method, own in zip(METHODS, scores[i], strict=True)
         ]  # fmt: skip
-        pictures = [{"id": f"image{i}", "photo": photo.getvalue(), "gaze": small} for i in places]
+        pictures = [{"id": f"image{i}", "photo": kept or photo.getvalue(), "gaze": small} for i in places]
         write_part(folder, number, rows, pictures, metrics=metrics, settings=settings)
     return folder
 
@@ -281,3 +281,24 @@ def test_tests_fold_after_the_figures(report):
     page = (report / "report.html").read_text()
     assert page.index("<h2>Figures") < page.index("<details>") and page.count("<details>") == len(METRICS)
     assert "No pictures were kept" not in page and "Undefined values" in page
+
+
+@pytest.mark.parametrize(("input_size", "shape", "layout"), [([20], (1, 4), "signals"), ([9, 4, 4], (2, 2), "strips")])
+def test_a_page_of_recordings_shows_a_curve_or_a_strip(tmp_path, input_size, shape, layout):
+    kept = io.BytesIO()
+    picture = np.sin(np.arange(20.0))[:, None] if layout == "signals" else np.full((8, 30, 3), 200, np.uint8)
+    np.save(kept, picture)
+    changed = {"input_size": input_size, "map_shape": shape, "sigma_px": [1.0], "kept": kept.getvalue()}
+    write_report(Config(write_table(tmp_path / "scores", **changed), tmp_path / "report", resamples=9))
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "<h2>Recordings</h2>" in page and "and people" not in page and "<dt>rule</dt>" not in page
+    data = json.loads(re.search('id="data">(.*?)</script>', page).group(1))
+    assert (
+        data["layout"] == layout
+        and data["recordings"]
+        and data["colors"][:3] == ([252, 255, 164] if layout == "signals" else [0, 0, 4])
+    )
+    lines = re.search('id="pictures">(.*?)</script>', page, re.DOTALL).group(1).split("\n")
+    photo, *maps = (Image.open(io.BytesIO(base64.b64decode(text))) for text in lines[0].split())
+    assert photo.format == "JPEG" and photo.size == ((900, 90) if layout == "signals" else (30, 8))
+    assert len(maps) == 1 + len(METHODS) and all(one.size == shape[::-1] for one in maps)

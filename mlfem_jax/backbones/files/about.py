@@ -38,12 +38,14 @@ class About:
         labels: names of the classes, in the order of the logits; empty where it does not say.
         output: how its logits were trained to be read; None where it does not say.
         imagenet: whether its classes are known to be the 1000 of ImageNet, in the usual order.
+        input_shape: of its examples, channels last, in the folder of a run on recordings.
     """
 
     backbone: str | None = None
     labels: tuple[str, ...] = ()
     output: Output | None = None
     imagenet: bool = False
+    input_shape: tuple[int, ...] = ()
 
 
 def read_about(path: str | Path) -> About:
@@ -61,7 +63,7 @@ def read_about(path: str | Path) -> About:
 
     Example:
         >>> read_about("/nowhere/weights.npz")
-        About(backbone=None, labels=(), output=None, imagenet=False)
+        About(backbone=None, labels=(), output=None, imagenet=False, input_shape=())
     """
     path = weights_folder(Path(path))
     if path.is_file():
@@ -81,7 +83,12 @@ def _of_run(content: Mapping[str, Any]) -> About:
         raise ValueError(f"loss: expected softmax or sigmoid, got {_shown(output)}")
     if not isinstance(backbone, str | None):
         raise ValueError(f"backbone: expected a name, got {_shown(backbone)}")
-    return About(backbone, tuple(shown(label) for label in labels), output)
+    shape = content.get("input_shape", [])
+    if not isinstance(shape, list) or not all(isinstance(side, int) and 0 < side < 2**31 for side in shape):
+        raise ValueError(f"input_shape: expected numbers above 0, got {_shown(shape)}")
+    if shape and len(shape) not in (2, 3, 4):
+        raise ValueError(f"input_shape: expected one to three axes and channels, got {_shown(shape)}")
+    return About(backbone, tuple(shown(label) for label in labels), output, input_shape=tuple(shape))
 
 
 def _of_hugging_face(content: Mapping[str, Any]) -> About:

@@ -1,6 +1,7 @@
 """`mlfem prepare`: a release on disk to a TFDS data set that is either whole or not there."""
 
 import contextlib
+import dataclasses
 import hashlib
 import io
 import json
@@ -71,9 +72,11 @@ def prepare(
         raise ValueError(f"frame: expected a height and a width above 0, got {frame}")
     source, final = Path(source), dataset_folder(name, to)
     root, form = dataset.root(source), None
-    more = [setting for setting in (dataset.revision, frame, length, samples_per_s) if setting]
+    more: list[Any] = [setting for setting in (dataset.revision, frame) if setting]
     if name == RECORDINGS.name:
-        dataset, form = recordings_as(root, Cut(length, frame, samples_per_s), sigma_px)
+        cut = Cut(length, frame, samples_per_s)
+        dataset, form = recordings_as(root, cut, sigma_px)
+        more = [dataset.revision, dataclasses.asdict(cut)]
         sigma_px = None  # it is the data set's now, in samples of what is stored
     elif length is not None or samples_per_s is not None or isinstance(sigma_px, tuple):
         raise ValueError(

@@ -1,7 +1,7 @@
 """Anybody's own data: a folder of images with density maps or a table of fixations."""
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from mlfem_jax.data.releases.files import named
 from mlfem_jax.data.releases.names import by_path, find_files, match_names, without_suffix
 from mlfem_jax.data.releases.records import ALL, Dataset, Problems, Release, check_pixels, make_gaze, read_example
 from mlfem_jax.data.releases.tables import Row, cell_count, cell_number, read_csv
+from mlfem_jax.photos import PHOTO_SUFFIXES
 
 
 def read_folder(root: Path, problems: Problems) -> Release:
@@ -75,13 +76,17 @@ def _fixations(path: Path, images: Mapping[str, Path], folder: Path) -> tuple[di
 
 
 def read_labels(
-    path: Path, column: str, images: Mapping[str, Path], folder: Path
+    path: Path,
+    column: str,
+    images: Mapping[str, Path],
+    folder: Path,
+    suffixes: Collection[str] = PHOTO_SUFFIXES,
 ) -> tuple[tuple[str, ...], dict[str, set[str]], dict[str, int]]:
     """Class names, image id to names of its classes, image id to clutter; `column` names the images."""
     labels: dict[str, set[str]] = {}
     clutter: dict[str, int] = {}
     table = read_csv(path, (column, "label"))
-    ids = _ids(table, column, path, images, folder)
+    ids = _ids(table, column, path, images, folder, suffixes)
     for row in table:
         image_id = ids[row.cells[column]]
         labels.setdefault(image_id, set()).update({row.cells["label"].strip()} - {""})
@@ -92,11 +97,18 @@ def read_labels(
     return tuple(sorted(set().union(*labels.values()))), labels, clutter
 
 
-def _ids(table: list[Row], column: str, path: Path, images: Mapping[str, Path], folder: Path) -> dict[str, str]:
+def _ids(
+    table: list[Row],
+    column: str,
+    path: Path,
+    images: Mapping[str, Path],
+    folder: Path,
+    suffixes: Collection[str] = PHOTO_SUFFIXES,
+) -> dict[str, str]:
     """A name in the column to the id of its image; where there is none, to the name without its suffix."""
     names = dict.fromkeys(row.cells[column] for row in table)
-    matched = match_names(names, images, folder, path)
-    return {name: matched.get(name, without_suffix(unicodedata.normalize("NFC", name))) for name in names}
+    matched = match_names(names, images, folder, path, suffixes)
+    return {name: matched.get(name, without_suffix(unicodedata.normalize("NFC", name), suffixes)) for name in names}
 
 
 FOLDER = Dataset(

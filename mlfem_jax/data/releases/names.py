@@ -53,10 +53,10 @@ def by_path(paths: Iterable[Path], folder: Path, problems: Problems) -> dict[str
     Raises:
         ValueError: two files differ in nothing but their suffix.
     """
-    return _by_id(((path.relative_to(folder).with_suffix("").as_posix(), path) for path in paths), problems)
+    return _by_id(((_bare(PurePosixPath(path.relative_to(folder))), path) for path in paths), problems)
 
 
-def without_suffix(name: str) -> str:
+def without_suffix(name: str, suffixes: Collection[str] = PHOTO_SUFFIXES) -> str:
     """A name in a table without the suffix of an image; a dot may have another meaning, as in `scene1.5`.
 
     Example:
@@ -64,10 +64,22 @@ def without_suffix(name: str) -> str:
         ['scene1.5', 'scene1.5', 'day1/p0']
     """
     path = PurePosixPath(name)
-    return str(path.with_suffix("")) if path.suffix.lower() in PHOTO_SUFFIXES else name
+    return _bare(path) if path.suffix.lower() in suffixes else name
 
 
-def match_names(names: Iterable[str], images: Mapping[str, Path], folder: Path, table: Path) -> dict[str, str]:
+def _bare(path: PurePosixPath) -> str:
+    """Without the suffix, which may be `.nii.gz`."""
+    bare = path.with_suffix("")
+    return str(bare.with_suffix("") if (path.suffix + bare.suffix).lower() == ".gz.nii" else bare)
+
+
+def match_names(
+    names: Iterable[str],
+    images: Mapping[str, Path],
+    folder: Path,
+    table: Path,
+    suffixes: Collection[str] = PHOTO_SUFFIXES,
+) -> dict[str, str]:
     """The id of the image that each name stands for; a name that stands for none is not in it.
 
     A name stands for the image of that path below `folder` (or below the folder that holds it), with or without its
@@ -79,6 +91,7 @@ def match_names(names: Iterable[str], images: Mapping[str, Path], folder: Path, 
         images: id to file.
         folder: that the images lie in.
         table: what errors name.
+        suffixes: that names may have, in lower case.
 
     Raises:
         ValueError: a name fits several images, or two files' names fit one.
@@ -93,7 +106,7 @@ def match_names(names: Iterable[str], images: Mapping[str, Path], folder: Path, 
     files: dict[str, tuple[str, str]] = {}
     for name in names:
         spelled = unicodedata.normalize("NFC", name.strip()).replace("\\", "/")
-        found = _candidates(spelled, steps)
+        found = _candidates(spelled, steps, suffixes)
         if len(found) > 1:
             raise ValueError(
                 f"{named(table)}: expected the name of one image, got {name!r}, which could be any of "
@@ -102,7 +115,7 @@ def match_names(names: Iterable[str], images: Mapping[str, Path], folder: Path, 
         if not found:
             continue
         (matched[name],) = found
-        if without_suffix(spelled) != spelled:
+        if without_suffix(spelled, suffixes) != spelled:
             file, first = files.setdefault(found[0], (str(PurePosixPath(spelled)), name))
             if PurePosixPath(file).name != PurePosixPath(spelled).name:
                 raise ValueError(
@@ -117,7 +130,7 @@ def _steps(images: Mapping[str, Path], folder: Path) -> list[dict[str, list[str]
     steps: list[dict[str, list[str]]] = [{}, {}, {}, {}]
     for image_id, path in images.items():
         below = PurePosixPath(unicodedata.normalize("NFC", path.relative_to(folder).as_posix()))
-        bare = below.with_suffix("")
+        bare = PurePosixPath(_bare(below))
         whole, without = ([str(name), f"{folder.name}/{name}"] for name in (below, bare))
         fits = (whole, [image_id, *without], [below.name], [bare.name])
         for step, names in zip(steps, fits, strict=True):
@@ -126,11 +139,12 @@ def _steps(images: Mapping[str, Path], folder: Path) -> list[dict[str, list[str]
     return steps
 
 
-def _candidates(name: str, steps: list[dict[str, list[str]]]) -> list[str]:
+def _candidates(name: str, steps: list[dict[str, list[str]]], suffixes: Collection[str]) -> list[str]:
     path = str(PurePosixPath(name))  # "./a" is "a"
-    tried = [(path, steps[0]), (path, steps[1]), (without_suffix(path), steps[1])]
+    bare = without_suffix(path, suffixes)
+    tried = [(path, steps[0]), (path, steps[1]), (bare, steps[1])]
     if "/" not in path:
-        tried += [(path, steps[2]), (path, steps[3]), (without_suffix(path), steps[3])]
+        tried += [(path, steps[2]), (path, steps[3]), (bare, steps[3])]
     return next((step[name] for name, step in tried if name in step), [])
 
 

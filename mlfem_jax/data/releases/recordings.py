@@ -129,7 +129,7 @@ def read_recordings(root: Path, problems: Problems, *, cut: Cut = _WHOLE, form: 
     events = _events(table, files, folder)
     problems.add_all("recordings without events (left out)", files.keys() - events.keys())
     problems.add_all("events without a recording (left out)", events.keys() - files.keys())
-    class_names, labels, _ = read_labels(root / "labels.csv", "recording", files, folder)
+    class_names, labels, _ = read_labels(root / "labels.csv", "recording", files, folder, RECORDING_SUFFIXES)
     problems.add_all("labels without a recording (left out)", labels.keys() - files.keys())
 
     def read(recording_id: str) -> list[Example]:
@@ -246,7 +246,8 @@ def _events(table: Path, files: Mapping[str, Path], folder: Path) -> dict[str, G
     """Recording id to its events, in samples of the file."""
     places = _places(table)
     rows = read_csv(table, ("recording", *places))
-    matched = match_names(dict.fromkeys(row.cells["recording"] for row in rows), files, folder, table)
+    names = dict.fromkeys(row.cells["recording"] for row in rows)
+    matched = match_names(names, files, folder, table, RECORDING_SUFFIXES)
     seen = {row.cells.get("observer", "").strip() for row in rows} - {""}
     observers = {observer: number for number, observer in enumerate(sorted(seen))} | {"": -1}
     found: dict[str, list[Row]] = {}

@@ -33,7 +33,7 @@ class Recipe:
         freeze: train the head alone; batch norm uses its running statistics and leaves them.
         norm_momentum: weight of a batch in batch norm's running statistics. Default: the architecture's own.
         dtype: of the forward and backward pass; parameters, statistics and the loss are float32.
-        augmentation: what happens to the photographs.
+        augmentation: what happens to the photographs; nothing happens to recordings.
         seed: of the first parameters, the augmentation and the order of the images.
     """
 

@@ -68,12 +68,14 @@ def make_step(
     return steps_of.make_step(mean_loss, rule, accumulate=recipe.accumulate, on_each=on_each)
 
 
-def training_inputs(classifier: Classifier, recipe: Recipe, batch: Batch, key: Array) -> Float[Array, "N H W 3"]:
-    """The augmented, preprocessed images of a batch, in the dtype of the forward pass."""
+def training_inputs(classifier: Classifier, recipe: Recipe, batch: Batch, key: Array) -> Float[Array, "N ... C"]:
+    """The augmented, preprocessed images of a batch, in the dtype of the forward pass; recordings as they are."""
+    if not classifier.photos:
+        return classifier.preprocess(batch["images"]).astype(recipe.dtype)
     photos = batch["images"].astype(jnp.float32) / 255
 
     def changed(number: Array, photo: Array) -> Array:
-        return augment(jax.random.fold_in(key, number), photo, classifier.input_size, recipe.augmentation)
+        return augment(jax.random.fold_in(key, number), photo, classifier.photo_size, recipe.augmentation)
 
     return classifier.preprocess(jax.vmap(changed)(batch["numbers"], photos)).astype(recipe.dtype)
 

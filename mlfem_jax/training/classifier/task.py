@@ -4,6 +4,7 @@
     mlfem train classifier DIR --out out/scratch --backbone resnet50 --weights random --recipe.dtype bfloat16
     mlfem explain PHOTO --weights out/crowd
     mlfem score DIR SCORES --weights out/crowd
+    mlfem train classifier RECORDINGS --out out/series --backbone small_cnn
 
 DIR is what `mlfem prepare` wrote. The folder `--out` gets checkpoints, metrics.jsonl, curves.png, and the best network
 in `weights/`, with the names of the classes; `load_backbone(name, weights=...)` takes either folder. Called again, it
@@ -21,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mlfem_jax.backbones import Classifier, initial_weights, make_classifier, save_classifier
-from mlfem_jax.data import ExampleFormat, open_dataset, read_batches, scan
+from mlfem_jax.data import ExampleFormat, Index, RecordingFormat, open_dataset, read_batches, scan
 from mlfem_jax.gaze import FitRule
 from mlfem_jax.parallel import batch_sharding, put_batch, start
 from mlfem_jax.training import task as common
@@ -70,6 +71,7 @@ class Data:
         parts: positions of "train" and "validation".
         max_fixations: of an image.
         unlabeled: number of images that are left out.
+        recordings: how they are read, where they are no photographs.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Data:
     parts: Mapping[str, np.ndarray]
     max_fixations: int
     unlabeled: int
+    recordings: RecordingFormat | None = None
 
 
 def train_classifier(config: Annotated[Config, tyro.conf.arg(name="")]) -> None:
@@ -95,7 +98,9 @@ def train_classifier(config: Annotated[Config, tyro.conf.arg(name="")]) -> None:
     with common.writing_run(config):
         common.check_out(config, ("weights",))
         data = open_data(config)
-        classifier = make_classifier(config.backbone, len(data.class_names), momentum=config.recipe.norm_momentum)
+        shape = data.recordings.shape if data.recordings else None
+        options = {"momentum": config.recipe.norm_momentum, "input_shape": shape}
+        classifier = make_classifier(config.backbone, len(data.class_names), **options)
         best = common.run(config, prepare(config, data, classifier))
         if best is not None:
             write(config, data, classifier, *best)
@@ -123,15 +128,27 @@ def open_data(config: Config) -> Data:
         raise ValueError(
             f"{config.directory}: expected at least 2 classes among the images that train, got {', '.join(learned)}"
         )
-    return Data(info.full_name, source, names, loss, parts, index.max_fixations, int((~labeled).sum()))
+    unlabeled = int((~labeled).sum())
+    recordings = _recordings(info.metadata, index, len(names))
+    return Data(info.full_name, source, names, loss, parts, index.max_fixations, unlabeled, recordings)
 
 
-def read(config: Config, data: Data, part: str, shape: tuple[int, int], **options: Any) -> Any:
-    """Batches of a part of the data set, see `batch_fields`."""
-    example_format = ExampleFormat(shape, data.max_fixations, rule=config.rule, classes=len(data.class_names))
+def _recordings(metadata: Mapping[str, Any], index: Index, classes: int) -> RecordingFormat | None:
+    """How recordings are read: one channel where they have no axis behind those of their events."""
+    form = metadata.get("recording")
+    if form is None:
+        return None
+    axes, shape = index.sizes.shape[1], tuple(form["shape"])
+    shape = shape if len(shape) > axes else (*shape, 1)
+    return RecordingFormat(shape, index.max_fixations, axes, classes=classes, dtype=form["dtype"])
+
+
+def read(config: Config, data: Data, part: str, shape: tuple[int, ...], **options: Any) -> Any:
+    """Batches of a part of the data set, see `batch_fields`; `shape` is that of photographs."""
+    classes = len(data.class_names)
     reading = read_batches(
         data.source,
-        example_format,
+        data.recordings or ExampleFormat((shape[0], shape[1]), data.max_fixations, rule=config.rule, classes=classes),
         positions=data.parts[part],
         workers=config.workers,
         in_memory=config.in_memory,
@@ -187,9 +204,11 @@ def write(config: Config, data: Data, classifier: Classifier, state: TrainState,
     Console().print(f"{config.out}: step {best['step']}, {shown_scores(found)} (images: {images}{left})")
 
 
-def frame(classifier: Classifier, recipe: Recipe) -> tuple[int, int]:
+def frame(classifier: Classifier, recipe: Recipe) -> tuple[int, ...]:
     """Size in pixels that training photographs are read at: where they are cropped, a seventh larger than the input."""
-    height, width = classifier.input_size
+    if not classifier.photos:
+        return classifier.input_size
+    height, width = classifier.photo_size
     return (height, width) if recipe.augmentation.area == 1 else (height * 8 // 7, width * 8 // 7)
 
 

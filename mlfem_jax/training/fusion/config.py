@@ -24,7 +24,8 @@ class Config(RunConfig):
         also: more prepared data sets to train on, each with its own sigma. `split` is of the first data set.
         weights: a file of the backbone's weights, or "random". Default: the packaged ones.
         architecture: "unet"; "net", the paper's; "channels", FEM with learned channel weights and a U-Net; or "linear",
-            the same summed, without a network behind the weights.
+            the same summed, without a network behind the weights; or "weights", a weighted sum of the maps: the one
+            for recordings.
         ks: values of k; default those of the architecture, nine for "unet", 2 for "net", 1 and 2 for the others.
         layers: names of the layers. Default: all; for "channels" and "linear" some of the later ones. Of a transformer
             also of its blocks' attention ("blocks.11.attention"), whose heads are the channels.
@@ -45,7 +46,7 @@ class Config(RunConfig):
 
     also: tuple[Path, ...] = ()
     weights: str | Path | None = None
-    architecture: Literal["unet", "net", "channels", "linear"] = "unet"
+    architecture: Literal["unet", "net", "channels", "linear", "weights"] = "unet"
     ks: tuple[float, ...] | None = None
     layers: tuple[str, ...] | None = None
     shrink: int | None = None
@@ -78,7 +79,11 @@ def fusion_shape(config: Config, backbone: Backbone) -> tuple[FusionNet, MapReci
     chosen = default_layers(config.architecture, backbone.layers)
     layers = chosen if config.layers is None else select_layers((*backbone.layers, *backbone.attentions), config.layers)
     maps = default_maps(
-        config.architecture, layers, config.ks, config.shrink, frame=config.frame or backbone.photo_size
+        config.architecture,
+        layers,
+        config.ks,
+        config.shrink,
+        frame=config.frame or (backbone.photo_size if backbone.photos else (1, 1)),  # which only photographs have
     )
     fields: dict[str, Any] = {"position": True} if config.position else {}  # which other architectures refuse
     fields |= {} if config.signed is None else {"signed": config.signed}

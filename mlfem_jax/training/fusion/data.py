@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from mlfem_jax.backbones import Backbone
-from mlfem_jax.data import ExampleFormat, Index, image_frames, looked_at, open_dataset, scan
+from mlfem_jax.data import ExampleFormat, Index, RecordingFormat, image_frames, looked_at, open_dataset, scan
 from mlfem_jax.fusion import FusionNet, MapRecipe
 from mlfem_jax.parallel import batch_sharding
 from mlfem_jax.training.fusion.config import Config, fusion_shape
-from mlfem_jax.training.fusion.reading import Example, cached_maps, map_example
+from mlfem_jax.training.fusion.reading import Example, cached_maps, map_example, recording_maps
 from mlfem_jax.training.fusion.step import cached_inputs
 from mlfem_jax.training.progress import training_progress
 from mlfem_jax.training.task import training_parts
 
-Frame = tuple[int, int]
+Frame = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +54,9 @@ class _Set:
     folder: Path
     source: Any
     index: Index
-    sigma_px: float
+    sigma_px: float | tuple[float, ...]
     frames: tuple[Frame, ...]
+    recordings: RecordingFormat | None = None
 
 
 def open_data(config: Config, backbone: Backbone) -> Data:
@@ -95,23 +96,60 @@ def _open(
     left_out = len(source) - len(looked_at(index, np.arange(len(source))))
     if left_out:
         print(f"{left_out} images without fixations are left out", file=sys.stderr)
+    if not backbone.photos:
+        return _open_recordings(config, backbone, _Set(folder, source, index, sigma_px or 0.0, ()))
     frames = image_frames(index.sizes, config.frame, backbone.photo_size)
     return _Set(folder, source, index, sigma_px or source.dataset_info.metadata["sigma_px"], frames)
+
+
+def _open_recordings(config: Config, backbone: Backbone, one: _Set) -> _Set:
+    """The same of recordings.
+
+    Raises:
+        ValueError: they are none that the network takes, or that this fusion can be trained on.
+    """
+    metadata = one.source.dataset_info.metadata
+    form, wanted = metadata.get("recording"), backbone.input_shape
+    bare = wanted[:-1] if backbone.channels == 1 else wanted
+    if form is None or tuple(form["shape"]) not in (wanted, bare):
+        found = "photographs" if form is None else f"recordings of shape {tuple(form['shape'])}"
+        raise ValueError(f"{one.folder}: expected recordings of shape {bare}, as {backbone.name} takes, got {found}")
+    axes = one.index.sizes.shape[1]
+    if axes != len(backbone.input_size):
+        raise ValueError(
+            f"{one.folder}: expected events with {len(backbone.input_size)} coordinates, for a map of as many axes, "
+            f"got {axes}"
+        )
+    if config.architecture != "weights" or config.frame is not None:
+        name, found = ("frame", config.frame) if config.frame else ("architecture", config.architecture)
+        raise ValueError(f"{name}: expected architecture 'weights', and no frame, for recordings, got {found!r}")
+    if config.shrink not in (None, 1):
+        raise ValueError(f"shrink: expected 1 for recordings, whose maps are not made smaller, got {config.shrink}")
+    sigma = (one.sigma_px,) * axes if one.sigma_px else tuple(metadata["sigma_px"])
+    recordings = RecordingFormat(wanted, one.index.max_fixations, axes, dtype=form["dtype"])
+    frames = (backbone.input_size,) * len(one.source)
+    return dataclasses.replace(one, sigma_px=sigma, frames=frames, recordings=recordings)
 
 
 def _examples(
     config: Config, backbone: Backbone, one: _Set, maps: MapRecipe, max_fixations: int
 ) -> Callable[[int], Example]:
     """From the place of an image in its data set to an example."""
-    formats = {frame: ExampleFormat(frame, max_fixations=max_fixations) for frame in dict.fromkeys(one.frames)}
+    formats: dict[Frame, ExampleFormat | RecordingFormat] = {}
+    for frame in dict.fromkeys(one.frames):
+        if one.recordings is None:
+            formats[frame] = ExampleFormat((frame[0], frame[1]), max_fixations=max_fixations)
+        else:
+            formats[frame] = dataclasses.replace(one.recordings, max_fixations=max_fixations)
     kept: dict[int, Callable[[], Any]] = {}
     if config.maps == "cached":
         kept = _kept_of_all(backbone, one, formats, maps, config.cache or one.folder / "maps")
 
     def example(place: int) -> Example:
         given = kept[place]() if kept else None
-        photograph = config.recipe.faithful > 0
-        return map_example(one.source[place], given, formats[one.frames[place]], one.sigma_px, photograph=photograph)
+        form, photograph = formats[one.frames[place]], config.recipe.faithful > 0
+        to_example = recording_maps if isinstance(form, RecordingFormat) else map_example
+        return to_example(one.source[place], given, form, one.sigma_px, photograph=photograph)  # pyrefly: ignore[bad-argument-type]
 
     return example
 
@@ -119,7 +157,7 @@ def _examples(
 def _kept_of_all(
     backbone: Backbone,
     one: _Set,
-    formats: Mapping[Frame, ExampleFormat],
+    formats: Mapping[Frame, ExampleFormat | RecordingFormat],
     maps: MapRecipe,
     folder: Path,
 ) -> dict[int, Callable[[], Any]]:

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from mlfem_jax.backbones import Backbone
-from mlfem_jax.data import ExampleFormat, Source, make_example, read_batches
+from mlfem_jax.data import ExampleFormat, RecordingFormat, Source, make_example, read_batches
 from mlfem_jax.engine import BatchSize, Program, images_in_batch, run_batches
 from mlfem_jax.files import keep_record, replacing
 from mlfem_jax.fusion import MapRecipe
@@ -64,7 +64,7 @@ class Kept:
 def cached_maps(
     backbone: Backbone,
     source: Source,
-    example_format: ExampleFormat,
+    example_format: ExampleFormat | RecordingFormat,
     recipe: MapRecipe,
     folder: str | Path,
     *,
@@ -99,7 +99,7 @@ def cached_maps(
     """
     positions = np.arange(len(source)) if positions is None else positions
     path = Path(folder) / f"maps_{_fingerprint(backbone, source, example_format, recipe, positions)}.npy"
-    leaves, structure = jax.tree.flatten(_kept_of_one(backbone, example_format.shape, recipe))
+    leaves, structure = jax.tree.flatten(_kept_of_one(backbone, _one_image(example_format), recipe))
     length = sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
     if is_first() and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,9 +116,15 @@ def cached_maps(
     return Kept(np.load(path, mmap_mode="r"), tuple(leaves), structure)
 
 
-def _kept_of_one(backbone: Backbone, shape: tuple[int, int], recipe: MapRecipe) -> Any:
+def _one_image(example_format: ExampleFormat | RecordingFormat) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of a batch of one."""
+    if isinstance(example_format, RecordingFormat):
+        return jax.ShapeDtypeStruct((1, *example_format.shape), example_format.dtype)
+    return jax.ShapeDtypeStruct((1, *example_format.shape, 3), np.uint8)
+
+
+def _kept_of_one(backbone: Backbone, images: jax.ShapeDtypeStruct, recipe: MapRecipe) -> Any:
     """Shapes and dtypes of what is kept of one image: floats are kept as float16."""
-    images = jax.ShapeDtypeStruct((1, *shape, 3), np.uint8)
     found = jax.eval_shape(recipe.read, backbone, images)
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], np.dtype("<f2" if leaf.dtype == np.float32 else leaf.dtype)),
@@ -134,7 +140,7 @@ def _bytes(leaf: Any, like: jax.ShapeDtypeStruct) -> UInt8[np.ndarray, "N B"]:
 def _kept_batches(
     backbone: Backbone,
     source: Source,
-    example_format: ExampleFormat,
+    example_format: ExampleFormat | RecordingFormat,
     recipe: MapRecipe,
     positions: Int[np.ndarray, " part"],
     batch_size: BatchSize,
@@ -142,7 +148,7 @@ def _kept_batches(
     """(which images are real, what is kept of them, padded to what the devices divide) of batch after batch."""
     devices = chosen_devices(None)
     program = Program(_read, replicate(backbone, devices), recipe, devices)
-    example = jax.ShapeDtypeStruct((1, *example_format.shape, 3), np.uint8)
+    example = _one_image(example_format)
     size = images_in_batch(program, example, batch_size, most=len(positions))
     one = {"process_index": 0, "process_count": 1}
     batches = read_batches(source, example_format, batch_size=size, positions=positions, **one)
@@ -151,6 +157,22 @@ def _kept_batches(
 
 def _read(backbone: Backbone, images: Any, recipe: MapRecipe) -> list[jax.Array]:
     return jax.tree.leaves(recipe.read(backbone, images))
+
+
+def recording_maps(
+    record: Any, maps: Any, example_format: RecordingFormat, sigma_px: tuple[float, ...], *, photograph: bool = False
+) -> Example:
+    """`map_example` of a recording: what is asked for and given is the same, along its own axes, in its samples."""
+    example = make_example(record, example_format)
+    given = {} if maps is None else {"maps": jax.tree.map(_as_float32, maps)}
+    if maps is None or photograph:
+        given["images"] = example["images"]
+    return given | {
+        "frame": np.zeros((*example_format.shape[:-1], 0), np.uint8),
+        "fixations": example["fixations"],
+        "fixation_mask": example["fixation_mask"],
+        "sigma_px": np.array(sigma_px, np.float32),
+    }
 
 
 def map_example(
@@ -191,7 +213,7 @@ def _as_float32(leaf: np.ndarray) -> np.ndarray:
 def _fingerprint(
     backbone: Backbone,
     source: Source,
-    example_format: ExampleFormat,
+    example_format: ExampleFormat | RecordingFormat,
     recipe: MapRecipe,
     positions: Int[np.ndarray, " part"],
 ) -> str:
@@ -203,7 +225,7 @@ def _fingerprint(
                 _MAPS,
                 backbone.name,
                 example_format.shape,
-                example_format.rule,
+                example_format.rule if isinstance(example_format, ExampleFormat) else example_format.dtype,
                 type(recipe).__name__,
                 dataclasses.astuple(recipe),
                 *(signs if {*signs} != {"as_is"} else ()),

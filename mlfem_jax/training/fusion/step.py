@@ -22,7 +22,7 @@ from mlfem_jax.upsampling import upsample
 Inputs: TypeAlias = Callable[[Batch], Any]
 Faithful: TypeAlias = Callable[[Array, Array, Array], Array]
 """From an image, a map of its size and a key to how faithful the map is, at most 1."""
-Shape: TypeAlias = tuple[int, int] | None
+Shape: TypeAlias = tuple[int, ...] | None
 """(height, width) of the frame of the fixations; None is that of the batch, which its field "frame" has."""
 
 
@@ -38,8 +38,8 @@ class Recipe:
         averaging: the network kept is a moving average of the trained one; this is its decay in each step.
         faithful: share of the loss that asks for faithfulness to the network in the place of gaze, from 0 to 1: 1 less
             `soft_abpc` of the map, through the frozen network. It costs three forwards and two backward passes an
-            image.
-        flips: mirror half of the examples left to right.
+            image. With it the newest checkpoint is kept, whatever the validation says of gaze.
+        flips: mirror half of the photographs left to right.
         seed: of the first parameters, the flips, the dropout and the order of the images.
     """
 
@@ -121,10 +121,10 @@ def make_step(
         kept = net.thinned(params, jax.random.fold_in(key, 2))
         maps, truth = stacks(net, kept, inputs(batch), frame), gfdms(batch, frame)
         flipped = jax.random.bernoulli(for_flips, jnp.float32(0.5 if recipe.flips else 0.0), (len(maps),))
-        maps, truth = mirrored(maps, flipped, axis=3), mirrored(truth, flipped, axis=2)
+        maps, truth = mirrored(maps, flipped, axis=-1), mirrored(truth, flipped, axis=-1)
 
         def loss(prediction: Array, gfdm: Array) -> Array:
-            return net.loss(prediction, mean_pool(gfdm[None, ..., None], net.stride)[0, ..., 0])
+            return net.loss(prediction, _pooled(gfdm, net.stride))
 
         keys = jax.random.split(for_dropout, len(maps))
         predictions = jax.vmap(lambda maps, key: net.apply(kept, maps, key=key))(maps, keys)
@@ -188,21 +188,23 @@ def fit(net: FusionNet, recipe: Recipe, batches: Iterable[Batch], *, examples: i
     return jax.block_until_ready(state)
 
 
-def frame_of(batch: Batch, shape: Shape = None) -> tuple[int, int]:
-    """(height, width) of the frame of a batch."""
-    if shape is None:
-        _, *shape_of_frame, _ = batch["frame"].shape
-        return shape_of_frame[0], shape_of_frame[1]
-    return shape
+def _pooled(gfdm: Float[Array, "*S"], stride: int) -> Float[Array, "*s"]:
+    """The density at the resolution of the prediction; of recordings, whose maps are not shrunk, as it is."""
+    return mean_pool(gfdm[None, ..., None], stride)[0, ..., 0] if gfdm.ndim == 2 else gfdm
 
 
-def stacks(net: FusionNet, params: Any, given: Any, frame: tuple[int, int]) -> Float[Array, "N C h w"]:
+def frame_of(batch: Batch, shape: Shape = None) -> tuple[int, ...]:
+    """(height, width) of the frame of a batch; of recordings their spatial axes."""
+    return batch["frame"].shape[1:-1] if shape is None else shape
+
+
+def stacks(net: FusionNet, params: Any, given: Any, frame: tuple[int, ...]) -> Float[Array, "N C ..."]:
     """The stacks that the network reads of a batch, in a frame of (height, width)."""
-    size = -(-frame[0] // net.shrink), -(-frame[1] // net.shrink)
+    size = tuple(-(-side // net.shrink) for side in frame)
     return jax.vmap(lambda one: net.stack(params, one, size))(given)
 
 
-def gfdms(batch: Batch, shape: tuple[int, int]) -> Float[Array, "N H W"]:
+def gfdms(batch: Batch, shape: tuple[int, ...]) -> Float[Array, " N *S"]:
     """The GFDM of each example of a batch."""
     return gaze_densities(batch["fixations"], shape, sigma_px=batch["sigma_px"], mask=batch["fixation_mask"])
 
@@ -212,6 +214,6 @@ def mirrored(arrays: Array, flipped: Array, *, axis: int) -> Array:
     return jnp.where(flipped.reshape(-1, *[1] * (arrays.ndim - 1)), jnp.flip(arrays, axis), arrays)
 
 
-def score_maps(importance: Float[Array, "H W"], gfdm: Float[Array, "H W"]) -> dict[str, Array]:
+def score_maps(importance: Float[Array, "*S"], gfdm: Float[Array, "*S"]) -> dict[str, Array]:
     """PCC and SIM of one map."""
     return {"pcc": pcc(importance, gfdm), "sim": similarity(importance, gfdm)}

@@ -9,6 +9,7 @@ as fusion.safetensors with fusion.json, which `explain(method="net", weights=...
 it stopped. How to start it on several hosts is written in `mlfem_jax/parallel/processes.py`.
 """
 
+import dataclasses
 import functools
 from collections import Counter
 from collections.abc import Mapping
@@ -56,7 +57,7 @@ def train_fusion(config: Annotated[Config, tyro.conf.arg(name="")]) -> None:
 
 def prepare(config: Config, data: Data, backbone: Backbone) -> Task:
     """The training, ready to run: first parameters, batches and evaluation."""
-    recipe = config.recipe
+    recipe = config.recipe if backbone.photos else dataclasses.replace(config.recipe, flips=False)
     sharding = over_batch, on_each = batch_sharding(recipe.batch_size)
     of_frame = Counter(data.frames[position] for position in data.parts["train"])
     per_epoch = sum(batches_per_epoch(count, recipe.batch_size) for count in of_frame.values())
@@ -77,7 +78,11 @@ def prepare(config: Config, data: Data, backbone: Backbone) -> Task:
         return {name: float(np.nanmean(values)) for name, values in found.items()}
 
     batches = read("train", seed=recipe.seed, epochs=recipe.passes(data.net))
-    faithful = functools.partial(soft_abpc, backbone) if recipe.faithful else None
+    if recipe.faithful and backbone.embeds:
+        raise ValueError(
+            f"faithful: expected a network of classes, got {backbone.name!r}, whose outputs are embeddings"
+        )
+    faithful = functools.partial(soft_abpc, backbone, output=backbone.output) if recipe.faithful else None
     step = make_step(data.net, recipe, steps, inputs=data.inputs, faithful=faithful)
     state = initial_state(data.net, recipe, steps)
     score = "pcc" if config.validation and not recipe.faithful else "step"

@@ -111,7 +111,9 @@ def test_what_is_compiled_is_still_the_librarys(subject):
 
     backbone = from_function(apply, jnp.eye(3), input_size=(16, 16), signs=("as_is", "as_is"))
     setting = Setting(backbone, 2, "float32", tuple(jax.devices("cpu")[:1]))
-    assert "func.func public @main" in traced(subject, setting).lower().as_text()
+    found = traced(subject, setting)
+    assert "func.func public @main" in found.lower().as_text()
+    assert host_callbacks(found.jaxpr) == {}
 
 
 def test_what_compiles_and_what_does_not():
