@@ -119,8 +119,8 @@ def held_out(config: Config, training: classifier.Config) -> Held:
 def classify(path: Path, backbone: Backbone, training: classifier.Config, data: classifier.Data) -> None:
     """Writes ids, labels and probabilities of the images that were held out."""
     fold, k = training.fold or (0, 2)
-    ids = scan(data.source).ids
-    positions = k_folds(ids, k)[fold]
+    index = scan(data.source)
+    ids, positions = index.ids, k_folds(index.groups, k)[fold]
     data = dataclasses.replace(data, parts={"held out": positions})
 
     @jax.jit

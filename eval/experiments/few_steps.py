@@ -52,7 +52,7 @@ def main(config: Config) -> None:
     """Prints the table."""
     backbone, source = load_backbone(config.backbone, config.weights), open_dataset(config.directory)
     index = scan(source)
-    held = np.arange(len(source)) if config.fold is None else fold_positions(index.ids, config.fold)
+    held = np.arange(len(source)) if config.fold is None else fold_positions(index.groups, config.fold)
     positions = held[: config.images]
     form = ExampleFormat(backbone.photo_size, index.max_fixations)
     (batch,) = read_batches(source, form, positions=positions, batch_size=len(positions))

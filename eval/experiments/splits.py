@@ -17,7 +17,7 @@ def first_images(directory: Path, images: int, fold: tuple[int, int] | None = No
         return None
     source = open_dataset(directory)
     if fold is not None:
-        test = fold_positions(scan(source).ids, fold)
+        test = fold_positions(scan(source).groups, fold)
         images = int(sorted(test)[min(images, len(test)) - 1]) + 1
     (split,) = list(source.dataset_info.splits)
     return f"{split}[:{images}]"

@@ -7,7 +7,7 @@ from .batches import (
 )
 from .decode import (
     RECORDING_SUFFIXES as RECORDING_SUFFIXES,
-    check_finite as check_finite,
+    as_stored as as_stored,
     read_recording_file as read_recording_file,
 )
 from .example import (

@@ -26,10 +26,12 @@ class Recording:
         values: (T,) of sound, (T, H, W, 3) uint8 of film, (z, y, x) of a volume; of an array its own shape.
         scale: how many of these samples one sample of the file is, along each axis that was resampled from the first
             on: (rate / own rate,) of sound, (1, height / own height, width / own width) of film.
+        samples_per_s: of sound.
     """
 
     values: Shaped[np.ndarray, "T ..."]
     scale: tuple[float, ...] = ()
+    samples_per_s: int | None = None
 
 
 def read_recording_file(
@@ -70,10 +72,20 @@ def read_recording_file(
     return found
 
 
-def check_finite(values: Num[np.ndarray, "..."], file: Path) -> None:
-    """Refuses NaN and infinity; ValueError names the file and counts them."""
+def as_stored(values: Num[np.ndarray, "*S"], file: Path) -> Num[np.ndarray, "*S"]:
+    """The numbers of a file as uint8, if they are that, or float32.
+
+    Raises:
+        ValueError: some are NaN or infinite, or too large for float32; names the file and counts them.
+    """
+    values = np.asarray(values)
+    if values.dtype == np.uint8:
+        return values
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float32)
     if not (finite := np.isfinite(values)).all():
         raise ValueError(f"{printable(str(file))}: expected finite numbers, got {(~finite).sum()} that are not")
+    return values
 
 
 def _sound(file: Path, samples_per_s: int | None) -> Recording:
@@ -83,10 +95,11 @@ def _sound(file: Path, samples_per_s: int | None) -> Recording:
         if not container.streams.audio:
             raise ValueError("expected a sound, got a file without one")
         own = container.streams.audio[0].rate
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=samples_per_s or own)
+        rate = samples_per_s or own
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
         frames = itertools.chain(container.decode(audio=0), [None])
         parts = kept(part.to_ndarray()[0] for frame in frames for part in resampler.resample(frame))
-    return Recording(np.concatenate(parts), ((samples_per_s or own) / own,))
+    return Recording(np.concatenate(parts), (rate / own,), rate)
 
 
 def _film(file: Path, frame: tuple[int, int] | None) -> Recording:

@@ -35,12 +35,15 @@ class Index:
         fixation_counts: (records,) number of fixations of each.
         labels: of each, class indices; empty where unknown.
         sizes: (height, width) of each, in pixels; of recordings the lengths of the axes of their events.
+        groups: what each is divided by, into folds or other parts: its id, or that of the recording it is a window of,
+            so that no recording is in two parts.
     """
 
     ids: tuple[str, ...]
     fixation_counts: Int[np.ndarray, " records"]
     labels: tuple[tuple[int, ...], ...]
     sizes: Int[np.ndarray, "records axes"]
+    groups: tuple[str, ...]
 
     @property
     def max_fixations(self) -> int:
@@ -59,16 +62,18 @@ def scan(source: Source) -> Index:
 
     Example:
         >>> scan([{"id": "a", "fixations": np.zeros((7, 2)), "labels": np.array([3]), "size": np.array([4, 6])}])
-        Index(ids=('a',), fixation_counts=array([7]), labels=((3,),), sizes=array([[4, 6]]))
+        Index(ids=('a',), fixation_counts=array([7]), labels=((3,),), sizes=array([[4, 6]]), groups=('a',))
     """
-    ids, counts, labels, sizes = [], [], [], []
+    ids, counts, labels, sizes, groups = [], [], [], [], []
     for position in range(len(source)):
         record = source[position]
         ids.append(record_id(record))
+        groups.append(record_id({"id": record["recording"]}) if "recording" in record else ids[-1])
         counts.append(len(record["fixations"]))
         labels.append(tuple(int(label) for label in record["labels"]))
         sizes.append(tuple(int(side) for side in record["size"]))
-    return Index(tuple(ids), np.array(counts, int), tuple(labels), np.array(sizes or np.zeros((0, 2)), int))
+    sides = np.array(sizes or np.zeros((0, 2)), int)
+    return Index(tuple(ids), np.array(counts, int), tuple(labels), sides, tuple(groups))
 
 
 def looked_at(index: Index, positions: Int[np.ndarray, " part"]) -> Int[np.ndarray, " looked"]:
@@ -85,7 +90,8 @@ def looked_at(index: Index, positions: Int[np.ndarray, " part"]) -> Int[np.ndarr
         ValueError: none has: a data set of density maps alone can be scored, but holds no gaze to train on.
 
     Example:
-        >>> looked_at(Index(("a", "b"), np.array([0, 7]), ((), ()), np.ones((2, 2), int)), np.array([0, 1]))
+        >>> index = Index(("a", "b"), np.array([0, 7]), ((), ()), np.ones((2, 2), int), ("a", "b"))
+        >>> looked_at(index, np.array([0, 1]))
         array([1])
     """
     looked = positions[index.fixation_counts[positions] > 0]
@@ -153,7 +159,7 @@ def split_positions(
     hash. The parts' sizes are therefore the fractions only on average.
 
     Args:
-        ids: of the images, in the order of the source.
+        ids: of the images, in the order of the source; of windows of recordings see `Index.groups`.
         fractions: name of the part to its share; together 1.
         salt: another salt gives another, independent split.
 
@@ -179,7 +185,7 @@ def k_folds(ids: Sequence[str], k: int, *, salt: str = "") -> tuple[Int[np.ndarr
     """Positions of the images of every fold of a k-fold cross-validation.
 
     Args:
-        ids: of the images, in the order of the source.
+        ids: of the images, in the order of the source; of windows of recordings see `Index.groups`.
         k: number of folds, at least 2.
         salt: another salt gives another, independent partition.
 
@@ -203,7 +209,7 @@ def fold_positions(ids: Sequence[str], fold: tuple[int, int]) -> Int[np.ndarray,
     """Positions of the images of one fold, as command lines name it.
 
     Args:
-        ids: of the images, in the order of the source.
+        ids: of the images, in the order of the source; of windows of recordings see `Index.groups`.
         fold: (i, k), fold i of `k_folds`, counted from 0.
 
     Raises:

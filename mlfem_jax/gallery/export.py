@@ -62,7 +62,7 @@ def export(config: Annotated[Config, tyro.conf.arg(name="")]) -> None:
     """
     source = open_dataset(config.directory, config.split)
     index = scan(source)
-    positions = np.arange(len(source)) if config.fold is None else fold_positions(index.ids, config.fold)
+    positions = np.arange(len(source)) if config.fold is None else fold_positions(index.groups, config.fold)
     records = [source[int(position)] for position in positions]
 
     def photos() -> Iterator[np.ndarray]:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from mlfem_jax.backbones import RECORDED, Backbone
-from mlfem_jax.data import check_finite, read_recording_file
+from mlfem_jax.data import as_stored, read_recording_file
 from mlfem_jax.files import printable
 
 
@@ -20,7 +20,7 @@ def read_recording(file: Path, backbone: Backbone) -> Shaped[np.ndarray, "T ..."
         backbone: of `crepe_tiny` it gets 16,000 samples a second.
 
     Returns:
-        (T, ...), one channel without an axis for it.
+        (T, ...) uint8 or float32, one channel without an axis for it.
 
     Raises:
         ValueError: the file is missing, damaged, too large, of another shape, or holds NaN or infinity; names it.
@@ -38,5 +38,4 @@ def read_recording(file: Path, backbone: Backbone) -> Shaped[np.ndarray, "T ..."
         raise ValueError(
             f"{printable(str(file))}: expected numbers of shape {('T', *wanted)}, got {found.shape} of {found.dtype}"
         )
-    check_finite(found, file)
-    return np.asarray(found)
+    return as_stored(found, file)

@@ -63,7 +63,7 @@ def fit(
     index = scan(source)
     usable = np.flatnonzero(index.fixation_counts > 0)
     if fold is not None:
-        usable = np.setdiff1d(usable, fold_positions(index.ids, fold))
+        usable = np.setdiff1d(usable, fold_positions(index.groups, fold))
     if len(usable) == 0:
         raise ValueError(f"{directory}: expected images with fixations to fit on, got none")
     chosen = usable[np.unique(np.linspace(0, len(usable) - 1, min(images, len(usable))).round().astype(int))]

@@ -96,7 +96,7 @@ def _score_records(
         example_format = recording_format(dataset, index, backbone)
     else:
         example_format = None
-    positions = np.arange(len(source)) if config.fold is None else fold_positions(index.ids, config.fold)
+    positions = np.arange(len(source)) if config.fold is None else fold_positions(index.groups, config.fold)
     looked = bool(index.fixation_counts[positions].any()) or any(source[i]["density"] for i in positions)
     settings = _settings(config, plan, dataset, backbone, len(positions), looked)
     _check_stored(plan, source, positions)

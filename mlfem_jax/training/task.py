@@ -123,7 +123,7 @@ def training_parts(config: RunConfig, ids: Sequence[str], usable: np.ndarray | N
 
     Args:
         config: whose `fold` is held out.
-        ids: of all images.
+        ids: of all images; of windows of recordings see `mlfem_jax.data.Index.groups`.
         usable: which of them can be trained on. Default: all.
 
     Raises:

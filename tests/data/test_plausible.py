@@ -125,7 +125,7 @@ def test_normalized_coordinates_in_a_mat_are_refused_too(tmp_path):
 
 
 def test_maps_alone_are_nothing_to_train_on():
-    index = Index(("a", "b", "c"), np.array([0, 3, 0]), ((), (), ()), np.ones((3, 2), int))
+    index = Index(("a", "b", "c"), np.array([0, 3, 0]), ((), (), ()), np.ones((3, 2), int), ("a", "b", "c"))
     assert looked_at(index, np.array([2, 1, 0])).tolist() == [1]
     with pytest.raises(ValueError, match="expected some on the 2 images to train on, got none"):
         looked_at(index, np.array([0, 2]))

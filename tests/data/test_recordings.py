@@ -12,9 +12,10 @@ from mlfem_jax.data.batches import open_dataset, read_batches
 from mlfem_jax.data.example import ExampleFormat, make_example
 from mlfem_jax.data.prepared.write import prepare
 from mlfem_jax.data.recording import RecordingFormat, recording_example
-from mlfem_jax.data.releases.recordings import Cut, read_recordings
+from mlfem_jax.data.releases.recording_form import Cut
+from mlfem_jax.data.releases.recordings import read_recordings
 from mlfem_jax.data.releases.records import Problems
-from mlfem_jax.data.split import fixation_totals, scan
+from mlfem_jax.data.split import fixation_totals, k_folds, scan
 
 
 def write(root, recordings, events, labels=None):
@@ -63,6 +64,7 @@ def test_windows_are_cut_around_events_and_filled_up(tmp_path, capsys):
         assert record["observers"].tolist() == observers
         assert record["size"].tolist() == [4] and record["content_box"].tolist() == [0, end]
         assert record["labels"].tolist() == [name.startswith("b")]
+        assert record["recording"].decode() == name[0]
     metadata = source.dataset_info.metadata
     assert metadata["sigma_px"] == [1.5] and metadata["recording"] == {"shape": [4], "dtype": "float32"}
     counts = {kind: problem["count"] for kind, problem in metadata["problems"].items()}
@@ -92,6 +94,7 @@ def test_sound_and_its_events_get_another_rate(tmp_path):
     source = open_dataset(folder)
     assert source[0]["fixations"].tolist() == [[200.5]] and source[0]["size"].tolist() == [1600]
     assert source.dataset_info.metadata["sigma_px"] == [20.0]
+    assert source.dataset_info.metadata["recording"]["samples_per_s"] == 16000
 
 
 def test_fixations_on_film_go_where_its_frames_go(tmp_path):
@@ -134,6 +137,14 @@ REFUSED = [
     (series(), "recording,t\nz,40\n", {"sigma_px": 1.0}, r"expected recordings with events, got none \(rec"),
     (series(), "recording,t\na,0.1\na,0.3\n", {"sigma_px": 1.0}, "expected events in samples, .* are they seconds"),
     (series(), "recording,t\na,soon\n", {"sigma_px": 1.0}, "line 2: expected a number as t, got 'soon'"),
+    ({"a": np.array([1.0, 1e300])}, "recording,t\na,1\n", {"sigma_px": 1.0},
+     r"a\.npy: expected finite numbers, got 1 "),
+    (series(), "recording,t\na,1\n", {"sigma_px": 1.0, "frame": (3, 3)},
+     r"frame: expected none but for film, got \(3, 3\)"),
+    (series(), "recording,t\na,1\n", {"sigma_px": 1.0, "samples_per_s": 7},
+     r"samples_per_s: expected none but for sound, got 7 for .*a\.npy"),
+    (series() | {"a@4": np.zeros(4)}, "recording,t\na,5\na@4,2\n", {"sigma_px": 1.0, "length": 4},
+     r"a@4\.npy: expected a name that no window has, got that of one of .*a\.npy"),
     ({"a": np.array([1.0, np.nan])}, "recording,t\na,1\n", {"sigma_px": 1.0}, r"a\.npy: expected finite numbers"),
     ({}, "recording,t\na,1\n", {"sigma_px": 1.0}, r"recordings: expected files \(\.avi"),
     (series(), "recording,t\na,1\n", {"sigma_px": 1.0, "length": 0}, "expected numbers above 0"),
@@ -204,3 +215,42 @@ def test_suffixes_may_be_in_capitals(tmp_path):
     (root / "recordings" / "a.npy").rename(root / "recordings" / "a.NPY")
     (example,) = read_recordings(root, Problems()).read("a")
     assert example.size == (8,)
+
+
+def test_windows_of_a_recording_are_in_one_fold(tmp_path):
+    names = [f"s{i}" for i in range(8)]
+    events = "".join(f"{name},{t}\n" for name in names for t in (0, 4, 8, 12))
+    root = write(tmp_path / "raw", {name: np.arange(16.0) for name in names}, "recording,t\n" + events)
+    index = scan(open_dataset(prepare("recordings", root, tmp_path / "data", sigma_px=1.0, length=4)))
+    assert len(set(index.ids)) == 32 and set(index.groups) == set(names)
+    folds = [{index.ids[position].split("@")[0] for position in fold} for fold in k_folds(index.groups, 2)]
+    assert folds[0] and folds[1] and not folds[0] & folds[1]
+
+
+def test_the_first_recording_with_events_decides_the_form(tmp_path):
+    recordings = {"a": np.arange(5.0), "b": np.arange(8.0), "c": np.zeros(8)}
+    root = write(tmp_path / "raw", recordings, "recording,t\nb,3\nc,4\n")
+    source = open_dataset(prepare("recordings", root, tmp_path / "data", sigma_px=1.0))
+    assert len(source) == 2 and source.dataset_info.metadata["recording"]["shape"] == [8]
+
+
+def test_events_at_the_onset_of_every_clip_are_no_shares(tmp_path):
+    names = [f"s{i:02}" for i in range(12)]
+    clips = {name: np.zeros((6, 4, 4)) for name in names}
+    root = write(tmp_path / "raw", clips, "recording,t,y,x\n" + "".join(f"{name},0,3.5,2\n" for name in names))
+    assert len(open_dataset(prepare("recordings", root, tmp_path / "data", sigma_px=1.0))) == 12
+    (root / "events.csv").write_text("recording,t,y,x\n" + "".join(f"{name},0,0.5,0.2\n" for name in names))
+    with pytest.raises(ValueError, match=r"events\.csv: expected events in samples, .* lie in \[0, 1\]"):
+        prepare("recordings", root, tmp_path / "data", sigma_px=1.0)
+
+
+def test_sound_of_several_rates_is_refused(tmp_path):
+    pytest.importorskip("av")
+    for name, rate in (("a", 8000), ("b", 16000)):
+        write_sound(tmp_path / "recordings" / f"{name}.wav", np.zeros(800), rate)
+    (tmp_path / "events.csv").write_text("recording,t\na,100\nb,100\n")
+    release = read_recordings(tmp_path, Problems())
+    with pytest.raises(ValueError, match=r"b\.wav: expected 8000 samples a second, as in .*a\.wav, got 16000; --samp"):
+        release.read("b")
+    with pytest.raises(ValueError, match=r"frame: expected none but for film, got \(3, 3\) for .*a\.wav"):
+        read_recordings(tmp_path, Problems(), cut=Cut(frame=(3, 3)))

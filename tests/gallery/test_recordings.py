@@ -78,6 +78,9 @@ def test_arrays_of_another_shape_or_without_numbers_are_refused(tmp_path, crepe)
     np.save(tmp_path / "gaps.npy", np.array([0, np.nan, 1, np.inf]))
     with pytest.raises(ValueError, match=r"gaps\.npy: expected finite numbers, got 2 that are not"):
         read_recording(tmp_path / "gaps.npy", crepe)
+    np.save(tmp_path / "large.npy", np.array([0, 1e300]))
+    with pytest.raises(ValueError, match=r"large\.npy: expected finite numbers, got 1 that"):
+        read_recording(tmp_path / "large.npy", crepe)
     np.save(tmp_path / "objects.npy", np.array([None, 1]), allow_pickle=True)
     with pytest.raises(ValueError, match=r"objects\.npy: expected a recording"):
         read_recording(tmp_path / "objects.npy", crepe)

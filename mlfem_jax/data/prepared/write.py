@@ -18,7 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mlfem_jax.data.batches import open_builder
 from mlfem_jax.data.prepared.builder import VERSION, GazeBuilder
-from mlfem_jax.data.releases.recordings import RECORDINGS, Cut, Form, recordings_as
+from mlfem_jax.data.releases.recording_form import Cut, Form
+from mlfem_jax.data.releases.recordings import RECORDINGS, recordings_as
 from mlfem_jax.data.releases.records import Dataset
 from mlfem_jax.data.releases.registry import find_dataset
 from mlfem_jax.files import note_tree, printable, refuse_foreign, replace_folder, restore_folder, walk, writing
@@ -138,7 +139,8 @@ def print_summary(folder: Path, metadata: dict[str, Any]) -> None:
 def _metadata(fingerprint: str, frame: tuple[int, int] | None, form: Form | None) -> dict[str, Any]:
     """What is noted of a build, beside what the builder notes."""
     if form is not None:
-        return {"fingerprint": fingerprint, "recording": {"shape": list(form.shape), "dtype": form.dtype}}
+        rate = {} if form.samples_per_s is None else {"samples_per_s": form.samples_per_s}
+        return {"fingerprint": fingerprint, "recording": {"shape": list(form.shape), "dtype": form.dtype, **rate}}
     return {"fingerprint": fingerprint} | ({"frame": list(frame)} if frame else {})
 
 

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Num, Shaped
+from jaxtyping import Float, Num
 
-from mlfem_jax.data.decode import FILM_SUFFIXES, RECORDING_SUFFIXES, SOUND_SUFFIXES, check_finite, read_recording_file
-from mlfem_jax.data.releases.files import check_file, named
+from mlfem_jax.data.decode import RECORDING_SUFFIXES
+from mlfem_jax.data.releases.files import named
 from mlfem_jax.data.releases.folder import read_labels
 from mlfem_jax.data.releases.names import by_path, find_files, match_names
+from mlfem_jax.data.releases.recording_form import WHOLE, Cut, Form, check_form, form_of, read_cut
 from mlfem_jax.data.releases.records import ALL, Dataset, Example, Gaze, Problems, Release, clean_gaze
 from mlfem_jax.data.releases.tables import Row, cell_number, column_names, read_csv
 from mlfem_jax.gaze import check_sigma
@@ -20,47 +21,6 @@ from mlfem_jax.gaze import check_sigma
 _PLACES = (("t",), ("y", "x"), ("t", "y", "x"), ("z", "y", "x"))
 """The columns that may say where an event is, first axis first."""
 _WORDS = ("recordings", "events", "recording", "sample")
-
-
-@dataclasses.dataclass(frozen=True)
-class Cut:
-    """How recordings become examples.
-
-    Attributes:
-        length: samples, or frames, of each window that a recording is cut into. Default: it stays whole.
-        frame: (height, width) in pixels that frames of film get. Default: their own.
-        samples_per_s: that sound gets. Default: its own.
-    """
-
-    length: int | None = None
-    frame: tuple[int, int] | None = None
-    samples_per_s: int | None = None
-
-    def __post_init__(self) -> None:
-        """Checks the numbers."""
-        numbers = (self.length, self.samples_per_s, *(self.frame or ()))
-        if any(number is not None and number < 1 for number in numbers):
-            raise ValueError(f"length, frame and samples_per_s: expected numbers above 0, got {self}")
-
-
-_WHOLE = Cut()
-
-
-@dataclasses.dataclass(frozen=True)
-class Form:
-    """What all recordings of a data set have in common, found in the first.
-
-    Attributes:
-        name: of the first.
-        shape: of an example, channels last where it has them.
-        dtype: of its numbers: uint8 of film, else float32.
-        scale: samples of an example to a sample of the file, along each axis of an event.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    scale: tuple[float, ...]
 
 
 def recordings_as(root: Path, cut: Cut, sigma_px: float | tuple[float, ...] | None) -> tuple[Dataset, Form]:
@@ -78,7 +38,7 @@ def recordings_as(root: Path, cut: Cut, sigma_px: float | tuple[float, ...] | No
         FileNotFoundError: there are no such files.
         ValueError: a file or table is damaged, or of another form than is expected; names it.
     """
-    places, form = _places(root / "events.csv"), form_of(root, cut)
+    places, form = _places(root / "events.csv"), _form(root, cut)
     axes = len(places)
     sigmas = sigma_px if isinstance(sigma_px, tuple) else (sigma_px,) * axes
     if None in sigmas or len(sigmas) not in (1, axes):
@@ -100,30 +60,30 @@ def recordings_as(root: Path, cut: Cut, sigma_px: float | tuple[float, ...] | No
     return dataset, form
 
 
-def form_of(root: Path, cut: Cut) -> Form:
-    """The form of the first recording below `root`.
+def _form(root: Path, cut: Cut) -> Form:
+    """The form of the first recording below `root` that has events.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no recording.
         ValueError: it is damaged, or has not the axes that the events have.
     """
-    files = _files(root, Problems())
+    files, table = _files(root, Problems()), root / "events.csv"
     if not files:
         suffixes = ", ".join(sorted(RECORDING_SUFFIXES - {".gz"}))
         raise FileNotFoundError(f"{named(root / 'recordings')}: expected files ({suffixes}), got none")
-    first = next(iter(files.values()))
-    values, scale = _read(first, cut, len(_places(root / "events.csv")))
-    return Form(named(first), (cut.length or len(values), *values.shape[1:]), str(values.dtype), scale)
+    events = _events(table, files, root / "recordings")
+    first = next((path for name, path in files.items() if name in events), next(iter(files.values())))
+    return form_of(first, cut, len(_places(table)))
 
 
-def read_recordings(root: Path, problems: Problems, *, cut: Cut = _WHOLE, form: Form | None = None) -> Release:
+def read_recordings(root: Path, problems: Problems, *, cut: Cut = WHOLE, form: Form | None = None) -> Release:
     """The data below `root`: recordings/** and events.csv; labels.csv where there is one.
 
     events.csv has the columns recording and t, or y and x, or t (or z), y and x: where an event is, or where somebody
     looked, in samples, frames and pixels of the file, 0-based; and, optionally, observer and duration (ms). labels.csv
     has recording and label. Names are matched as those of images are.
     """
-    form = form or form_of(root, cut)
+    form = form or _form(root, cut)
     folder, table = root / "recordings", root / "events.csv"
     files = _files(root, problems)
     events = _events(table, files, folder)
@@ -133,13 +93,19 @@ def read_recordings(root: Path, problems: Problems, *, cut: Cut = _WHOLE, form: 
     problems.add_all("labels without a recording (left out)", labels.keys() - files.keys())
 
     def read(recording_id: str) -> list[Example]:
-        values, scale = _read(files[recording_id], cut, len(form.scale))
+        found = read_cut(files[recording_id], cut, len(form.scale))
+        values, scale = found.values, found.scale
         whole = np.round(np.array(values.shape[: len(scale)]) / scale).astype(int)  # in samples of the file
         gaze = clean_gaze(events[recording_id], tuple(whole.tolist()), recording_id, problems, words=_WORDS)
-        _check_form(values, scale, files[recording_id], cut, form)
+        check_form(found, files[recording_id], cut, form)
         moved = dataclasses.replace(gaze, fixations=(gaze.fixations + 0.5) * scale - 0.5)
         numbers = tuple(class_names.index(name) for name in sorted(labels.get(recording_id, ())))
         examples = _windows(values, moved, recording_id, form, numbers)
+        for name in {example.id for example in examples} - {recording_id} & events.keys() & files.keys():
+            raise ValueError(
+                f"{named(files[name])}: expected a name that no window has, got that of one of "
+                f"{named(files[recording_id])}"
+            )
         cuts = -(-len(values) // form.shape[0])
         problems.add("windows without events (left out)", recording_id, cuts - len(examples) if examples else 0)
         problems.add("recordings without events (left out)", recording_id, not examples)
@@ -165,6 +131,7 @@ def _windows(
             Example(
                 image=_encoded(values[places]),
                 id=recording_id if len(values) <= length else f"{recording_id}@{start}",
+                recording=recording_id,
                 size=shape,
                 fixations=(gaze.fixations[own] - _along_first(start, len(shape))).astype(np.float32),
                 observers=gaze.observers[own].astype(np.int32),
@@ -187,41 +154,6 @@ def _encoded(values: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.save(file, np.ascontiguousarray(values))
     return file.getvalue()
-
-
-def _read(file: Path, cut: Cut, axes: int) -> tuple[Shaped[np.ndarray, "T ..."], tuple[float, ...]]:
-    """The numbers of a file, uint8 or float32, and their scale along the axes of an event."""
-    check_file(file, "it should hold a recording")
-    suffix = file.suffix.lower()
-    found = read_recording_file(
-        file, sound=suffix in SOUND_SUFFIXES, samples_per_s=cut.samples_per_s, frame=cut.frame
-    )  # fmt: skip
-    values = np.asarray(found.values)
-    check_finite(values, file)
-    allowed = (1,) if suffix in SOUND_SUFFIXES else (1, 3) if suffix in FILM_SUFFIXES else range(1, values.ndim + 1)
-    if axes not in allowed:
-        raise ValueError(
-            f"{named(file)}: expected events with {' or '.join(map(str, allowed))} coordinates for an array of shape "
-            f"{values.shape}, got {axes}"
-        )
-    values = values if values.dtype == np.uint8 else values.astype(np.float32)
-    return values, (*found.scale, *[1.0] * axes)[:axes]
-
-
-def _check_form(values: np.ndarray, scale: tuple[float, ...], file: Path, cut: Cut, form: Form) -> None:
-    """Refuses what cannot be in one batch with the first recording, or has another sigma."""
-    shape = (len(values) if cut.length is None else form.shape[0], *values.shape[1:])
-    if (shape, str(values.dtype)) != (form.shape, form.dtype):
-        advice = "; --length cuts all into windows of one length" if shape[1:] == form.shape[1:] else ""
-        raise ValueError(
-            f"{named(file)}: expected {form.shape} of {form.dtype}, as in {form.name}, got {shape} of {values.dtype}"
-            f"{advice}"
-        )
-    if not np.allclose(scale, form.scale):
-        raise ValueError(
-            f"{named(file)}: expected the rate, or the frames, of {form.name}, for one sigma to serve both, got others "
-            f"(resampled by {scale}, not {form.scale})"
-        )
 
 
 def _files(root: Path, problems: Problems) -> dict[str, Path]:
@@ -261,7 +193,20 @@ def _events(table: Path, files: Mapping[str, Path], folder: Path) -> dict[str, G
         who = [observers[row.cells.get("observer", "").strip()] for row in own]
         return Gaze(np.array(points, float), np.array(who), np.array(durations, float))
 
-    return {name: gaze(own) for name, own in found.items()}
+    events = {name: gaze(own) for name, own in found.items()}
+    _check_samples(np.concatenate([np.zeros((0, len(places))), *(gaze.fixations for gaze in events.values())]), table)
+    return events
+
+
+def _check_samples(points: Float[np.ndarray, "n axes"], table: Path) -> None:
+    """Refuses events of which nearly all lie in [-1, 1] along all axes, but for whole numbers: onsets may be at 0."""
+    points = points[np.isfinite(points).all(axis=1)]
+    small = (np.abs(points) <= 1).all(axis=1)
+    if len(points) and small.mean() >= 0.9 and (points[small] % 1).any():
+        raise ValueError(
+            f"{named(table)}: expected events in samples, or frames and pixels, got {len(points)} of which nearly all "
+            f"lie in [{0 if points.min() >= 0 else -1}, 1]; are they seconds, or shares of the recordings?"
+        )
 
 
 RECORDINGS = Dataset(
@@ -277,4 +222,5 @@ labels.csv               (optional: columns recording, label)""",
     sigma_px=None,
     sigma_source="depends on the experiment: give samples of the files, one number or one for each axis",
     holds="recordings with events",
+    recorded=True,
 )

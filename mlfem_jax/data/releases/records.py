@@ -60,6 +60,7 @@ class Example:
         clutter: number of things in the image; -1 unknown.
         content_box: (y0, x0, y1, x1), half-open: the image without the gray bars that pad it; of a recording from
             corner to corner likewise.
+        recording: id of the recording that it is, or is a window of; of an image "", which is not stored.
     """
 
     image: bytes
@@ -72,6 +73,7 @@ class Example:
     labels: tuple[int, ...]
     clutter: int
     content_box: tuple[int, ...]
+    recording: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +130,7 @@ class Dataset:
         revision: raised when the same files are read into other records, so that what was built before is built anew.
         axes: of the events or fixations.
         holds: what there has to be, in words.
+        recorded: whether it is of recordings, not images.
     """
 
     name: str
@@ -142,6 +145,7 @@ class Dataset:
     revision: int = 0
     axes: int = 2
     holds: str = "images with gaze"
+    recorded: bool = False
 
     def root(self, source: Path) -> Path:
         """Where the release lies at or below `source`; FileNotFoundError with the expected tree."""
@@ -239,13 +243,13 @@ def read_example(
     )
 
 
-def check_pixels(points: Float[np.ndarray, "n axes"], where: str) -> None:
+def check_pixels(points: Float[np.ndarray, "n 2"], where: str) -> None:
     """Refuses fixations that are fractions of the frame, not pixels: nine tenths of them or more lie in [-1, 1].
 
     Of ten and more it is enough that those along one axis do.
 
     Args:
-        points: (n, 2) of a whole data set, or of as much of it as has one source; of recordings (n, axes).
+        points: (n, 2) of a whole data set, or of as much of it as has one source.
         where: what the error names.
 
     Raises:
@@ -256,11 +260,6 @@ def check_pixels(points: Float[np.ndarray, "n axes"], where: str) -> None:
     axes = small.mean(axis=0).max(initial=0.0) if len(points) >= 10 else 0.0
     if len(points) and max(small.all(axis=1).mean(), axes) >= 0.9:
         lowest = 0 if points.min() >= 0 else -1  # from the frame's corner, or from its center
-        if points.shape[1] != 2:
-            raise ValueError(
-                f"{where}: expected events in samples, or frames and pixels, got {len(points)} of which nearly all lie "
-                f"in [{lowest}, 1]; are they seconds, or shares of the recordings?"
-            )
         raise ValueError(
             f"{where}: expected fixations in pixels, got {len(points)} of which nearly all lie in [{lowest}, 1]; are "
             "they fractions of the frame? " + _CONVERTED[lowest]

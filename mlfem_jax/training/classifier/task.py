@@ -122,7 +122,7 @@ def open_data(config: Config) -> Data:
     loss = config.loss or choose_loss(index.labels)
     if loss == "softmax" and max(map(len, index.labels)) > 1:
         raise ValueError("loss: expected 'sigmoid', some images have several classes, got 'softmax'")
-    parts = training_parts(config, index.ids, labeled)
+    parts = training_parts(config, index.groups, labeled)
     learned = {names[label] for position in parts["train"] for label in index.labels[position]}
     if len(learned) < 2:
         raise ValueError(

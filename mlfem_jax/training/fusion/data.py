@@ -66,7 +66,8 @@ def open_data(config: Config, backbone: Backbone) -> Data:
     first = _open(config, backbone, config.directory, config.split, config.sigma_px)
     sets = [first, *(_open(config, backbone, folder) for folder in config.also)]
     ids = tuple(image for one in sets for image in one.index.ids)
-    parts = training_parts(config, ids, np.concatenate([one.index.fixation_counts > 0 for one in sets]))
+    groups = tuple(group for one in sets for group in one.index.groups)
+    parts = training_parts(config, groups, np.concatenate([one.index.fixation_counts > 0 for one in sets]))
     longest = max(one.index.max_fixations for one in sets)  # so that images of several data sets share a batch
     examples = [_examples(config, backbone, one, maps, longest) for one in sets]
     places = [(which, place) for which, one in enumerate(sets) for place in range(len(one.source))]
