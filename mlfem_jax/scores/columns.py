@@ -165,8 +165,12 @@ METRICS: dict[str, Metric] = {
 """Every metric of `mlfem score` by name, in the order of the table."""
 
 
-def metric_names(wanted: tuple[str, ...]) -> tuple[str, ...]:
+def metric_names(wanted: tuple[str, ...], *, photos: bool = True) -> tuple[str, ...]:
     """Names of metrics, where "gaze", "model", "method", "map" and "all" stand for all of their kind.
+
+    Args:
+        wanted: names of metrics and kinds.
+        photos: whether a kind has those too that are for photographs alone.
 
     Raises:
         ValueError: an unknown name, or none.
@@ -177,7 +181,11 @@ def metric_names(wanted: tuple[str, ...]) -> tuple[str, ...]:
     """
     names: list[str] = []
     for name in wanted:
-        of_kind = [metric for metric, entry in METRICS.items() if name in (entry.against, "all")]
+        of_kind = [
+            metric
+            for metric, entry in METRICS.items()
+            if name in (entry.against, "all") and (photos or not entry.photos)
+        ]
         if not of_kind and name not in METRICS:
             kinds = "gaze, model, method, map, all"
             raise ValueError(f"metrics: expected some of {', '.join(METRICS)}, {kinds}, got {name!r}")

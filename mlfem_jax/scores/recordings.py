@@ -1,14 +1,17 @@
 """What is different where recordings are scored, not photographs: what fits, what is refused, what the report shows."""
 
+import dataclasses
 import io
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Num
 
-from mlfem_jax.backbones import Backbone
+from mlfem_jax.backbones import RECORDED, Backbone
 from mlfem_jax.data import Index, RecordingFormat
+from mlfem_jax.parallel import is_first
 from mlfem_jax.photos import resize_photo
 from mlfem_jax.scores.columns import METRICS, metric_names
 from mlfem_jax.scores.config import Config
@@ -37,6 +40,13 @@ def recording_format(dataset: Mapping[str, Any], index: Index, backbone: Backbon
         raise ValueError(
             f"{dataset['name']}: expected {takes}, as {backbone.name} takes, got recordings of shape {shape}{advice}"
         )
+    network, found = RECORDED.get(backbone.name), dataset["recording"].get("samples_per_s")
+    rate = network.samples_per_s if network else None
+    if None not in (rate, found) and rate != found:
+        raise ValueError(
+            f"{dataset['name']}: expected {rate} samples a second, as {backbone.name} takes, got {found}; see "
+            f"`mlfem prepare recordings --samples-per-s {rate}`"
+        )
     return RecordingFormat(
         wanted,
         max(1, index.max_fixations),
@@ -44,6 +54,15 @@ def recording_format(dataset: Mapping[str, Any], index: Index, backbone: Backbon
         classes=len(dataset["class_names"]),
         dtype=dataset["recording"]["dtype"],
     )
+
+
+def without_flat_metrics(config: Config) -> Config:
+    """The config with its metrics by name; of a kind, such as "gaze", without those for photographs alone, aloud."""
+    kept = metric_names(config.metrics, photos=False)
+    left_out = [name for name in metric_names(config.metrics) if name not in kept]
+    if left_out and is_first():
+        print(f"metrics: {', '.join(left_out)} left out, for photographs alone", file=sys.stderr)
+    return dataclasses.replace(config, metrics=kept)
 
 
 def check_asked(config: Config, plan: Plan) -> None:

@@ -42,7 +42,7 @@ from mlfem_jax.scores.batch import score_batch_size, score_batches
 from mlfem_jax.scores.config import Config, make_plan
 from mlfem_jax.scores.plan import Plan
 from mlfem_jax.scores.reading import format_of, format_of_totals, groups_of, read_groups
-from mlfem_jax.scores.recordings import check_asked, map_shape, recording_format
+from mlfem_jax.scores.recordings import check_asked, map_shape, recording_format, without_flat_metrics
 from mlfem_jax.scores.rows import image_records
 from mlfem_jax.scores.stored import StoredMaps
 from mlfem_jax.scores.table import part_names, part_ranges, read_scores, undefined_counts, unfinished, write_part
@@ -88,8 +88,9 @@ def _score_records(
 ) -> None:
     observers = _observer_count(source) if config.gold else 0
     index, recorded = scan(source), dataset.get("recording") is not None
-    if recorded and not _any_observer(source):
-        config = dataclasses.replace(config, humans=False)
+    if recorded:
+        config = without_flat_metrics(config)
+        config = config if _any_observer(source) else dataclasses.replace(config, humans=False)
     plan = make_plan(config, dataset["sigma_px"], backbone, observers=observers)
     if recorded:
         check_asked(config, plan)

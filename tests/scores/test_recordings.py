@@ -1,5 +1,6 @@
 """Signals and films with events: their rows are those of slow loops; what is for photographs alone is refused."""
 
+import contextlib
 import dataclasses
 import io
 import math
@@ -12,7 +13,9 @@ pytest.importorskip("grain", reason="needs Grain")
 pytest.importorskip("pyarrow", reason="needs pyarrow")
 
 import mlfem_jax as mlfem
+from mlfem_jax.data.split import scan
 from mlfem_jax.scores.config import Config
+from mlfem_jax.scores.recordings import recording_format, without_flat_metrics
 from mlfem_jax.scores.run import score_records
 from mlfem_jax.scores.small import FRAMES, shown_frames
 from mlfem_jax.scores.table import read_pictures, read_scores
@@ -141,6 +144,7 @@ def test_the_frame_of_an_event_is_in_the_strip():
     ("options", "message"),
     [
         ({"metrics": ("emd", "irof")}, "metrics: expected what recordings lend themselves to, got emd, irof"),
+        ({"metrics": ("gaze", "irof")}, "metrics: expected what recordings lend themselves to, got irof"),
         ({"compare_in": "photo"}, "compare_in: expected what recordings lend themselves to, got photo"),
         ({"frame": (4, 4)}, "frame: expected"),
         ({"rule": "letterbox"}, "rule: expected"),
@@ -164,3 +168,23 @@ def test_recordings_of_another_length_are_refused_before_anything_is_computed(tm
         score_records(config, signals(), dataset, signal_network())
     with pytest.raises(ValueError, match=r"signals: expected photographs, as .* takes, got recordings"):
         score_records(config, signals(), SIGNALS, brightness_network())
+
+
+def test_sound_of_another_rate_than_the_networks_is_refused(tmp_path):
+    network = dataclasses.replace(signal_network(), name="crepe_tiny")
+    for rate, refused in ((8000, True), (16000, False), (None, False)):
+        dataset = {"name": "tones", "class_names": [], "recording": {"shape": [LENGTH], "samples_per_s": rate}}
+        dataset["recording"]["dtype"] = "float32"
+        message = "tones: expected 16000 samples a second, as crepe_tiny takes, got 8000; see .*--samples-per-s 16000"
+        with pytest.raises(ValueError, match=message) if refused else contextlib.nullcontext():
+            recording_format(dataset, scan(signals()), network)
+
+
+def test_a_kind_of_metrics_leaves_those_of_photographs_out(capsys):
+    config = dataclasses.replace(CONFIG, metrics=("gaze", "model"))
+    kept = without_flat_metrics(config).metrics
+    assert {"pcc", "nss", "insertion"} <= set(kept) and not {"emd", "irof"} & set(kept)
+    assert capsys.readouterr().err == "metrics: emd, irof left out, for photographs alone\n"
+    named = dataclasses.replace(CONFIG, metrics=("emd", "gaze"))
+    assert "emd" in without_flat_metrics(named).metrics  # which is refused by name
+    assert capsys.readouterr().err == ""
