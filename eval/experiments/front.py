@@ -139,11 +139,15 @@ def picture(
     axes.plot(*curve.T, "o-", color="C3", label="trained for gaze and for the network")
     for share, place in zip(shares, curve, strict=True):
         axes.annotate(f"{share:.0%}", place, xytext=(4, 6), textcoords="offset points", color="C3")
-    for name, place in list(places.items())[len(shares) :]:
+    others = sorted(list(places.items())[len(shares) :], key=lambda item: item[1])
+    for number, (name, place) in enumerate(others):
         axes.plot(*place, "o", color="C0", markersize=4)
-        axes.annotate(name, place, xytext=(4, -3), textcoords="offset points", fontsize=8)
+        name = name.removeprefix("net:architecture=")
+        offset = (4, 4 if number % 2 else -9)  # neighbors' names above and below
+        axes.annotate(name, place, xytext=offset, textcoords="offset points", fontsize=8)
+    axes.margins(x=0.12, y=0.08)
     axes.set(xlabel=f"plausible: {titles[0]} with people's gaze", ylabel=f"faithful: {titles[1]}")
-    axes.legend()
+    axes.legend(loc="lower right")
     return figure
 
 

@@ -70,6 +70,11 @@ def test_photographs_and_recordings_are_not_mixed_up(data, run, tmp_path):
         train_classifier(config)
     with pytest.raises(ValueError, match=r"weights: expected none for small_cnn, trained from scratch, got a\.pth"):
         train_classifier(dataclasses.replace(config, backbone="small_cnn", weights="a.pth"))
+    for recipe in (Recipe(freeze=True), Recipe(norm_momentum=0.5)):
+        with pytest.raises(ValueError, match=r"(freeze|norm_momentum): expected (False|None) for recordings, whose"):
+            train_classifier(dataclasses.replace(config, backbone="small_cnn", recipe=recipe))
+    with pytest.raises(ValueError, match=r"rule: expected stretch for recordings, .* got letterbox"):
+        train_classifier(dataclasses.replace(config, backbone="small_cnn", rule="letterbox"))
     with pytest.raises(ValueError, match="backbone: expected a network of photographs, got 'small_cnn'"):
         make_classifier("small_cnn", 2)
     for weights in (None, "random"):

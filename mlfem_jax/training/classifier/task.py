@@ -129,15 +129,29 @@ def open_data(config: Config) -> Data:
             f"{config.directory}: expected at least 2 classes among the images that train, got {', '.join(learned)}"
         )
     unlabeled = int((~labeled).sum())
-    recordings = _recordings(info.metadata, index, len(names))
+    recordings = _recordings(config, info.metadata, index, len(names))
     return Data(info.full_name, source, names, loss, parts, index.max_fixations, unlabeled, recordings)
 
 
-def _recordings(metadata: Mapping[str, Any], index: Index, classes: int) -> RecordingFormat | None:
-    """How recordings are read: one channel where they have no axis behind those of their events."""
+def _recordings(config: Config, metadata: Mapping[str, Any], index: Index, classes: int) -> RecordingFormat | None:
+    """How recordings are read: one channel where they have no axis behind those of their events.
+
+    Raises:
+        ValueError: an option that makes sense for photographs, or for a network that was trained before.
+    """
     form = metadata.get("recording")
     if form is None:
         return None
+    recipe = config.recipe
+    for name, given, default in (
+        ("rule", config.rule, "stretch"),
+        ("freeze", recipe.freeze, False),
+        ("norm_momentum", recipe.norm_momentum, None),
+    ):
+        if given != default:
+            raise ValueError(
+                f"{name}: expected {default} for recordings, whose network begins from nothing, got {given}"
+            )
     axes, shape = index.sizes.shape[1], tuple(form["shape"])
     shape = shape if len(shape) > axes else (*shape, 1)
     return RecordingFormat(shape, index.max_fixations, axes, classes=classes, dtype=form["dtype"])
