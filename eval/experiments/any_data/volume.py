@@ -66,7 +66,6 @@ def volume_kind(*, examples: int, steps: int, seed: int = 0) -> Kind:
         masks=masks,
         events=events,
         methods=all_methods(network, OPTIONS, leave_out=LEFT_OUT),
-        timed=False,
         accuracy=agreement(network, shown, classes),
     )
 
