@@ -16,6 +16,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from eval.experiments.fusion_tables import with_interval
 from mlfem_jax import faithfulness, load_backbone, map_batches, method, scores
 from mlfem_jax.backbones import Forward
 from mlfem_jax.cli import run_command
@@ -62,7 +63,8 @@ def main(config: Config) -> None:
         values = [[faithfulness.insertion_auc(backbone, photo, one, steps=config.steps),
                    faithfulness.deletion_auc(backbone, photo, one, steps=config.steps)]
                   for photo, one in zip(batch.images, (maps[name] for maps in found), strict=True)]  # fmt: skip
-        rows.append([f"`{name}`", *map(cell, np.array(values, np.float32).T)])
+        summaries = map(scores.summarize, np.array(values, np.float32).T)
+        rows.append([f"`{name}`", *map(with_interval, summaries)])
         Console().print(*rows[-1], highlight=False, soft_wrap=True)
     print(
         f"{len(positions)} images, {config.steps} steps",
@@ -75,12 +77,6 @@ def maps_of(names: tuple[str, ...]) -> Callable[[Forward], dict[str, Any]]:
     """All methods from one forward pass."""
     chosen = {name: method(name) for name in names}
     return lambda forward: {name: one(forward) for name, one in chosen.items()}
-
-
-def cell(values: np.ndarray) -> str:
-    """Mean and interval."""
-    found = scores.summarize(values)
-    return f"{found.mean:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
 if __name__ == "__main__":

@@ -19,11 +19,12 @@ import matplotlib.figure
 import numpy as np
 import tyro
 
+from eval.experiments.fusion_tables import with_interval
 from eval.experiments.splits import first_images
 from mlfem_jax import scores
 from mlfem_jax.cli import run_command
 from mlfem_jax.files import replacing
-from mlfem_jax.report import markdown_table
+from mlfem_jax.report import markdown_table, save_figure
 from mlfem_jax.training import fusion
 from mlfem_jax.training.fusion import Recipe
 
@@ -81,12 +82,11 @@ def main(config: Config) -> None:
         found = _scored(config, directory, fold, files)
         titles = [scores.metric_of(metric).title for metric in _METRICS]
         means = {name: _means(found, row) for name, row in _rows(config, files).items()}
-        cells = [[name, *(_cell(summary) for summary in row)] for name, row in means.items()]
+        cells = [[name, *map(with_interval, row)] for name, row in means.items()]
         text = f"{directory.name}, {found.settings['images']} images\n\n{markdown_table(['', *titles], cells)}\n"
         with replacing(config.out / f"{directory.name}.md") as file:
             file.write(text.encode())
-        with replacing(config.out / f"{directory.name}.png") as file:
-            picture(means, config.shares, titles[:2]).savefig(file, format="png", dpi=150)
+        save_figure(config.out / f"{directory.name}.png", picture(means, config.shares, titles[:2]))
         print(text)
 
 
@@ -122,10 +122,6 @@ def _rows(config: Config, files: list[Path]) -> dict[str, str]:
 def _means(found: scores.Scores, row: str) -> list[scores.Summary]:
     place = found.rows.index(row)
     return [scores.summarize(found.by_metric[metric][:, place]) for metric in _METRICS]
-
-
-def _cell(summary: scores.Summary) -> str:
-    return f"{summary.mean:.3f} ({summary.low:.3f} to {summary.high:.3f})"
 
 
 def picture(

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from mlfem_jax.files import replacing
 from mlfem_jax.report import markdown_table, save_figure
-from mlfem_jax.scores import summarize
+from mlfem_jax.scores import Summary, summarize
 
 KS = (0.5, 1.0, 1.5, 2.0, 3.0)
 ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -83,6 +83,16 @@ def _interval(values: np.ndarray) -> tuple[str, str]:
     """The mean, and its 95 % bootstrap interval over images, as they are shown."""
     summary = summarize(values.astype(np.float64))
     return f"{summary.mean:.3f}", f"{summary.low:.3f} to {summary.high:.3f}"
+
+
+def with_interval(summary: Summary) -> str:
+    """A mean and its interval in one cell.
+
+    Example:
+        >>> with_interval(summarize(np.ones(3)))
+        '1.000 (1.000 to 1.000)'
+    """
+    return f"{summary.mean:.3f} ({summary.low:.3f} to {summary.high:.3f})"
 
 
 def report_choices(out: Path, folds: tuple[np.ndarray, ...], grid: Scores) -> None:

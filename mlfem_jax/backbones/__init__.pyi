@@ -30,7 +30,7 @@ from .preprocess import (
     keras_preprocess as keras_preprocess,
     unit_pixels as unit_pixels,
 )
-from .recorders import RECORDED as RECORDED
+from .recorders import RECORDED as RECORDED, samples_per_s_of as samples_per_s_of
 from .registry import backbone_names as backbone_names, load_backbone as load_backbone
 from .small_networks import SMALL as SMALL, SUMMARY as SUMMARY
 from .target import Contrast as Contrast, LogitFunction as LogitFunction

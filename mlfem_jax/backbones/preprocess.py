@@ -7,10 +7,7 @@ from jaxtyping import Array, Float
 
 def unit_pixels(images: Array | np.ndarray) -> Float[Array, "*N H W 3"]:
     """Images, or one, as float32 in [0, 1]: uint8 over 255; floats are taken to be there already."""
-    images = jnp.asarray(images)
-    if images.dtype == jnp.uint8:
-        return images.astype(jnp.float32) / 255
-    return images.astype(jnp.float32)
+    return unit_numbers(images)
 
 
 def as_they_are(examples: Array | np.ndarray) -> Float[Array, "N ... C"]:

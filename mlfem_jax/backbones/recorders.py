@@ -110,6 +110,17 @@ def load_recorded(name: str, weights: str | Path | None) -> Backbone:
     )
 
 
+def samples_per_s_of(name: str) -> int | None:
+    """The rate of the sound that a network of that name takes; None where it takes none, or of any.
+
+    Example:
+        >>> samples_per_s_of("crepe_tiny"), samples_per_s_of("resnet18")
+        (16000, None)
+    """
+    network = RECORDED.get(name)
+    return None if network is None else network.samples_per_s
+
+
 def _random(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """He's initialization, and batch norm that changes nothing."""
     draw = np.random.default_rng(0)

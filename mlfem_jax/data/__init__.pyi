@@ -27,9 +27,10 @@ from .maps import (
     read_map as read_map,
     write_map as write_map,
 )
+from .matching import recording_format as recording_format
 from .prepared.draw import preview as preview
 from .prepared.write import prepare as prepare
-from .recording import RecordingFormat as RecordingFormat
+from .recording import RecordingFormat as RecordingFormat, windows as windows
 from .releases.crowd import face_classes as face_classes
 from .split import (
     Index as Index,

@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int, UInt8
 from PIL import Image
 
 from mlfem_jax.data.density import read_density
-from mlfem_jax.data.recording import MAGIC, RecordingFormat, blank_recording, recording_example
+from mlfem_jax.data.recording import MAGIC, RecordingFormat, blank_recording, checked_labels, recording_example
 from mlfem_jax.gaze import Box, FitRule, fit, move_box, move_fixations, scale_sigma
 from mlfem_jax.photos import own_frame, read_photo, resize_photo, stored_size
 
@@ -168,7 +168,7 @@ def make_example(record: Mapping[str, Any], example_format: ExampleFormat | Reco
     example["observers"][:count] = record["observers"]
     example["durations"][:count] = record["durations"]
     if example_format.classes:
-        example["labels"][_checked_labels(record["labels"], image_id, example_format.classes)] = True
+        example["labels"][checked_labels(record["labels"], image_id, example_format.classes)] = True
     top, left, bottom, right = (int(side) for side in record["content_box"])
     return example | {
         "mask": np.array(True),
@@ -295,10 +295,3 @@ def decode_density(record: Mapping[str, Any], shape: tuple[int, int], box: Box) 
         density[y0:y1, x0:x1] = np.asarray(scaled.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR))
     total = density.sum()
     return density / total if total > 0 else density
-
-
-def _checked_labels(labels: np.ndarray, image_id: str, classes: int) -> np.ndarray:
-    labels = np.asarray(labels, np.int32)
-    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
-        raise ValueError(f"record {image_id!r}: expected labels from 0 to {classes - 1}, got {labels.tolist()}")
-    return labels

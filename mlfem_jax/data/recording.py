@@ -2,11 +2,11 @@
 
 import dataclasses
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Num
+from jaxtyping import Int32, Num, Shaped
 
 MAGIC = b"\x93NUMPY"
 """How a stored recording starts: it is the bytes of a NumPy file."""
@@ -34,6 +34,29 @@ class RecordingFormat:
         """Checks the numbers."""
         if min(self.shape) < 1 or min(self.max_fixations, self.classes) < 0 or not 0 < self.axes < len(self.shape):
             raise ValueError(f"shape, max_fixations, axes, classes: expected numbers that fit, got {self}")
+
+
+def windows(recording: Shaped[np.ndarray, "T ..."], length: int) -> Iterator[Shaped[np.ndarray, "length ..."]]:
+    """The recording cut into windows of one length, the last one filled up with its last sample.
+
+    Example:
+        >>> [window.tolist() for window in windows(np.arange(5), 3)]
+        [[0, 1, 2], [3, 4, 4]]
+    """
+    for start in range(0, len(recording), length):
+        yield recording[np.minimum(np.arange(start, start + length), len(recording) - 1)]
+
+
+def checked_labels(labels: Any, name: str, classes: int) -> Int32[np.ndarray, " n"]:
+    """The labels of a record.
+
+    Raises:
+        ValueError: naming the record, if they are of other classes.
+    """
+    labels = np.asarray(labels, np.int32)
+    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
+        raise ValueError(f"record {name!r}: expected labels from 0 to {classes - 1}, got {labels.tolist()}")
+    return labels
 
 
 def blank_recording(form: RecordingFormat) -> dict[str, np.ndarray]:
@@ -88,11 +111,8 @@ def recording_example(record: Mapping[str, Any], name: str, form: RecordingForma
             f"record {name!r}: expected at most {form.max_fixations} events of {form.axes} coordinates, got shape "
             f"{np.shape(record['fixations'])}"
         )
-    labels = np.asarray(record["labels"], np.int32)
     if form.classes:
-        if labels.size and not (labels.min() >= 0 and labels.max() < form.classes):
-            raise ValueError(f"record {name!r}: expected labels from 0 to {form.classes - 1}, got {labels.tolist()}")
-        example["labels"][labels] = True
+        example["labels"][checked_labels(record["labels"], name, form.classes)] = True
     for field in ("fixations", "observers", "durations"):
         example[field][:count] = record[field]
     example["fixation_mask"][:count] = True

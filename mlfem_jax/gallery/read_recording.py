@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped
 
-from mlfem_jax.backbones import RECORDED, Backbone
+from mlfem_jax.backbones import Backbone, samples_per_s_of
 from mlfem_jax.data import as_stored, read_recording_file
 from mlfem_jax.files import printable
 
@@ -26,10 +26,10 @@ def read_recording(file: Path, backbone: Backbone) -> Shaped[np.ndarray, "T ..."
         ValueError: the file is missing, damaged, too large, of another shape, or holds NaN or infinity; names it.
         ModuleNotFoundError: PyAV or nibabel is not installed.
     """
-    axes, recorded = len(backbone.input_size), RECORDED.get(backbone.name)
+    axes = len(backbone.input_size)
     height_width = (backbone.input_size[1], backbone.input_size[2]) if axes == 3 else None
     found = read_recording_file(
-        file, sound=axes == 1, samples_per_s=recorded.samples_per_s if recorded else None, frame=height_width
+        file, sound=axes == 1, samples_per_s=samples_per_s_of(backbone.name), frame=height_width
     ).values
     wanted = backbone.input_shape[1:-1] if backbone.channels == 1 else backbone.input_shape[1:]
     if backbone.channels == 1 and found.shape[1:] == (*wanted, 1):

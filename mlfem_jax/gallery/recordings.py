@@ -10,10 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped, UInt8
+from jaxtyping import Array, Float, UInt8
 
 from mlfem_jax.attribution import Method, layer_stacks
 from mlfem_jax.backbones import Backbone, Forward
+from mlfem_jax.data import windows
 from mlfem_jax.files import printable, replacing
 from mlfem_jax.fusion import OPERATORS, fuse
 from mlfem_jax.gallery.names import file_names
@@ -91,20 +92,9 @@ def explain_recordings(
             failures.append(printable(str(error)))
             tell(f"mlfem: {failures[-1]}")
             continue
-        results = list(look(iter(windows(recording, backbone.input_size[0]))))
+        results = list(look(windows(recording, backbone.input_size[0])))
         explained.append(_draw(recording, results, backbone, shown, stem, out=out, method=method, settings=settings))
     return explained, failures
-
-
-def windows(recording: Shaped[np.ndarray, "T ..."], length: int) -> list[Shaped[np.ndarray, "length ..."]]:
-    """The recording cut into windows of one length, the last one filled up with its last sample.
-
-    Example:
-        >>> [window.tolist() for window in windows(np.arange(5), 3)]
-        [[0, 1, 2], [3, 4, 4]]
-    """
-    places = np.minimum(np.arange(-(-len(recording) // length) * length), len(recording) - 1)
-    return list(recording[places].reshape(-1, length, *recording.shape[1:]))
 
 
 def _draw(

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Num
 
-from mlfem_jax.backbones import RECORDED, Backbone
+from mlfem_jax import data
+from mlfem_jax.backbones import Backbone, samples_per_s_of
 from mlfem_jax.data import Index, RecordingFormat
 from mlfem_jax.parallel import is_first
 from mlfem_jax.photos import resize_photo
@@ -31,29 +32,13 @@ def recording_format(dataset: Mapping[str, Any], index: Index, backbone: Backbon
     Raises:
         ValueError: the network takes others.
     """
-    shape = tuple(dataset["recording"]["shape"])
-    wanted = backbone.input_shape
-    bare = wanted[:-1] if backbone.channels == 1 else wanted
-    if backbone.photos or shape not in (wanted, bare):
-        takes = "photographs" if backbone.photos else f"recordings of shape {bare}"
-        advice = "" if backbone.photos else f"; see the options of `mlfem prepare recordings`: --length {wanted[0]} ..."
+    if backbone.photos:
+        shape = tuple(dataset["recording"]["shape"])
         raise ValueError(
-            f"{dataset['name']}: expected {takes}, as {backbone.name} takes, got recordings of shape {shape}{advice}"
+            f"{dataset['name']}: expected photographs, as {backbone.name} takes, got recordings of shape {shape}"
         )
-    network, found = RECORDED.get(backbone.name), dataset["recording"].get("samples_per_s")
-    rate = network.samples_per_s if network else None
-    if None not in (rate, found) and rate != found:
-        raise ValueError(
-            f"{dataset['name']}: expected {rate} samples a second, as {backbone.name} takes, got {found}; see "
-            f"`mlfem prepare recordings --samples-per-s {rate}`"
-        )
-    return RecordingFormat(
-        wanted,
-        max(1, index.max_fixations),
-        axes=index.sizes.shape[1],
-        classes=len(dataset["class_names"]),
-        dtype=dataset["recording"]["dtype"],
-    )
+    named = {"source": dataset["name"], "network": backbone.name, "samples_per_s": samples_per_s_of(backbone.name)}
+    return data.recording_format(dataset, index, shape=backbone.input_shape, **named)
 
 
 def without_flat_metrics(config: Config) -> Config:

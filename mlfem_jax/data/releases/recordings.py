@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from mlfem_jax.data.decode import RECORDING_SUFFIXES
+from mlfem_jax.data.recording import windows
 from mlfem_jax.data.releases.files import named
 from mlfem_jax.data.releases.folder import read_labels
 from mlfem_jax.data.releases.names import by_path, find_files, match_names
@@ -121,15 +122,15 @@ def _windows(
     length, shape = form.shape[0], form.shape[: len(form.scale)]
     first = np.floor(gaze.fixations[:, 0] + 0.5).clip(0, len(values) - 1)  # the sample that the event rounds to
     examples = []
-    for start in range(0, len(values), length):
+    for number, window in enumerate(windows(values, length)):
+        start = number * length
         own = (first >= start) & (first < start + length)
         if not own.any():
             continue
-        places = np.minimum(np.arange(start, start + length), len(values) - 1)
         end = min(len(values) - start, length)
         examples.append(
             Example(
-                image=_encoded(values[places]),
+                image=_encoded(window),
                 id=recording_id if len(values) <= length else f"{recording_id}@{start}",
                 recording=recording_id,
                 size=shape,

@@ -9,8 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from mlfem_jax.backbones import Backbone
-from mlfem_jax.data import ExampleFormat, Index, RecordingFormat, image_frames, looked_at, open_dataset, scan
+from mlfem_jax.backbones import Backbone, samples_per_s_of
+from mlfem_jax.data import (
+    ExampleFormat,
+    Index,
+    RecordingFormat,
+    image_frames,
+    looked_at,
+    open_dataset,
+    recording_format,
+    scan,
+)
 from mlfem_jax.fusion import FusionNet, MapRecipe
 from mlfem_jax.parallel import batch_sharding
 from mlfem_jax.training.fusion.config import Config, fusion_shape
@@ -110,12 +119,9 @@ def _open_recordings(config: Config, backbone: Backbone, one: _Set) -> _Set:
         ValueError: they are none that the network takes, or that this fusion can be trained on.
     """
     metadata = one.source.dataset_info.metadata
-    form, wanted = metadata.get("recording"), backbone.input_shape
-    bare = wanted[:-1] if backbone.channels == 1 else wanted
-    if form is None or tuple(form["shape"]) not in (wanted, bare):
-        found = "photographs" if form is None else f"recordings of shape {tuple(form['shape'])}"
-        raise ValueError(f"{one.folder}: expected recordings of shape {bare}, as {backbone.name} takes, got {found}")
-    axes = one.index.sizes.shape[1]
+    named = {"source": one.folder, "network": backbone.name, "samples_per_s": samples_per_s_of(backbone.name)}
+    recordings = recording_format(metadata, one.index, shape=backbone.input_shape, **named)
+    axes = recordings.axes
     if axes != len(backbone.input_size):
         raise ValueError(
             f"{one.folder}: expected events with {len(backbone.input_size)} coordinates, for a map of as many axes, "
@@ -126,8 +132,8 @@ def _open_recordings(config: Config, backbone: Backbone, one: _Set) -> _Set:
         raise ValueError(f"{name}: expected architecture 'weights', and no frame, for recordings, got {found!r}")
     if config.shrink not in (None, 1):
         raise ValueError(f"shrink: expected 1 for recordings, whose maps are not made smaller, got {config.shrink}")
-    sigma = (one.sigma_px,) * axes if one.sigma_px else tuple(metadata["sigma_px"])
-    recordings = RecordingFormat(wanted, one.index.max_fixations, axes, dtype=form["dtype"])
+    own = one.sigma_px
+    sigma = (own,) * axes if own and not isinstance(own, tuple) else tuple(metadata["sigma_px"])
     frames = (backbone.input_size,) * len(one.source)
     return dataclasses.replace(one, sigma_px=sigma, frames=frames, recordings=recordings)
 
