@@ -13,7 +13,6 @@ from mlfem_jax import attribution
 from mlfem_jax.attribution import METHODS, Method, Target, accepted_options, layer_stacks, net_reasons, parse_target
 from mlfem_jax.backbones import Backbone, Forward, select_layers
 from mlfem_jax.fusion import ARCHITECTURES, OPERATORS, fuse
-from mlfem_jax.gallery.recordings import LookAll
 from mlfem_jax.importance import fem, normalize
 
 
@@ -62,17 +61,8 @@ class Look:
 
     def __call__(self, forward: Forward) -> dict[str, Any]:
         """The largest probabilities, the maps of every fusion and of the method, those of the layers, and reasons."""
-        to_probabilities = jax.nn.softmax if forward.backbone.output == "softmax" else jax.nn.sigmoid
-        probabilities = to_probabilities(forward.logits.astype(jnp.float32))
+        probabilities, _, maps = _shown(forward, self.chosen, self.layers, self.k, self.alpha)
         shown = 0 if forward.backbone.embeds else min(5, probabilities.shape[-1])
-        stacks = layer_stacks(forward, layers=self.layers, k=self.k)
-        maps = OrderedDict(
-            (operator, jax.vmap(functools.partial(fuse, operator=operator, alpha=self.alpha))(stacks))
-            for operator in OPERATORS
-        )
-        if self.chosen.name not in maps:
-            maps[self.chosen.name] = self.chosen(forward)
-            maps.move_to_end(self.chosen.name, last=False)
         # The layers' maps keep their own resolution: it is all there is, and little to bring to the host.
 
         def layer_map(name: str) -> jax.Array:
@@ -87,6 +77,44 @@ class Look:
             "layers": OrderedDict((name, layer_map(name)) for name in self.layers),
             "why": None if self.reasons is None else net_reasons(forward, **dict(self.reasons)),
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class LookAll:
+    """All that is drawn of a batch of windows; equal settings share one compiled function.
+
+    Attributes:
+        chosen: the method.
+        layers: those that are shown.
+        k: see `fem`.
+        alpha: see `fuse`.
+    """
+
+    chosen: Method
+    layers: tuple[str, ...]
+    k: float
+    alpha: float
+
+    def __call__(self, forward: Forward) -> dict[str, Any]:
+        """Probabilities, the maps of every fusion and of the method, and those of the layers."""
+        probabilities, stacks, maps = _shown(forward, self.chosen, self.layers, self.k, self.alpha)
+        layers = OrderedDict((name, stacks[:, index]) for index, name in enumerate(self.layers))
+        return {"probabilities": probabilities, "maps": maps, "layers": layers}
+
+
+def _shown(
+    forward: Forward, chosen: Method, layers: tuple[str, ...], k: float, alpha: float
+) -> tuple[jax.Array, jax.Array, OrderedDict[str, jax.Array]]:
+    """Probabilities, the stack of the layers' maps, and the maps of every fusion, those of the method first."""
+    to_probabilities = jax.nn.softmax if forward.backbone.output == "softmax" else jax.nn.sigmoid
+    stacks = layer_stacks(forward, layers=layers, k=k)
+    maps = OrderedDict(
+        (operator, jax.vmap(functools.partial(fuse, operator=operator, alpha=alpha))(stacks)) for operator in OPERATORS
+    )
+    if chosen.name not in maps:
+        maps[chosen.name] = chosen(forward)
+        maps.move_to_end(chosen.name, last=False)
+    return to_probabilities(forward.logits.astype(jnp.float32)), stacks, maps
 
 
 def target_of(method: str, text: str | None) -> Target:

@@ -1,22 +1,16 @@
 """Sound, film and volumes in, a folder of pictures, maps and one page out: `mlfem explain` for networks of them."""
 
-import dataclasses
 import functools
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Float, UInt8
 
-from mlfem_jax.attribution import Method, layer_stacks
-from mlfem_jax.backbones import Backbone, Forward
+from mlfem_jax.backbones import Backbone
 from mlfem_jax.data import windows
 from mlfem_jax.files import printable, replacing
-from mlfem_jax.fusion import OPERATORS, fuse
 from mlfem_jax.gallery.names import file_names
 from mlfem_jax.gallery.page import ExplainedPhoto
 from mlfem_jax.gallery.pictures import draw_film, draw_signal, draw_slices, write_film
@@ -25,37 +19,6 @@ from mlfem_jax.plot import picture_sheet, write_png
 
 _PANEL = (90, 420)
 """Height and width in pixels of a signal on the sheet."""
-
-
-@dataclasses.dataclass(frozen=True)
-class LookAll:
-    """All that is drawn of a batch of windows; equal settings share one compiled function.
-
-    Attributes:
-        chosen: the method.
-        layers: those that are shown.
-        k: see `fem`.
-        alpha: see `fuse`.
-    """
-
-    chosen: Method
-    layers: tuple[str, ...]
-    k: float
-    alpha: float
-
-    def __call__(self, forward: Forward) -> dict[str, Any]:
-        """Probabilities, the maps of every fusion and of the method, and those of the layers."""
-        to_probabilities = jax.nn.softmax if forward.backbone.output == "softmax" else jax.nn.sigmoid
-        stacks = layer_stacks(forward, layers=self.layers, k=self.k)
-        maps: OrderedDict[str, Array] = OrderedDict(
-            (operator, jax.vmap(functools.partial(fuse, operator=operator, alpha=self.alpha))(stacks))
-            for operator in OPERATORS
-        )
-        if self.chosen.name not in maps:
-            maps[self.chosen.name] = self.chosen(forward)
-            maps.move_to_end(self.chosen.name, last=False)
-        layers = OrderedDict((name, stacks[:, index]) for index, name in enumerate(self.layers))
-        return {"probabilities": to_probabilities(forward.logits.astype(jnp.float32)), "maps": maps, "layers": layers}
 
 
 def explain_recordings(
