@@ -59,6 +59,8 @@ class Backbone:
         photos: the input is photographs, which are resized, and whose values are uint8 or in [0, 1]; other data goes in
             as it is.
         grids: where the positions of each layer lie in the input; None for one that covers it evenly. Empty: all do.
+        frame_step: the sides of a photograph's own `frame` are multiples of so many pixels; of a transformer whole
+            patches, beyond which it would see nothing.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Backbone:
     channels: int = 3
     photos: bool = True
     grids: tuple[Grid | None, ...] = ()
+    frame_step: int = 32
 
     def __post_init__(self) -> None:
         """Checks the signs and the grids."""

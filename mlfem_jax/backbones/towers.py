@@ -174,6 +174,7 @@ def tower_backbone(
         # A head that reads the class token alone gives the last block's patch tokens no gradient.
         gradient_layer=config.layers[-2] if reads_cls and config.depth > 1 else "",
         embeds=embeds,
+        frame_step=config.patch * max(1, round(32 / config.patch)),
     )
 
 

@@ -46,7 +46,7 @@ class ExampleFormat:
 
 
 def image_frames(
-    sizes: Int[np.ndarray, "N 2"], frame: tuple[int, int] | None, size: tuple[int, int]
+    sizes: Int[np.ndarray, "N 2"], frame: tuple[int, int] | None, size: tuple[int, int], *, step: int
 ) -> tuple[tuple[int, int], ...]:
     """The frame of each photograph: its own, of about as many pixels as `frame`; without one, `size`.
 
@@ -54,14 +54,15 @@ def image_frames(
         sizes: (height, width) of the photographs, in pixels.
         frame: (height, width) whose number of pixels is wanted, see `mlfem_jax.photos.own_frame`.
         size: of the network's input.
+        step: sides are multiples of it, see `mlfem_jax.photos.own_frame`.
 
     Example:
-        >>> image_frames(np.array([[600, 800], [1024, 768]]), (384, 512), (224, 224))
+        >>> image_frames(np.array([[600, 800], [1024, 768]]), (384, 512), (224, 224), step=32)
         ((384, 512), (512, 384))
     """
     if frame is None:
         return (size,) * len(sizes)
-    return tuple(own_frame((int(height), int(width)), frame) for height, width in sizes)
+    return tuple(own_frame((int(height), int(width)), frame, step=step) for height, width in sizes)
 
 
 def blank_example(example_format: ExampleFormat | RecordingFormat) -> dict[str, np.ndarray]:

@@ -92,7 +92,7 @@ def _photo_reader(backbone: Backbone, rule: str, frame: tuple[int, int] | None) 
     """Photographs of any size, resized by the rule to that of the network or to their own `frame`."""
 
     def size_in(shape: tuple[int, int]) -> tuple[int, int]:
-        return backbone.photo_size if frame is None else own_frame(shape, frame)
+        return backbone.photo_size if frame is None else own_frame(shape, frame, step=backbone.frame_step)
 
     def whole(photos: Image) -> Image | None:
         if rule != "native" and photos.shape[1:3] != size_in(_sides(photos.shape[1:3])):

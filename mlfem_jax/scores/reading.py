@@ -51,6 +51,7 @@ def groups_of(
     positions: Int[np.ndarray, " images"],
     shape: tuple[int, ...],
     parts: Sequence[range],
+    step: int,
 ) -> list[Group]:
     """The images of the run in the order in which they are read: frame by frame in each part, if they have their own.
 
@@ -60,10 +61,11 @@ def groups_of(
         positions: of the images of the run, in the data set.
         shape: of all of them, where they have none of their own: (height, width) of the network's input.
         parts: places of the images of each part, in the run.
+        step: see `Backbone.frame_step`.
     """
     if config.frame is None:
         return [(shape, [place for part in parts for place in part])]
-    frames = image_frames(index.sizes[positions], config.frame, (shape[0], shape[1]))
+    frames = image_frames(index.sizes[positions], config.frame, (shape[0], shape[1]), step=step)
     groups: list[Group] = []
     for part in parts:
         of_frame: dict[tuple[int, int], list[int]] = {}

@@ -112,7 +112,8 @@ def _score_records(
         totals = fixation_totals(source, format_of_totals(example_format, plan, index))
         options = {"batch_size": config.batch_size, "most": len(places)}
         size_of = functools.cache(lambda shape: score_batch_size(backbone, shape, plan, totals, **options))
-        groups = groups_of(config, index, positions, example_format.shape, [parts[number] for number in todo])
+        shares = [parts[number] for number in todo]
+        groups = groups_of(config, index, positions, example_format.shape, shares, backbone.frame_step)
         batches = read_groups(source, positions, groups, example_format, size_of, workers=config.workers)
         scored = score_batches(backbone, batches, plan, totals)
         order = itertools.chain.from_iterable(group for _, group in groups)

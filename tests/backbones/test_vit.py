@@ -14,7 +14,7 @@ from mlfem_jax import backbone_names, explain, load_backbone
 from mlfem_jax.backbones.files.fit import check_weights
 from mlfem_jax.backbones.networks import vit, vit_names
 from mlfem_jax.backbones.networks.vit import ViT
-from mlfem_jax.backbones.towers import TOWERS, Tower, tower_backbone
+from mlfem_jax.backbones.towers import TOWERS, Tower, random_arrays, tower_backbone
 from tests.synthetic_weights import centered, synthetic_inputs, uniform
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -221,3 +221,13 @@ def test_towers_are_backbones():
 def test_no_weights_to_be_had():
     with pytest.raises(ValueError, match="no package holds weights for 'dinov2_vitb14'"):
         load_backbone("dinov2_vitb14")
+
+
+@pytest.mark.parametrize(("patch", "size"), [(14, (84, 112)), (16, (96, 96)), (24, (96, 96)), (48, (96, 96))])
+def test_a_photographs_own_frame_is_of_whole_patches(patch, size):
+    config = dataclasses.replace(TINY, patch=patch, size=2 * patch)
+    params = vit_names.to_params(config, random_arrays(config))
+    backbone = tower_backbone("tiny", Tower(config, lambda images: jnp.asarray(images, jnp.float32), ""), params)
+    assert backbone.frame_step % patch == 0
+    (importance,) = explain(backbone, [np.zeros((60, 72, 3), np.uint8)], frame=(96, 96), method="attention")
+    assert importance.shape == size

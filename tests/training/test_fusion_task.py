@@ -147,9 +147,9 @@ def test_several_data_sets_are_one_each_with_its_own_sigma(gaze, turned, backbon
 
 def test_the_frame_of_an_image_is_its_own(turned):
     sizes = scan(open_dataset(turned)).sizes
-    frames = image_frames(sizes, (96, 128), (32, 32))
+    frames = image_frames(sizes, (96, 128), (32, 32), step=32)
     assert sorted(set(frames)) == [(96, 128), (128, 96)] and frames.count((128, 96)) == 5
-    assert image_frames(sizes[:2], None, (32, 32)) == ((32, 32), (32, 32))
+    assert image_frames(sizes[:2], None, (32, 32), step=32) == ((32, 32), (32, 32))
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "curves.png", "checkpoints/step_00000001/mine", "fusion.json"])

@@ -108,7 +108,7 @@ def _open(
         print(f"{left_out} images without fixations are left out", file=sys.stderr)
     if not backbone.photos:
         return _open_recordings(config, backbone, _Set(folder, source, index, sigma_px or 0.0, ()))
-    frames = image_frames(index.sizes, config.frame, backbone.photo_size)
+    frames = image_frames(index.sizes, config.frame, backbone.photo_size, step=backbone.frame_step)
     return _Set(folder, source, index, sigma_px or source.dataset_info.metadata["sigma_px"], frames)
 
 
