@@ -45,7 +45,7 @@ def format_of_totals(example_format: Format, plan: Plan, index: Index) -> Format
     return dataclasses.replace(example_format, shape=(int(height), int(width)), rule=rule)
 
 
-def groups_of(
+def groups_by_frame(
     config: Config,
     index: Index,
     positions: Int[np.ndarray, " images"],
@@ -89,7 +89,7 @@ def read_groups(
     Args:
         source: records of a prepared data set.
         positions: of the images of the run, in the data set.
-        groups: from `groups_of`.
+        groups: from `groups_by_frame`.
         example_format: of any of them, but for its shape.
         size_of: the number of images in a batch.
         workers: see `read_batches`.

@@ -41,7 +41,7 @@ from mlfem_jax.runs import check_claim, claim, provenance
 from mlfem_jax.scores.batch import score_batch_size, score_batches
 from mlfem_jax.scores.config import Config, make_plan
 from mlfem_jax.scores.plan import Plan
-from mlfem_jax.scores.reading import format_of, format_of_totals, groups_of, read_groups
+from mlfem_jax.scores.reading import format_of, format_of_totals, groups_by_frame, read_groups
 from mlfem_jax.scores.recordings import check_asked, map_shape, recording_format, without_flat_metrics
 from mlfem_jax.scores.rows import image_records
 from mlfem_jax.scores.stored import StoredMaps
@@ -113,7 +113,7 @@ def _score_records(
         options = {"batch_size": config.batch_size, "most": len(places)}
         size_of = functools.cache(lambda shape: score_batch_size(backbone, shape, plan, totals, **options))
         shares = [parts[number] for number in todo]
-        groups = groups_of(config, index, positions, example_format.shape, shares, backbone.frame_step)
+        groups = groups_by_frame(config, index, positions, example_format.shape, shares, backbone.frame_step)
         batches = read_groups(source, positions, groups, example_format, size_of, workers=config.workers)
         scored = score_batches(backbone, batches, plan, totals)
         order = itertools.chain.from_iterable(group for _, group in groups)
