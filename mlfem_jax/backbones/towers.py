@@ -12,7 +12,7 @@ import numpy as np
 
 from mlfem_jax.backbones.base import Apply, Backbone, Output, Preprocess
 from mlfem_jax.backbones.files.packaged import packaged_file
-from mlfem_jax.backbones.networks import vit, vit_names
+from mlfem_jax.backbones.networks import dinov3_names, vit, vit_names
 from mlfem_jax.backbones.networks.vit import ViT
 from mlfem_jax.backbones.preprocess import clip_preprocess, half_preprocess, imagenet_preprocess
 
@@ -51,6 +51,7 @@ def _vit(patch: int, named: str, **options: Any) -> ViT:
         "large": (1024, 24, 16),
         "huge": (1280, 32, 16),
         "giant": (1536, 40, 24),
+        "7b": (4096, 40, 32),
     }[named]
     return dataclasses.replace(ViT(patch, width, depth, heads, 4 * width), **options)
 
@@ -62,6 +63,13 @@ def _dinov2(size: str, registers: int) -> Tower:
     config = _vit(14, size, size=518, scaled=True, **gated, **prefix)
     said = f"DINOv2 {size}, {registers} registers" if registers else f"DINOv2 {size}"
     return Tower(config, imagenet_preprocess, f"{said}; layers: its {config.depth} blocks", input_size=224)
+
+
+def _dinov3(size: str, **options: Any) -> Tower:
+    own = {"prefix": ("cls", "registers"), "registers": 4, "rotary": dinov3_names.BASE}
+    config = _vit(16, size, scaled=True, epsilon=1e-5, **own, **options)
+    said = f"DINOv3 {size}{', gated' if config.gated else ''}, 4 registers, rotary positions"
+    return Tower(config, imagenet_preprocess, f"{said}; layers: its {config.depth} blocks")
 
 
 def _classifier(name: str, config: ViT, preprocess: Preprocess) -> Tower:
@@ -90,6 +98,12 @@ TOWERS: dict[str, Tower] = {
     "dinov2_vitb14_reg": _dinov2("base", 4),
     "dinov2_vitl14_reg": _dinov2("large", 4),
     "dinov2_vitg14_reg": _dinov2("giant", 4),
+    "dinov3_vits16": _dinov3("small"),
+    "dinov3_vits16plus": _dinov3("small", gated=True),
+    "dinov3_vitb16": _dinov3("base"),
+    "dinov3_vitl16": _dinov3("large"),
+    "dinov3_vith16plus": _dinov3("huge", gated=True, heads=20),
+    "dinov3_vit7b16": _dinov3("7b", gated=True, hidden=8192),
     "vit_b_16": _classifier("ViT-B/16 of torchvision", _vit(16, "base"), imagenet_preprocess),
     "vit_b_32": _classifier("ViT-B/32 of torchvision", _vit(32, "base"), imagenet_preprocess),
     "vit_l_16": _classifier("ViT-L/16 of torchvision", _vit(16, "large"), imagenet_preprocess),

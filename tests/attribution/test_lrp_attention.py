@@ -10,13 +10,14 @@ import pytest
 
 from mlfem_jax import explain
 from mlfem_jax.attribution import lrp
-from mlfem_jax.attribution.lrp_rules import _product, _softmax
+from mlfem_jax.attribution.lrp_rules import _epsilon, _product, _softmax, relevance_rules
 from mlfem_jax.backbones.architectures import ARCHITECTURES
 from mlfem_jax.backbones.forward import forward_pass
-from mlfem_jax.backbones.networks import swin
+from mlfem_jax.backbones.networks import swin, vit_names
+from mlfem_jax.backbones.networks.rotary import rotation
 from mlfem_jax.backbones.registry import load_backbone
-from mlfem_jax.backbones.towers import Tower, tower_backbone
-from tests.backbones.test_vit import GOLDEN, TINY, network
+from mlfem_jax.backbones.towers import Tower, random_arrays, tower_backbone
+from tests.backbones.test_vit import DINOV3, GOLDEN, TINY, network
 from tests.synthetic_weights import synthetic_inputs
 
 CLASS = 3
@@ -56,6 +57,41 @@ def test_a_softmax_takes_what_its_scores_do_not_explain():
     for passes, expected in ((True, [0, -np.log(3) / 2]), (False, [0, 0])):
         _, back = jax.vjp(lambda x, passes=passes: _softmax(jax.nn.softmax, x, passes=passes), scores)
         np.testing.assert_allclose(back(jnp.ones((1, 2)))[0][0], expected, atol=1e-6)
+
+
+def test_a_turn_before_a_product_splits_as_by_the_epsilon_rule():
+    """Rotary queries and keys: relevance of the turned ones, handed back through the turn as a part of its own."""
+    turn = rotation((2, 3), prefix=1, width=4, base=100.0)
+    query, key, relevance = (jax.random.normal(jax.random.key(n), (1, 7, 2, 4)) for n in range(3))
+    _, back = jax.vjp(lambda q, k: _product(lambda q, k: turn(q) * turn(k), q, k, epsilon=1e-9, even=True), query, key)
+    _, plain = jax.vjp(lambda q, k: _product(jnp.multiply, q, k, epsilon=1e-9, even=True), turn(query), turn(key))
+    for inputs, found, turned in zip((query, key), back(relevance), plain(relevance), strict=True):
+        one = jnp.ones((), jnp.float32)
+        expected = _epsilon(1e-9)(lambda x, _: turn(x), inputs, one, jnp.zeros((), jnp.float32), turned)
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(found.sum(), relevance.sum() / 2, rtol=1e-4)
+
+
+def test_attention_with_rotary_positions_conserves_the_logit():
+    """Without biases and tokens of its own, and with scores in the place of their softmax, which takes some."""
+    config = dataclasses.replace(TINY, **DINOV3, pool="mean")
+    arrays = {
+        name: 8 * array * np.float32(not name.endswith(("bias", "token")))
+        for name, array in random_arrays(config).items()
+    }
+    tower = Tower(config, lambda images: jnp.asarray(images, jnp.float32), "tiny")
+    backbone = tower_backbone("tiny", tower, vit_names.to_params(config, arrays))
+    forward = forward_pass(backbone, synthetic_inputs((2, 16, 24, 3)))
+    rules = relevance_rules(forward, **EPSILON, gamma=0.0, attention="attn")
+    rules = dataclasses.replace(rules, softmax=lambda _, scores: scores)
+
+    @jax.jit
+    def found(inputs):
+        outputs, back = jax.vjp(lambda inputs: forward.run(inputs, rules=rules), inputs)
+        return outputs[:, CLASS], back(outputs * jax.nn.one_hot(CLASS, 16)[None])[0].sum(axis=(1, 2, 3))
+
+    outputs, relevance = found(forward.inputs)
+    np.testing.assert_allclose(relevance, outputs, rtol=2e-3)
 
 
 def test_without_biases_the_logit_is_conserved(monkeypatch):

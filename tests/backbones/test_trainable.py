@@ -109,9 +109,10 @@ def tower(monkeypatch):
     return config
 
 
-@pytest.mark.parametrize("prefix", [("cls",), ("cls", "registers")])
-def test_a_tower_gets_a_head_and_is_read_back(tower, monkeypatch, tmp_path, prefix):
-    config = dataclasses.replace(tower, prefix=prefix, registers=2 * (len(prefix) - 1))
+@pytest.mark.parametrize(("prefix", "rotary"), [(("cls",), None), (("cls", "registers"), None),
+                                                (("cls", "registers"), 100.0)])  # fmt: skip
+def test_a_tower_gets_a_head_and_is_read_back(tower, monkeypatch, tmp_path, prefix, rotary):
+    config = dataclasses.replace(tower, prefix=prefix, registers=2 * (len(prefix) - 1), rotary=rotary)
     monkeypatch.setitem(TOWERS, "tower", Tower(config, imagenet_preprocess, "tiny"))
     classifier = make_classifier("tower", 3)
     params, statistics = initial_weights(classifier, weights="random", seed=1)

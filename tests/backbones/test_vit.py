@@ -20,6 +20,7 @@ from tests.synthetic_weights import centered, synthetic_inputs, uniform
 GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = ViT(patch=8, width=16, depth=2, heads=2, hidden=32, size=32)
 REGISTERS = {"prefix": ("cls", "registers"), "registers": 4, "antialias": True}
+DINOV3 = {"scaled": True, "prefix": ("cls", "registers"), "registers": 4, "rotary": 100.0, "epsilon": 1e-5}
 CONFIGS = {
     "torchvision": {},
     "timm": {"antialias": True},
@@ -33,6 +34,10 @@ CONFIGS = {
     "hf_deit": {"prefix": ("cls", "dist"), "pool": "distilled", "epsilon": 1e-12},
     "hf_dinov2": {"scaled": True, "pool": "cls_mean"},
     "hf_dinov2_registers_gated": {"scaled": True, "gated": True, "hidden": 24, **REGISTERS},
+    "hf_dinov3": DINOV3,
+    "hf_dinov3_gated": {"gated": True, "hidden": 24, **DINOV3},
+    "timm_dinov3": DINOV3,
+    "timm_dinov3_gated": {"gated": True, "hidden": 24, **DINOV3},
     "hf_clip": {"pre_norm": True, "gelu": "quick", "epsilon": 1e-5},
     "hf_siglip": {"prefix": (), "pool": "map", "gelu": "tanh"},
 }
@@ -40,7 +45,7 @@ CONFIGS = {
 
 def weight(name, shape):
     """As in the oracle."""
-    if name.endswith(("gamma", "lambda1")) or (len(shape) == 1 and name.endswith("weight")):
+    if name.endswith(("gamma", "gamma_1", "gamma_2", "lambda1")) or (len(shape) == 1 and name.endswith("weight")):
         return uniform(name, shape) + np.float32(0.5)
     if len(shape) == 1:
         return centered(name, shape, 0.1)
@@ -73,7 +78,7 @@ def test_outputs_blocks_and_attentions_agree(name, size):
     if f"{size}_outputs" not in arrays:
         assert name == "torchvision"  # which takes images of one size alone
         return
-    assert config.size == 32
+    assert config.size == (32 if config.rotary is None else 224)  # no positions tell of a size
 
     @jax.jit
     def forward(params, inputs):
@@ -193,11 +198,15 @@ def test_the_softmaxes_are_in_no_plain_forward_output():
 
 
 @pytest.mark.parametrize("name", ["dinov2_vits14_reg", "vit_b_16", "deit_base_distilled_patch16", "clip_vit_b_32",
-                                  "siglip_base_patch16", "dinov2_vitg14"])  # fmt: skip
+                                  "siglip_base_patch16", "dinov2_vitg14", "dinov3_vits16", "dinov3_vits16plus",
+                                  "dinov3_vitb16", "dinov3_vitl16", "dinov3_vith16plus", "dinov3_vit7b16"])  # fmt: skip
 def test_named_towers_have_the_sizes_of_their_releases(name):
     """Parameters of the image towers, counted from their authors' code (heads left out)."""
     millions = {"dinov2_vits14_reg": 22.06, "vit_b_16": 85.80, "deit_base_distilled_patch16": 85.80,
-                "clip_vit_b_32": 87.46, "siglip_base_patch16": 92.88, "dinov2_vitg14": 1136.48}  # fmt: skip
+                "clip_vit_b_32": 87.46, "siglip_base_patch16": 92.88, "dinov2_vitg14": 1136.48,
+                # transformers' DINOv3ViTModel, less the mask token and the biases of queries and values
+                "dinov3_vits16": 21.587, "dinov3_vits16plus": 28.683, "dinov3_vitb16": 85.641,
+                "dinov3_vitl16": 303.079, "dinov3_vith16plus": 840.509, "dinov3_vit7b16": 6716.031}  # fmt: skip
     shapes = vit_names.expected_shapes(TOWERS[name].config, {"patch_embed.proj.bias": np.zeros(1)})
     count = sum(np.prod(shape) for shape in shapes.values()) / 1e6
     assert count == pytest.approx(millions[name], abs=0.05)

@@ -1,13 +1,15 @@
 """Makes golden/vit_*.npz: what timm, torchvision and transformers make of tiny vision transformers.
 
-    python tests/oracles/make_vit_golden.py
+    python tests/oracles/make_vit_golden.py [NAME ...]
 
 Made with torch 2.14.1, torchvision 0.29.1, timm 1.0.31 and transformers 5.24.0 (none is needed to run the tests). Each
 file holds the outputs of the head, the tokens behind every block with those before the patches, every attention
 softmax, and `state_dict`, the names and shapes that the synthetic weights are made from.
 """
 
+import functools
 import json
+import sys
 
 import numpy as np
 import timm
@@ -18,6 +20,7 @@ from golden import FOLDER
 from synthetic_weights import centered, synthetic_inputs, uniform
 from timm.layers import SwiGLUPacked
 from timm.models.deit import VisionTransformerDistilled
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 
 SIDE, PATCH, WIDTH, DEPTH, HEADS, HIDDEN, CLASSES = 32, 8, 16, 2, 2, 32, 5
@@ -28,6 +31,10 @@ TIMM |= {"num_classes": CLASSES, "dynamic_img_size": True}
 HUGGING = {"image_size": SIDE, "patch_size": PATCH, "hidden_size": WIDTH, "num_hidden_layers": DEPTH}
 HUGGING |= {"num_attention_heads": HEADS, "attn_implementation": "eager"}
 MLP, DINO, LABELS = {"intermediate_size": HIDDEN}, {"mlp_ratio": 2}, {"num_labels": CLASSES}
+# As timm's vit_*_patch16_dinov3 are made, but that the class token is what they give.
+EVA = TIMM | {"num_classes": 0, "global_pool": "token", "use_fc_norm": False, "init_values": 1.0, "num_reg_tokens": 4}
+EVA |= {"rope_type": "dinov3", "rope_temperature": 100, "rope_rotate_half": True, "use_rot_pos_emb": True}
+EVA |= {"use_abs_pos_emb": False, "norm_layer": functools.partial(torch.nn.LayerNorm, eps=1e-5)}
 
 
 def torchvision_vit():
@@ -63,6 +70,16 @@ MODELS = {
     "hf_dinov2_registers_gated": lambda: transformers.Dinov2WithRegistersModel(
         transformers.Dinov2WithRegistersConfig(**HUGGING, **DINO, use_swiglu_ffn=True)
     ),
+    "hf_dinov3": lambda: transformers.DINOv3ViTModel(
+        transformers.DINOv3ViTConfig(**HUGGING, **MLP, num_register_tokens=4)
+    ),
+    "hf_dinov3_gated": lambda: transformers.DINOv3ViTModel(
+        transformers.DINOv3ViTConfig(
+            **HUGGING, intermediate_size=24, num_register_tokens=4, use_gated_mlp=True, hidden_act="silu"
+        )
+    ),
+    "timm_dinov3": lambda: Eva(**EVA, qkv_bias=True),
+    "timm_dinov3_gated": lambda: Eva(**EVA | {"mlp_ratio": 1.5}, qkv_bias=False, swiglu_mlp=True, swiglu_align_to=8),
     "hf_clip": lambda: transformers.CLIPVisionModelWithProjection(
         transformers.CLIPVisionConfig(**HUGGING, **MLP, projection_dim=6)
     ),
@@ -72,7 +89,7 @@ MODELS = {
 
 def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Weights that keep tokens near 1 and make attention differ from token to token."""
-    if name.endswith(("gamma", "lambda1")) or (len(shape) == 1 and name.endswith("weight")):
+    if name.endswith(("gamma", "gamma_1", "gamma_2", "lambda1")) or (len(shape) == 1 and name.endswith("weight")):
         return uniform(name, shape) + np.float32(0.5)
     if len(shape) == 1:
         return centered(name, shape, 0.1)
@@ -149,5 +166,5 @@ def make(name: str) -> None:
 
 if __name__ == "__main__":
     print(torch.__version__, torchvision.__version__, timm.__version__, transformers.__version__)
-    for model_name in MODELS:
+    for model_name in sys.argv[1:] or MODELS:
         make(model_name)

@@ -1,6 +1,7 @@
 """What today's networks are made of beside convolutions and dense layers."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,11 @@ from mlfem_jax.backbones.networks.batch_norm import Norm, batch_norm, normalize_
 from mlfem_jax.backbones.networks.layers import Conv, Features, mean_pool
 
 exact_gelu = functools.partial(jax.nn.gelu, approximate=False)
+GELUS: dict[str, Callable[[Array], Array]] = {
+    "exact": exact_gelu,
+    "tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "quick": lambda x: x * jax.nn.sigmoid(1.702 * x),
+}
 
 
 class BatchNorm(nnx.Module):

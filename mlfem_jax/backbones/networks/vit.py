@@ -1,4 +1,4 @@
-"""The vision transformer: ViT, DeiT, DINOv2, and the image towers of CLIP and SigLIP are one function.
+"""The vision transformer: ViT, DeiT, DINOv2 and v3, and the image towers of CLIP and SigLIP are one function.
 
 An image is cut into patches; each becomes a token, and tokens of the network's own (the class token, registers) stand
 before them. A block adds to every token what it reads of all others (attention) and what a small network makes of it.
@@ -21,17 +21,13 @@ from jaxtyping import Array, Float
 
 from mlfem_jax.backbones.base import Activations
 from mlfem_jax.backbones.hooks import PLAIN, Rules, Tap, no_tap
-from mlfem_jax.backbones.networks.parts import exact_gelu, scale_channels
+from mlfem_jax.backbones.networks.parts import GELUS, scale_channels
 from mlfem_jax.backbones.networks.positions import resized_positions
+from mlfem_jax.backbones.networks.rotary import rotation, same
 
 Params = Mapping[str, Any]
 Tokens = Float[Array, "N T C"]
-
-GELUS: dict[str, Callable[[Array], Array]] = {
-    "exact": exact_gelu,
-    "tanh": functools.partial(jax.nn.gelu, approximate=True),
-    "quick": lambda x: x * jax.nn.sigmoid(1.702 * x),
-}
+OfArray = Callable[[Array], Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +52,7 @@ class ViT:
         pre_norm: a layer norm in front of the first block.
         epsilon: of the layer norms.
         antialias: how position embeddings are interpolated where they are made smaller, see `resized_positions`.
+        rotary: base of the periods of rotary position embeddings, see `rotation`; None: positions are learned.
     """
 
     patch: int
@@ -74,6 +71,7 @@ class ViT:
     pre_norm: bool = False
     epsilon: float = 1e-6
     antialias: bool = False
+    rotary: float | None = None
 
     @property
     def grid(self) -> int:
@@ -122,9 +120,10 @@ def forward(
         (N, h, w, width), without the tokens before the patches.
     """
     tokens, grid = _embed(config, params, inputs, rules)
+    turn = rotation(grid, prefix=config.prefix_length, width=config.width // config.heads, base=config.rotary)
     activations: Activations = OrderedDict()
     for layer, block in list(zip(config.layers, params["blocks"], strict=True))[:depth]:
-        tokens = _block(config, block, tokens, functools.partial(tap, f"{layer}.attention"), rules)
+        tokens = _block(config, block, tokens, functools.partial(tap, f"{layer}.attention"), turn, rules)
         patches = tap(layer, tokens[:, config.prefix_length :].reshape(len(tokens), *grid, config.width))
         activations[layer] = patches
         if tap is not no_tap:
@@ -149,8 +148,9 @@ def _embed(
     kernel = params["patch"]["kernel"]
     bias = params["patch"].get("bias", jnp.zeros(kernel.shape[1:], kernel.dtype))
     tokens = rules.first(cut_and_multiply, inputs, kernel, bias[None, None])
-    positions = resized_positions(params["positions"], (height, width), antialias=config.antialias)
-    tokens = rules.add(tokens, jnp.broadcast_to(positions.reshape(1, height * width, config.width), tokens.shape))
+    if config.rotary is None:
+        positions = resized_positions(params["positions"], (height, width), antialias=config.antialias)
+        tokens = rules.add(tokens, jnp.broadcast_to(positions.reshape(1, height * width, config.width), tokens.shape))
     if config.prefix:
         own = jnp.broadcast_to(params["prefix"][None], (len(inputs), *params["prefix"].shape))
         tokens = jnp.concatenate([own.astype(tokens.dtype), tokens], axis=1)
@@ -158,13 +158,13 @@ def _embed(
     return tokens, (height, width)
 
 
-def _block(config: ViT, params: Params, tokens: Tokens, tap: Callable[[Array], Array], rules: Rules) -> Tokens:
+def _block(config: ViT, params: Params, tokens: Tokens, tap: OfArray, turn: OfArray, rules: Rules) -> Tokens:
     def scaled(name: str, change: Tokens) -> Tokens:
         return scale_channels(change, params[name], rules) if config.scaled else change
 
     normed = _layer_norm(params["norm1"], tokens, config.epsilon, rules)
     query, key, value = _heads(config, _linear(params["qkv"], normed, rules), 3)
-    read = _linear(params["proj"], _attend(query, key, value, rules, tap), rules)
+    read = _linear(params["proj"], _attend(query, key, value, rules, tap, turn), rules)
     tokens = rules.add(tokens, scaled("scale1", read))
     normed = _layer_norm(params["norm2"], tokens, config.epsilon, rules)
     return rules.add(tokens, scaled("scale2", _mlp(config, params, normed, rules)))
@@ -181,9 +181,11 @@ def _attend(
     key: Float[Array, "N T h c"],
     value: Float[Array, "N T h c"],
     rules: Rules,
-    tap: Callable[[Array], Array] = lambda softmax: softmax,
+    tap: OfArray = same,
+    turn: OfArray = same,
 ) -> Float[Array, "N Q C"]:
-    def compare(query, key):
+    def compare(query, key):  # linear in each with the turn too, so that a rule for products holds
+        query, key = turn(query), turn(key)
         return jnp.einsum("nqhc,nthc->nhqt", query * jnp.asarray(query.shape[-1] ** -0.5, query.dtype), key)
 
     def read(softmax, value):

@@ -1,7 +1,8 @@
 """Vision transformers' state dicts, by whomever they were written, to the parameters of `vit.forward`.
 
 What others call their entries is first turned into timm's names, which are the canonical ones here. timm, torchvision,
-transformers (its files' names and those of its version 5), the releases of DINOv2 and CLIP, and open_clip are known.
+transformers (its files' names and those of its version 5), the releases of DINOv2, DINOv3 and CLIP, and open_clip are
+known.
 """
 
 import dataclasses
@@ -12,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from mlfem_jax.backbones.networks.dinov3_names import settled
 from mlfem_jax.backbones.networks.vit import ViT
 
 Arrays = Mapping[str, np.ndarray]
 
-_OUTER = re.compile(r"^(module|model|backbone|trunk|vit|deit|dinov2|dinov2_with_registers|vision_model|visual)\.")
+_OUTER = re.compile(r"^(module|model|backbone|trunk|vit|deit|dinov[23]|dinov2_with_registers|vision_model|visual)\.")
 _RENAMED = [
     (re.compile(pattern), replacement)
     for pattern, replacement in [
@@ -30,14 +32,14 @@ _RENAMED = [
         (r"^embeddings\.", ""),
         (r"^class_(token|embedding)$", "cls_token"),
         (r"^distillation_token$", "dist_token"),
-        (r"^register_tokens$", "reg_token"),
+        (r"^(register|storage)_tokens$", "reg_token"),
         (
             r"^(encoder\.pos_embedding|position_embeddings|position_embedding\.weight|positional_embedding)$",
             "pos_embed",
         ),
-        (r"^(conv_proj|patch_embeddings\.projection|patch_embedding|conv1)\.", "patch_embed.proj."),
+        (r"^(conv_proj|patch_embeddings(\.projection)?|patch_embedding|conv1)\.", "patch_embed.proj."),
         # Blocks.
-        (r"^(encoder\.layers\.encoder_layer_|encoder\.layers?\.|layers\.|transformer\.resblocks\.)", "blocks."),
+        (r"^(encoder\.layers\.encoder_layer_|encoder\.layers?\.|layers?\.|transformer\.resblocks\.)", "blocks."),
         (r"\.(ln_1|layernorm_before|layer_norm1)\.", ".norm1."),
         (r"\.(ln_2|layernorm_after|layer_norm2)\.", ".norm2."),
         (r"\.attention\.output\.dense\.", ".attn.proj."),
@@ -47,10 +49,13 @@ _RENAMED = [
         (r"\.attn\.(key|k_proj)\.", ".attn.k."),
         (r"\.attn\.(value|v_proj)\.", ".attn.v."),
         (r"\.attn\.(out_proj|o_proj)\.", ".attn.proj."),
+        (r"\.attn\.([qv])_bias$", r".attn.\1.bias"),
+        (r"\.mlp\.(w1|fc1_g)\.", ".mlp.gate_proj."),
+        (r"\.mlp\.(w2|fc1_x)\.", ".mlp.up_proj."),
         (r"\.(intermediate\.dense|mlp\.(0|linear_1|c_fc|w12|weights_in))\.", ".mlp.fc1."),
         (r"^(blocks\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
         (r"\.mlp\.(3|linear_2|c_proj|w3|weights_out|down_proj)\.", ".mlp.fc2."),
-        (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
+        (r"\.(layer_scale([12])\.lambda1|gamma_([12]))$", r".ls\2\3.gamma"),
         # Before the blocks, and behind them.
         (r"^(ln_pre|pre_layrnorm|pre_layernorm)\.", "norm_pre."),
         (r"^(encoder\.ln|layernorm|ln_post|post_layernorm|fc_norm)\.", "norm."),
@@ -65,7 +70,7 @@ def canonical(arrays: Arrays) -> dict[str, np.ndarray]:
     """The image tower's entries by timm's names; what belongs to a text tower is left out."""
     towers = [name for name in arrays if re.match(r"(visual|vision_model|visual_projection)\.", name)]
     found = {renamed(name): arrays[name] for name in towers or arrays}
-    found.pop("mask_token", None)  # DINOv2 needs it to train
+    found.pop("mask_token", None)  # DINOv2 and v3 need it to train
     if "proj" in found:  # CLIP's release multiplies from the right
         found["head.weight"] = found.pop("proj").T
     if found.get("cls_token", np.zeros(0)).ndim == 1 and "cls_token" in found:
@@ -76,7 +81,7 @@ def canonical(arrays: Arrays) -> dict[str, np.ndarray]:
         whole = found.pop(f"attn_pool.qkv.{leaf}", None)
         if whole is not None:
             found[f"attn_pool.q.{leaf}"], found[f"attn_pool.kv.{leaf}"] = np.split(whole, [len(whole) // 3])
-    return _joined(found)
+    return _joined(settled(found))
 
 
 def renamed(name: str) -> str:
@@ -135,21 +140,21 @@ def expected_shapes(config: ViT, arrays: Arrays) -> dict[str, tuple[int, ...]]:
 
     Args:
         config: the network.
-        arrays: the state dict: whether there is a head, how many outputs it has, and whether the class token has a
-            position embedding is up to it.
+        arrays: the state dict: whether there is a head, how many outputs it has, whether the class token has a
+            position embedding, and whether queries, keys and values have biases beside rotary ones, is up to it.
     """
-    width, patches = config.width, config.grid**2
+    width = config.width
     shapes: dict[str, tuple[int, ...]] = {"patch_embed.proj.weight": (width, 3, config.patch, config.patch)}
     shapes |= {"patch_embed.proj.bias": (width,)} if "patch_embed.proj.bias" in arrays else {}
     own = {"cls": ("cls_token", 1), "dist": ("dist_token", 1), "registers": ("reg_token", config.registers)}
     shapes |= {own[name][0]: (1, own[name][1], width) for name in config.prefix}
-    found = np.shape(arrays.get("pos_embed", 0.0))
-    with_positions = len(found) != 3 or found[1] != patches
-    shapes["pos_embed"] = (1, patches + (_classes(config) if with_positions else 0), width)
+    shapes |= _positions(config, arrays) if config.rotary is None else {}
     for name in ["norm", *(["norm_pre"] if config.pre_norm else [])]:
         shapes |= _norm(name, width)
     for index in range(config.depth):
         shapes |= _block(config, f"blocks.{index}")
+    if config.rotary is not None and not any(name.endswith(".attn.qkv.bias") for name in arrays):
+        shapes = {name: shape for name, shape in shapes.items() if not name.endswith(".attn.qkv.bias")}
     if config.pool == "map":
         shapes["attn_pool.latent"] = (1, 1, width)
         for name, outputs in (("q", width), ("kv", 2 * width), ("proj", width)):
@@ -167,6 +172,12 @@ def expected_shapes(config: ViT, arrays: Arrays) -> dict[str, tuple[int, ...]]:
 def _classes(config: ViT) -> int:
     """How many tokens that are no patches may have a position embedding: all but the registers."""
     return sum(name != "registers" for name in config.prefix)
+
+
+def _positions(config: ViT, arrays: Arrays) -> dict[str, tuple[int, ...]]:
+    found, patches = np.shape(arrays.get("pos_embed", 0.0)), config.grid**2
+    with_classes = len(found) != 3 or found[1] != patches
+    return {"pos_embed": (1, patches + (_classes(config) if with_classes else 0), config.width)}
 
 
 def _dense(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
@@ -198,13 +209,7 @@ def to_params(config: ViT, arrays: Mapping[str, Any]) -> dict[str, Any]:
     dense, norm = _taker(arrays, "kernel"), _taker(arrays, "scale")
     kernel = arrays["patch_embed.proj.weight"].transpose(2, 3, 1, 0)
     params: dict[str, Any] = {"patch": dense("patch_embed.proj") | {"kernel": kernel.reshape(-1, config.width)}}
-    positions = arrays["pos_embed"][0]
-    tokens = {"cls": "cls_token", "dist": "dist_token", "registers": "reg_token"}
-    if config.prefix:
-        concat = positions.__array_namespace__().concat
-        own, placed = concat([arrays[tokens[name]][0] for name in config.prefix]), len(positions) - config.grid**2
-        params["prefix"] = concat([own[:placed] + positions[:placed], own[placed:]])
-    params["positions"] = positions[-(config.grid**2) :].reshape(config.grid, config.grid, config.width)
+    params |= _token_params(config, arrays)
     params |= {"pre_norm": norm("norm_pre")} if config.pre_norm else {}
     params["blocks"] = [_block_params(config, arrays, f"blocks.{index}") for index in range(config.depth)]
     params["norm"] = norm("norm")
@@ -213,6 +218,21 @@ def to_params(config: ViT, arrays: Mapping[str, Any]) -> dict[str, Any]:
         params["pool"] = {ours: dense(f"attn_pool.{theirs}") for ours, theirs in named.items()}
         params["pool"] |= {"norm": norm("attn_pool.norm"), "probe": arrays["attn_pool.latent"][0]}
     return params | {head: dense(head) for head in ("head", "head_dist") if f"{head}.weight" in arrays}
+
+
+def _token_params(config: ViT, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The tokens before the patches', with their positions, and the positions of the patches."""
+    names = {"cls": "cls_token", "dist": "dist_token", "registers": "reg_token"}
+    own = [arrays[names[name]][0] for name in config.prefix]
+    params = {"prefix": own[0].__array_namespace__().concat(own)} if own else {}
+    if config.rotary is not None:
+        return params
+    positions = arrays["pos_embed"][0]
+    placed = len(positions) - config.grid**2
+    if own:
+        concat, whole = positions.__array_namespace__().concat, params["prefix"]
+        params["prefix"] = concat([whole[:placed] + positions[:placed], whole[placed:]])
+    return params | {"positions": positions[placed:].reshape(config.grid, config.grid, config.width)}
 
 
 def _block_params(config: ViT, arrays: Mapping[str, Any], name: str) -> dict[str, Any]:
