@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mlfem_jax.backbones import SMALL, TOWERS, Classifier, initial_weights, make_classifier, save_classifier
-from mlfem_jax.data import ExampleFormat, Index, RecordingFormat, open_dataset, read_batches, scan
+from mlfem_jax.data import ExampleFormat, Index, RecordingFormat, Workers, open_dataset, read_batches, scan
 from mlfem_jax.gaze import FitRule
 from mlfem_jax.parallel import batch_sharding, on_host, put_batch, put_state, start, state_sharding
 from mlfem_jax.training import task as common
@@ -44,7 +44,8 @@ class Config(RunConfig):
         weights: a weight file to start from, or "random". Default: the packaged weights.
         loss: "softmax" for one class an image, "sigmoid" for several. Default: what the labels say.
         rule: how a photograph gets to the network's input size.
-        workers: processes that read images; 0 is a thread.
+        workers: processes that read images; 0 is threads of this one. auto is none on a CPU, and elsewhere one for each
+            thousand images read in the run, as far as there are cores.
         shards: devices that each large array of the state, of a million numbers, is split over: for large heads.
         in_memory: keep the resized photographs, 0.2 MB each at 256x256, after the first epoch; not with workers.
         recipe: how to train.
@@ -55,7 +56,7 @@ class Config(RunConfig):
     weights: str | None = None
     loss: Literal["softmax", "sigmoid"] | None = None
     rule: FitRule = "stretch"
-    workers: int = 0
+    workers: Workers = "auto"
     in_memory: bool = False
     shards: int = 1
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
