@@ -12,7 +12,7 @@ from absl import flags
 Workers: TypeAlias = int | Literal["auto"]
 """Processes that read. 0: threads of this process. "auto": see `worker_count`."""
 
-_THREADS = 4  # of reading a photograph a third holds Python's lock: more threads than this would wait for it
+_THREADS = 4  # of reading a photograph two fifths hold Python's lock: more threads than this would wait for it
 _MOST = 16
 _EXAMPLES = 1000  # that pay for a worker, which takes as long to start as a core to read some 400 photographs
 _HELD = 3  # batches of a worker: one is made, one waits, one is copied
