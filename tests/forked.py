@@ -7,7 +7,9 @@ import multiprocessing
 import os
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.training.run_tiny", "tests.scores.score_network", "tests.parallel.run_devices"])
+CONTEXT.set_forkserver_preload(
+    ["tests.training.run_tiny", "tests.training.run_split", "tests.scores.score_network", "tests.parallel.run_devices"]
+)
 
 
 def start(function, *arguments, errors=None):

@@ -42,3 +42,4 @@ from .split import (
     scan as scan,
     split_positions as split_positions,
 )
+from .workers import Workers as Workers

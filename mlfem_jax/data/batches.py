@@ -6,14 +6,16 @@
     batch = next(iterator)
 
 `iterator.get_state()` is the position, which `json` can write; `set_state` of an iterator over a dataset made
-with the same arguments goes on from there, with exactly the batches that were left. `iterator.close()` ends
-the workers. They are spawned, so a script that uses them needs the `if __name__ == "__main__":` guard.
+with the same arguments goes on from there, with exactly the batches that were left, whatever the number of workers.
+`iterator.close()` ends the workers. They are spawned, so a script that uses them needs the `if __name__ == "__main__":`
+guard.
 """
 
 import contextlib
 import dataclasses
 import functools
 import math
+import sys
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,12 +23,12 @@ from typing import Any, Literal
 import grain
 import jax
 import numpy as np
-from absl import flags
 from jaxtyping import Bool, Float32, Int, Int32, Num, Shaped
 
 from mlfem_jax.data.example import ExampleFormat, blank_example, make_example
 from mlfem_jax.data.recording import RecordingFormat
 from mlfem_jax.data.split import Source
+from mlfem_jax.data.workers import Reading, Workers, worker_count
 from mlfem_jax.files import UNREADABLE, printable, walk
 
 _PADDING = -1
@@ -81,7 +83,7 @@ def read_batches(
     positions: Int[np.ndarray, " part"] | None = None,
     seed: int | None = None,
     epochs: int | None = 1,
-    workers: int = 0,
+    workers: Workers = 0,
     remainder: Literal["fill", "drop"] = "fill",
     in_memory: bool = False,
     process_index: int | None = None,
@@ -100,7 +102,8 @@ def read_batches(
         positions: the records to read, from `split_positions` or `k_folds`. Default: all.
         seed: of the shuffling, which differs in every epoch. Default: no shuffling.
         epochs: how often to read everything; None is for ever.
-        workers: processes that read, decode and resize. 0: a thread of this process does.
+        workers: processes that read, decode and resize. 0: threads of this process do. "auto": processes where the
+            devices are no CPU and there is enough to read, see `worker_count`.
         remainder: what becomes of the examples that do not fill the last batch: "fill" it with blank ones; or "drop"
             them, which with a seed are others in every epoch, because batch norm would see the blank ones.
         in_memory: keep each example, resized, from the first epoch on; for small data sets, without workers.
@@ -118,7 +121,7 @@ def read_batches(
     index = jax.process_index() if process_index is None else process_index
     count = jax.process_count() if process_count is None else process_count
     _check(len(source), positions, batch_size, workers, index, count)
-    if in_memory and workers:
+    if in_memory and workers not in (0, "auto"):
         raise ValueError(f"in_memory: expected no workers, which would each keep their own, got {workers}")
     if remainder == "drop" and len(positions) < batch_size * count:
         raise ValueError(f"batch_size: expected at most the {len(positions)} examples, got {batch_size * count}")
@@ -133,14 +136,10 @@ def read_batches(
     read = _Reader(source, example_format)
     examples = order.slice(slice(index, None, count)).map(functools.cache(read) if in_memory else read)
     batches = examples.batch(batch_size).repeat(epochs)
-    # Grain's default buffer of 500 elements is meant for small ones; here each is a whole batch.
-    reading = batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
-    if workers:
-        if not flags.FLAGS.is_parsed():  # Grain's workers read absl flags, which only absl's own main parses
-            flags.FLAGS.mark_as_parsed()
-        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
-        reading = reading.mp_prefetch(options)
-    return reading.map(_batch)
+    read_in_all = sys.maxsize if epochs is None else len(positions) // count * epochs
+    batch_bytes = batch_size * sum(field.nbytes for field in blank_example(example_format).values())
+    processes = 0 if in_memory else worker_count(workers, examples=read_in_all, batch_bytes=batch_bytes)
+    return Reading(batches, processes).map(_batch)
 
 
 def batches_per_epoch(examples: int, batch_size: int, process_count: int = 1) -> int:
@@ -273,7 +272,7 @@ def _check(records, positions, batch_size, workers, process_index, process_count
         raise ValueError(f"positions: expected 0 to {records - 1}, got {positions.min()} to {positions.max()}")
     if batch_size % 1 or batch_size < 1:
         raise ValueError(f"batch_size: expected a whole number above 0, got {batch_size}")
-    if workers < 0:
+    if workers != "auto" and workers < 0:
         raise ValueError(f"workers: expected 0 or more, got {workers}")
     if not 0 <= process_index < process_count:
         raise ValueError(f"process_index: expected 0 to {process_count - 1}, got {process_index}")

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float32
 
 from mlfem_jax.importance import fem, normalize
 
@@ -29,9 +29,25 @@ def map_stack(
     """
 
     def of_layer(activation: Array, sign: str) -> Array:
-        # All k at once: a kernel a step, where one k after the other would be as many kernels as maps.
-        raw = jax.vmap(lambda k: fem(activation, k=k, sign=sign))(jnp.asarray(ks, jnp.float32))
+        raw = _raw_maps(activation, jnp.asarray(ks, jnp.float32), sign)
         return jax.vmap(normalize)(jax.image.resize(raw, (len(ks), *shape), "linear"))
 
     pairs = zip(layers, signs or ("as_is",) * len(layers), strict=True)
     return jnp.concatenate([of_layer(activations[name], sign) for name, sign in pairs])
+
+
+def _raw_maps(activation: Array, ks: Float32[Array, " K"], sign: str) -> Float32[Array, " K *S"]:
+    """FEM at every k, in as few kernels as the compiler of the platform makes of it."""
+    at = jax.jit(lambda activation, k: fem(activation, k=k, sign=sign))  # jit: traced once, and no kernel of its own
+
+    def together(activation: Array) -> Array:
+        # All k at once: a kernel a step, where one k after the other would be as many kernels as maps.
+        return jax.vmap(at, (None, 0))(activation, ks)
+
+    def side_by_side(activation: Array) -> Array:
+        # A TPU's compiler does that by itself; of an axis of k it would write the activation once more, in float32.
+        return jnp.stack([at(activation, k) for k in ks])
+
+    if len(ks) == 1:
+        return together(activation)
+    return jax.lax.platform_dependent(activation, tpu=side_by_side, default=together)

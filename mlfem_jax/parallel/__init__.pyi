@@ -9,6 +9,7 @@ from .devices import (
     Devices as Devices,
     batch_sharding as batch_sharding,
     chosen_devices as chosen_devices,
+    on_host as on_host,
     over_shares as over_shares,
     put_batch as put_batch,
     put_state as put_state,

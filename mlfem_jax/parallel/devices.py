@@ -1,5 +1,6 @@
 """Batches split over devices, and what all of them need copied to each."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -70,6 +71,17 @@ def over_shares(function: Callable[[Any, Any], Any], devices: Devices) -> Callab
     return jax.shard_map(
         of_share, mesh=_mesh(devices), in_specs=(PartitionSpec(), by_image), out_specs=by_image, check_vma=False
     )
+
+
+def on_host() -> contextlib.AbstractContextManager[Any]:
+    """Within the block arrays are made in the host's memory, and not on the first device.
+
+    Where JAX was told to leave the CPU out (`JAX_PLATFORMS=cuda`) there is no such place, and nothing changes.
+    """
+    try:
+        return jax.default_device(jax.local_devices(backend="cpu")[0])
+    except RuntimeError:
+        return contextlib.nullcontext()
 
 
 LARGE = 2**20

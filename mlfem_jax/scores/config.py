@@ -9,6 +9,7 @@ import tyro
 
 from mlfem_jax.attribution import methods_on, parse_target
 from mlfem_jax.backbones import Backbone, Contrast
+from mlfem_jax.data import Workers
 from mlfem_jax.engine import BatchSize
 from mlfem_jax.gaze import FitRule
 from mlfem_jax.photos import check_frame
@@ -63,7 +64,8 @@ class Config:
         dtype: of the forward pass.
         map_size: side in pixels of the maps kept for the report; 0 keeps neither maps nor photographs.
         photo_size: longer side in pixels of the photographs kept for the report.
-        workers: processes that read images; 0 is a thread.
+        workers: processes that read images; 0 is threads of this one. auto is none on a CPU, and elsewhere one for each
+            thousand images of a run, as far as there are cores.
         distributed: one of several processes that the cluster has started together (Slurm, Cloud TPU, ...).
         coordinator: HOST:PORT of the first of several processes, elsewhere.
         process_index: which of several processes this is. Without a coordinator they share nothing but the folder.
@@ -94,7 +96,7 @@ class Config:
     dtype: str = "float32"
     map_size: int = 56
     photo_size: int = 224
-    workers: int = 0
+    workers: Workers = "auto"
     distributed: bool = False
     coordinator: str | None = None
     process_index: int | None = None

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mlfem_jax.backbones import Backbone
-from mlfem_jax.data import Batch, ExampleFormat, Index, RecordingFormat, Source, image_frames, read_batches
+from mlfem_jax.data import Batch, ExampleFormat, Index, RecordingFormat, Source, Workers, image_frames, read_batches
 from mlfem_jax.gaze import FitRule
 from mlfem_jax.scores.config import Config
 from mlfem_jax.scores.plan import Plan
@@ -82,7 +82,7 @@ def read_groups(
     example_format: Format,
     size_of: Callable[[Format], int],
     *,
-    workers: int,
+    workers: Workers,
 ) -> Iterator[Batch]:
     """Batches of one frame each, group after group.
 

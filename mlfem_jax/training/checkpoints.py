@@ -111,11 +111,13 @@ def restore_checkpoint(folder: str | Path, step: int, like: Any, reader: grain.D
     Args:
         folder: of the run's checkpoints.
         step: which one.
-        like: a pytree of the structure, shapes and dtypes that are expected; arrays or `jax.ShapeDtypeStruct`.
+        like: a pytree of the structure, shapes and dtypes that are expected; arrays or `jax.ShapeDtypeStruct`, with
+            the sharding where one is wanted.
         reader: an iterator over the same batches, which is moved. Default: none.
 
     Returns:
-        NumPy arrays in the structure of `like`.
+        The structure of `like`: where that says a sharding an array on its devices, each of which reads its part; else
+        NumPy arrays.
 
     Raises:
         ValueError: names the checkpoint, if it is truncated or changed, was not written by `save_checkpoint`, or holds
@@ -130,12 +132,17 @@ def restore_checkpoint(folder: str | Path, step: int, like: Any, reader: grain.D
             f"{place}: expected a checkpoint of this network, got one of another network, which differs in "
             f"{', '.join(unlike[:6])}"
         )
-    abstract = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
     with own_checkpointer() as checkpointer:
-        state = checkpointer.restore(place / "state", abstract)
+        state = checkpointer.restore(place / "state", jax.tree.map(_wanted, like))
     if reader is not None:
         _move(reader, place / "reader")
     return state
+
+
+def _wanted(leaf: Any) -> Any:
+    """What orbax makes of it: an array on devices, or one of NumPy."""
+    placed = isinstance(leaf, jax.ShapeDtypeStruct) and leaf.sharding is not None
+    return leaf if placed else np.zeros(leaf.shape, leaf.dtype)
 
 
 def _move(reader: grain.DatasetIterator, place: Path) -> None:

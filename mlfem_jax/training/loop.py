@@ -12,18 +12,20 @@ import grain
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
+from jax.tree_util import Partial
 
 from mlfem_jax.files import replacing
-from mlfem_jax.parallel import is_first, put_batch, put_state, state_sharding
+from mlfem_jax.parallel import is_first, put_batch
 from mlfem_jax.training.checkpoints import checkpoint_steps, open_checkpoints, restore_checkpoint, save_checkpoint
 from mlfem_jax.training.run import read_metrics
+from mlfem_jax.training.step import make_state, state_shapes
 
 Step = Callable[[Any, Any], tuple[Any, jax.Array]]
 
 
 def train(
     folder: str | Path,
-    state: Any,
+    initial: Partial,
     batches: grain.DatasetIterator,
     step: Step,
     *,
@@ -46,7 +48,7 @@ def train(
 
     Args:
         folder: of the run, see `claim`.
-        state: before the first step; a pytree of arrays.
+        initial: what makes the state before the first step, a pytree of arrays; see `make_state`.
         batches: Grain's iterator over dicts of arrays.
         step: (state, batch) to (state, loss); it may take the state's memory.
         steps: in all.
@@ -63,11 +65,12 @@ def train(
     folder = Path(folder)
     checkpoints, log = folder / "checkpoints", folder / "metrics.jsonl"
     done = max(checkpoint_steps(checkpoints), default=0)
-    if done:
-        state = restore_checkpoint(checkpoints, done, state, batches)
-    rows = [row for row in read_metrics(folder) if row["step"] <= done]
     over_batch, on_each = sharding
-    state = put_state(state, state_sharding(state, on_each))
+    if done:
+        state = restore_checkpoint(checkpoints, done, state_shapes(initial, on_each), batches)
+    else:
+        state = make_state(initial, on_each)
+    rows = [row for row in read_metrics(folder) if row["step"] <= done]
     losses: list[jax.Array] = []
     with open_checkpoints(checkpoints, state) as manager:
         for number in range(done + 1, steps + 1):

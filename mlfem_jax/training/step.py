@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import NamedSharding
+from jax.tree_util import Partial
 from jaxtyping import Array
 
-from mlfem_jax.parallel import state_sharding
+from mlfem_jax.parallel import put_state, state_sharding
 
 if TYPE_CHECKING:
     from chex import ArrayTree
@@ -73,12 +74,52 @@ def initial_state(
 ) -> TrainState:
     """The state before the first step, of copies: a step gives the memory of the state that it gets to the next.
 
+    Of a state that is split over devices it is what `make_state` compiles.
+
     Example:
         >>> int(initial_state({"w": jnp.ones(2)}, {}, optax.sgd(0.1), jax.random.key(0)).step)
         0
     """
     params, beside, key = jax.tree.map(jnp.array, (params, beside, jax.random.key_data(key)))
     return TrainState(params=params, beside=beside, optimizer=rule.init(params), step=jnp.zeros((), jnp.int32), key=key)
+
+
+def state_shapes(initial: Partial, on_each: NamedSharding) -> Any:
+    """Shape, dtype and place of each array of a state, of which nothing is made.
+
+    Args:
+        initial: see `make_state`.
+        on_each: from `batch_sharding`; see `state_sharding`.
+    """
+    shapes = jax.eval_shape(initial)
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        shapes,
+        state_sharding(shapes, on_each),
+    )
+
+
+def make_state(initial: Partial, on_each: NamedSharding) -> Any:
+    """A state on the devices, computed by one function where it is to lie: none ever holds more than its part.
+
+    Args:
+        initial: what makes it, without arguments of its own; those bound to it are NumPy arrays, such as the weights of
+            a file, of which each device gets its part too.
+        on_each: from `batch_sharding`; see `state_sharding`.
+
+    Example:
+        >>> from mlfem_jax.parallel import batch_sharding
+        >>> initial = Partial(lambda weights: {"params": weights, "step": jnp.int32(0)}, np.ones((2, 3), np.float32))
+        >>> make_state(initial, batch_sharding(4, jax.devices()[:1])[1])["params"].shape
+        (2, 3)
+    """
+    places = jax.tree.map(lambda leaf: leaf.sharding, state_shapes(initial, on_each))
+    given = put_state(initial, state_sharding(initial, on_each))
+    return jax.jit(_made, out_shardings=places)(given)
+
+
+def _made(initial: Partial) -> Any:
+    return initial()
 
 
 def make_step(

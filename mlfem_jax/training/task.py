@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import tyro
 from jax.sharding import NamedSharding
+from jax.tree_util import Partial
 
 from mlfem_jax.data import fold_positions, split_positions
 from mlfem_jax.files import refuse_foreign, writing
@@ -75,7 +76,7 @@ class Task:
     """A training, ready to run.
 
     Attributes:
-        state: before the first step.
+        initial: what makes the state before the first step; see `make_state`.
         step: from `make_step`.
         batches: of training, shuffled, of all epochs.
         steps: in all.
@@ -86,7 +87,7 @@ class Task:
         score: the one of which more is better, which chooses the best checkpoint; "step" keeps the newest.
     """
 
-    state: TrainState
+    initial: Partial
     step: Step
     batches: grain.IterDataset
     steps: int
@@ -161,7 +162,7 @@ def run(config: RunConfig, task: Task) -> tuple[TrainState, dict[str, Any]] | No
 
         train(
             config.out,
-            task.state,
+            task.initial,
             iter(task.batches),
             task.step,
             steps=task.steps,
@@ -175,7 +176,7 @@ def run(config: RunConfig, task: Task) -> tuple[TrainState, dict[str, Any]] | No
     if not is_first():
         return None
     best = max(reversed(read_metrics(config.out)), key=lambda line: line[task.score])  # of equals the newest
-    return restore_checkpoint(config.out / "checkpoints", best["step"], task.state), best
+    return restore_checkpoint(config.out / "checkpoints", best["step"], jax.eval_shape(task.initial)), best
 
 
 def notes(config: RunConfig, data: str, validation: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mlfem_jax import explain, from_function, layer_maps, methods
+from mlfem_jax.fusion import stacks
 from mlfem_jax.fusion.network import PaperNet, predict
 from mlfem_jax.fusion.stacks import map_stack
 from mlfem_jax.fusion.stored import TrainedFusion, load_fusion, packaged_fusion, save_fusion
@@ -73,6 +74,20 @@ def slow_resize(importance, size):
             rows.append(np.average(importance, axis=0, weights=weights))
         importance = np.moveaxis(np.array(rows), 0, axis)
     return importance
+
+
+def test_a_tpu_gets_the_same_maps_of_every_k(monkeypatch):
+    activation = jnp.asarray(np.random.default_rng(3).normal(size=(5, 6, 4)), jnp.bfloat16)
+    ks, elsewhere = (0.5, 1.0, 2.0), stacks._raw_maps(activation, jnp.array([0.5, 1.0, 2.0]), "as_is")
+    chosen = []
+
+    def on_tpu(*operands, default, tpu=None, **others):
+        chosen.append(tpu)
+        return (tpu or default)(*operands)
+
+    monkeypatch.setattr(jax.lax, "platform_dependent", on_tpu)
+    np.testing.assert_array_equal(stacks._raw_maps(activation, jnp.array(ks), "as_is"), elsewhere)
+    assert chosen[0] is not None
 
 
 @pytest.mark.parametrize(("shape", "signs"), [((16, 16), ()), ((8, 8), ("two_sided", "as_is")), ((5, 3), ())])

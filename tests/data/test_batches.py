@@ -2,15 +2,19 @@ import dataclasses
 import gc
 import json
 import resource
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 grain = pytest.importorskip("grain", reason="needs Grain")
 
+from mlfem_jax.data import workers  # noqa: E402
 from mlfem_jax.data.batches import batches_per_epoch, open_dataset, read_batches, read_examples  # noqa: E402
 from mlfem_jax.data.example import ExampleFormat, decode_photo, framed, make_example  # noqa: E402
 from mlfem_jax.data.split import scan  # noqa: E402
+from mlfem_jax.data.workers import worker_count  # noqa: E402
 from mlfem_jax.gaze.density import gaze_densities, gaze_density  # noqa: E402
 from tests.data.gaze_records import encode, make_record, make_source  # noqa: E402
 
@@ -115,18 +119,16 @@ def test_positions_select_records():
     assert ids(read(make_source(9), positions=np.array([7, 2, 5]))) == ["image7", "image2", "image5"]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_resuming_gives_the_batches_that_were_left(workers):
+@pytest.mark.parametrize(("workers", "later"), [(0, 2), (2, 0)])
+def test_resuming_with_other_workers_gives_the_batches_that_were_left(workers, later):
     source = make_source(11)
-    batches = read_batches(
-        source, FORMAT, batch_size=2, seed=1, epochs=2, workers=workers, process_index=0, process_count=1
-    )
-    iterator = iter(batches)
+    options = {"batch_size": 2, "seed": 1, "epochs": 2, "process_index": 0, "process_count": 1}
+    iterator = iter(read_batches(source, FORMAT, workers=workers, **options))
     start = [next(iterator) for _ in range(4)]
     state = json.loads(json.dumps(iterator.get_state()))
     rest = list(iterator)
     iterator.close()
-    resumed = iter(batches)
+    resumed = iter(read_batches(source, FORMAT, workers=later, **options))
     resumed.set_state(state)
     again = list(resumed)
     resumed.close()
@@ -135,6 +137,33 @@ def test_resuming_gives_the_batches_that_were_left(workers):
         for name, values in vars(batch).items():
             np.testing.assert_array_equal(values, getattr(twin, name))
     assert ids(start) + ids(rest) == ids(read(source, batch_size=2, seed=1, epochs=2))
+
+
+def test_a_reader_at_its_end_goes_on_with_nothing_and_one_without_end_goes_on():
+    options = {"batch_size": 2, "process_index": 0, "process_count": 1}
+    ended = iter(read_batches(make_source(3), FORMAT, **options))
+    ended.set_state({"next_index": 2})
+    assert list(ended) == [] and list(ended) == []
+    endless = iter(read_batches(make_source(3), FORMAT, epochs=None, **options))
+    endless.set_state({"next_index": 101})
+    assert next(endless).ids.tolist() == ["image2", ""]
+
+
+def test_workers_of_their_own_are_for_many_examples_and_for_devices_that_are_no_cpu(monkeypatch):
+    def count(platform, cores, examples, free, batch_bytes=10):
+        monkeypatch.setattr(workers.jax, "local_devices", lambda: [SimpleNamespace(platform=platform)])
+        monkeypatch.setattr(workers, "_cores", lambda: cores)
+        monkeypatch.setattr(workers.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+        monkeypatch.setattr(workers, "_SHARED", Path("/"))
+        return worker_count("auto", examples=examples, batch_bytes=batch_bytes)
+
+    assert count("cpu", 64, 10**6, 10**9) == 0
+    assert count("gpu", 12, 10**6, 10**9) == 11
+    assert count("tpu", 96, 10**6, 10**9) == 16
+    assert count("gpu", 12, 700, 10**9) == 0
+    assert count("gpu", 12, 3999, 10**9) == 3
+    assert count("gpu", 12, 10**6, 64 * 2**20, batch_bytes=5 * 2**20) == 4
+    assert count("gpu", 1, 10**6, 10**9) == 0
 
 
 def test_memory_is_flat_over_epochs():

@@ -5,6 +5,7 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from mlfem_jax.backbones.architectures import ARCHITECTURES
 from mlfem_jax.backbones.trainable import initial_weights, make_classifier
@@ -57,17 +58,17 @@ def compiled_once(step):
 
 
 def fusion():
-    """(reader, state, step, sharding) of the fusion network."""
+    """(reader, what makes the state, step, sharding) of the fusion network."""
     net, recipe = PaperNet(2), fusion_step.Recipe(EPOCHS, batch_size=BATCH, learning_rate=1e-2)
     count = jax.process_count()
     own = {"batch_size": BATCH // count, "process_index": jax.process_index(), "process_count": count}
     reading = read_examples(example, np.arange(20), seed=0, epochs=EPOCHS, **own)
     step = fusion_step.make_step(net, recipe, STEPS, (16, 16))
-    return reading, fusion_step.initial_state(net, recipe, STEPS), step, batch_sharding(BATCH)
+    return reading, Partial(lambda: fusion_step.initial_state(net, recipe, STEPS)), step, batch_sharding(BATCH)
 
 
 def classifier():
-    """(reader, state, step, sharding) of a classifier, augmentation and all; two devices share a large array."""
+    """The same of a classifier, augmentation and all; two devices share a large array."""
     ARCHITECTURES["tiny"] = TINY
     network, recipe = make_classifier("tiny", 3), Recipe(epochs=EPOCHS, batch_size=BATCH, learning_rate=1e-2)
     photos = np.random.default_rng(0).integers(0, 256, (26, 20, 24, 3), dtype=np.uint8)
@@ -75,10 +76,12 @@ def classifier():
     order = {"seed": 0, "epochs": EPOCHS, "remainder": "drop"}
     example_format = ExampleFormat(SIZE, max_fixations=3, classes=3)
     reading = read_batches(source, example_format, batch_size=BATCH // jax.process_count(), **order)
-    state = classifier_step.initial_state(network, recipe, STEPS, *initial_weights(network, weights="random"))
+    initial = Partial(
+        lambda: classifier_step.initial_state(network, recipe, STEPS, *initial_weights(network, weights="random"))
+    )
     sharding = batch_sharding(BATCH, shards=2 if jax.device_count() > 1 else 1)
     step = classifier_step.make_step(network, recipe, STEPS, "softmax", sharding[1])
-    return reading.map(classifier_step.batch_fields), state, compiled_once(step), sharding
+    return reading.map(classifier_step.batch_fields), initial, compiled_once(step), sharding
 
 
 def main(kind, folder, devices=1, port=None, *processes):
@@ -87,11 +90,11 @@ def main(kind, folder, devices=1, port=None, *processes):
     if port is not None:
         start(Processes(False, f"localhost:{port}", *processes, lost_after_s=5))
     meshes.LARGE = 40
-    reading, state, step, sharding = {"fusion": fusion, "classifier": classifier}[kind]()
+    reading, initial, step, sharding = {"fusion": fusion, "classifier": classifier}[kind]()
     claim(folder, {"kind": kind})
     state = train(
         folder,
-        state,
+        initial,
         iter(reading),
         step,
         steps=STEPS,

@@ -6,6 +6,7 @@ import socket
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 
 from mlfem_jax.data.batches import read_examples
 from mlfem_jax.parallel.devices import batch_sharding
@@ -13,7 +14,7 @@ from mlfem_jax.runs import claim
 from mlfem_jax.training.loop import train
 from mlfem_jax.training.run import plot_curves, read_metrics
 from tests.forked import ended, start
-from tests.training import run_tiny
+from tests.training import run_split, run_tiny
 
 
 def finished(started):
@@ -77,6 +78,10 @@ def test_devices_share_a_batch_and_the_losses_agree(kind, whole, tmp_path):
     assert_same_losses(lines, whole[1])
 
 
+def test_no_device_ever_holds_more_of_the_state_than_its_part(tmp_path):
+    assert finished(start(run_split.main, tmp_path)) == ["checked"]
+
+
 def two_processes(kind, folder):
     port = free_port()
     return [start(run_tiny.main, kind, folder, 1, port, index, 2) for index in range(2)]
@@ -131,7 +136,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     with pytest.raises(ValueError, match=r"expected a finite loss by step 2, got \[nan"):
         train(
             tmp_path,
-            {"weight": jnp.zeros(())},
+            Partial(lambda: {"weight": jnp.zeros(())}),
             iter(reading),
             lambda state, batch: (state, jnp.float32(np.nan)),
             steps=4,

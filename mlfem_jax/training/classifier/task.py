@@ -12,19 +12,21 @@ goes on where it stopped. How to start it on several hosts is written in `mlfem_
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import numpy as np
 import tyro
+from jax.tree_util import Partial
 from rich.console import Console
 from rich.table import Table
 
-from mlfem_jax.backbones import Classifier, initial_weights, make_classifier, save_classifier
-from mlfem_jax.data import ExampleFormat, Index, RecordingFormat, open_dataset, read_batches, scan
+from mlfem_jax.backbones import SMALL, TOWERS, Classifier, initial_weights, make_classifier, save_classifier
+from mlfem_jax.data import ExampleFormat, Index, RecordingFormat, Workers, open_dataset, read_batches, scan
 from mlfem_jax.gaze import FitRule
-from mlfem_jax.parallel import batch_sharding, put_batch, start
+from mlfem_jax.parallel import batch_sharding, on_host, put_batch, put_state, start, state_sharding
 from mlfem_jax.training import task as common
 from mlfem_jax.training.classifier.recipe import Loss, Recipe, choose_loss
 from mlfem_jax.training.classifier.step import batch_fields, evaluate, initial_state, make_scores, make_step
@@ -42,7 +44,8 @@ class Config(RunConfig):
         weights: a weight file to start from, or "random". Default: the packaged weights.
         loss: "softmax" for one class an image, "sigmoid" for several. Default: what the labels say.
         rule: how a photograph gets to the network's input size.
-        workers: processes that read images; 0 is a thread.
+        workers: processes that read images; 0 is threads of this one. auto is none on a CPU, and elsewhere one for each
+            thousand images read in the run, as far as there are cores.
         shards: devices that each large array of the state, of a million numbers, is split over: for large heads.
         in_memory: keep the resized photographs, 0.2 MB each at 256x256, after the first epoch; not with workers.
         recipe: how to train.
@@ -53,7 +56,7 @@ class Config(RunConfig):
     weights: str | None = None
     loss: Literal["softmax", "sigmoid"] | None = None
     rule: FitRule = "stretch"
-    workers: int = 0
+    workers: Workers = "auto"
     in_memory: bool = False
     shards: int = 1
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
@@ -188,22 +191,40 @@ def prepare(config: Config, data: Data, classifier: Classifier) -> Task:
         held = read(config, data, "validation", classifier.input_size, batch_size=share)
         return evaluate((scores(state, put_batch(batch, over_batch)) for batch in held), data.loss)[0]
 
-    weights = initial_weights(classifier, weights=config.weights, seed=recipe.seed)
-    state = initial_state(classifier, recipe, steps, *weights)
+    initial = first_state(config, classifier, steps)
     step = make_step(classifier, recipe, steps, data.loss, on_each)
     score = ("top_1" if data.loss == "softmax" else "map") if config.validation else "step"
-    return Task(state, step, batches, steps, per_epoch, recipe.batch_size, sharding, validate, score)
+    return Task(initial, step, batches, steps, per_epoch, recipe.batch_size, sharding, validate, score)
+
+
+def first_state(config: Config, classifier: Classifier, steps: int) -> Partial:
+    """What makes the state before the first step, see `make_state`: weights drawn there, or bound to it as arrays."""
+
+    def state(*weights: Any) -> TrainState:
+        return initial_state(classifier, config.recipe, steps, *weights)
+
+    def weights() -> tuple[Any, Any]:
+        return initial_weights(classifier, weights=config.weights, seed=config.recipe.seed)
+
+    drawn = config.weights is None if classifier.name == SMALL else config.weights == "random"
+    if drawn and classifier.name not in TOWERS:  # those are drawn by NumPy
+        return Partial(lambda: state(*weights()))
+    with on_host():
+        return Partial(state, *jax.device_get(weights()))
 
 
 def write(config: Config, data: Data, classifier: Classifier, state: TrainState, best: Mapping[str, Any]) -> None:
     """Writes and prints the best network: of the best checkpoint, or of the last where there is no validation."""
     found: dict[str, Any] = {name: value for name, value in best.items() if name != "losses"}
     if config.validation:
-        over_batch, on_each = batch_sharding(config.recipe.batch_size, jax.local_devices())
+        devices = jax.local_devices()
+        shards = math.gcd(config.shards, len(devices))
+        over_batch, on_each = batch_sharding(config.recipe.batch_size, devices, shards=shards)
         scores = make_scores(classifier, config.recipe, data.loss, on_each)
         alone = {"batch_size": config.recipe.batch_size, "process_index": 0, "process_count": 1}
         batches = read(config, data, "validation", classifier.input_size, **alone)
-        state = put_batch(state, on_each)
+        state = dataclasses.replace(state, optimizer=())
+        state = put_state(state, state_sharding(state, on_each))
         _, confusion = evaluate((scores(state, put_batch(batch, over_batch)) for batch in batches), data.loss)
         if confusion is not None:
             Console().print(confusion_table(confusion, data.class_names))

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import jax
 import numpy as np
 import tyro
+from jax.tree_util import Partial
 from rich.console import Console
 
 from mlfem_jax.backbones import Backbone, load_backbone
@@ -84,9 +85,9 @@ def prepare(config: Config, data: Data, backbone: Backbone) -> Task:
         )
     faithful = functools.partial(soft_abpc, backbone, output=backbone.output) if recipe.faithful else None
     step = make_step(data.net, recipe, steps, inputs=data.inputs, faithful=faithful)
-    state = initial_state(data.net, recipe, steps)
+    initial = Partial(lambda: initial_state(data.net, recipe, steps))
     score = "pcc" if config.validation and not recipe.faithful else "step"
-    return Task(state, step, batches, steps, per_epoch, recipe.batch_size, sharding, validate, score)
+    return Task(initial, step, batches, steps, per_epoch, recipe.batch_size, sharding, validate, score)
 
 
 def write(config: Config, data: Data, backbone: Backbone, state: TrainState, best: Mapping[str, Any]) -> None:
