@@ -81,10 +81,12 @@ def read_settings(folder: str | Path) -> dict[str, Any]:
     """The settings of the run that a folder holds.
 
     Raises:
-        FileNotFoundError: it holds none.
+        FileNotFoundError: there is no such folder, or it holds no run.
         ValueError: its `run.json` is damaged, or not ours.
     """
     path = Path(folder) / _FILE
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"{folder}: expected the folder of a run, got no folder of that name")
     if not path.exists():
         raise FileNotFoundError(f"{folder}: expected a run, with {_FILE}, got a folder without it")
     try:

@@ -31,7 +31,7 @@ class Config:
     Attributes:
         directory: the prepared data set.
         backbone: see `mlfem backbones`.
-        weights: a weight file, or the folder of a trained classifier.
+        weights: a weight file, the folder of a trained classifier, or "random". Default: the packaged weights.
         fold: (which, of how many): only the images of that test fold.
         images: how many of them, the first.
         methods: names.
@@ -41,7 +41,7 @@ class Config:
 
     directory: tyro.conf.Positional[Path]
     backbone: str = "efficientnet_lite0"
-    weights: Path | None = None
+    weights: str | Path | None = None
     fold: tuple[int, int] | None = None
     images: int = 24
     methods: tuple[str, ...] = ("grad_cam", "fem", "add", "center", "random")

@@ -39,7 +39,7 @@ class Config:
         first: only so many images, the first; 0 is all.
         subset: how many of them the slow methods see.
         backbone: see `mlfem backbones`.
-        weights: a weight file.
+        weights: a weight file, or "random". Default: the packaged weights.
         methods: names, in the order of the table; empty is all.
         fusions: more rows, with their options: net:weights=FILE.
         metrics: see `mlfem score`.
@@ -52,7 +52,7 @@ class Config:
     first: int = 0
     subset: int = 60
     backbone: str = "efficientnet_lite0"
-    weights: Path | None = None
+    weights: str | Path | None = None
     methods: tuple[str, ...] = ()
     fusions: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ("gaze",)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from flax import nnx
@@ -32,6 +32,7 @@ class Architecture:
         norm: the batch norm behind its convolutions; None where there is none.
         input_size: (height, width) it was trained on.
         framework: whose names its weight files have; Keras' have a "/" in them.
+        config: what transformers' config.json says of it; empty where transformers does not have it.
     """
 
     build: Callable[..., nnx.Module]
@@ -49,3 +50,4 @@ class Architecture:
     norm: Norm | None = TORCH_NORM
     input_size: tuple[int, int] = (224, 224)
     framework: Literal["torch", "keras"] = "torch"
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)

@@ -23,14 +23,27 @@ from mlfem_jax.backbones.networks.parts import same_names
 from mlfem_jax.backbones.preprocess import efficientnet_lite_preprocess, imagenet_preprocess
 
 
-def resnet_network(depth: int, block: type, depths: tuple[int, ...]) -> Architecture:
+def resnet_network(depth: int, block: type[Any], depths: tuple[int, ...]) -> Architecture:
     """ResNet of torchvision, and timm's."""
+    config = {
+        "model_type": "resnet",
+        "layer_type": "basic" if block is resnet.BasicBlock else "bottleneck",
+        "embedding_size": 64,
+        "depths": list(depths),
+        "hidden_sizes": [64 * block.expansion * 2**stage for stage in range(len(depths))],
+        "hidden_act": "relu",
+        "downsample_in_first_stage": False,
+        "downsample_in_bottleneck": False,
+    }
     return Architecture(
         build=functools.partial(resnet.ResNet, block, depths),
         torch_names=resnet.torch_names,
         preprocess=imagenet_preprocess,
         classifier="fc",
         head="fc",
+        canonical=resnet.canonical,
+        renamed=resnet.renamed,
+        config=config,
         summary=f"ResNet-{depth} (v1.5); layers: the outputs of its {sum(depths)} residual blocks",
     )
 
@@ -133,6 +146,16 @@ def regnet_network(variant: str) -> Architecture:
         head="fc",
         canonical=regnet.canonical,
         renamed=regnet.renamed,
+        config={
+            "model_type": "regnet",
+            "layer_type": variant[0],
+            "embedding_size": 32,
+            "depths": list(config.depths),
+            "hidden_sizes": list(config.widths),
+            "groups_width": config.groups[-1],
+            "hidden_act": "relu",
+            "downsample_in_first_stage": True,
+        },
         summary=f"RegNet {variant.upper()}; layers: the outputs of its {sum(config.depths)} blocks",
     )
 
@@ -155,6 +178,13 @@ def convnext_network(variant: str, *, second: bool = False) -> Architecture:
         renamed=convnext.renamed,
         sign=_two_sided,
         norm=None,
+        config={
+            "model_type": "convnextv2" if second else "convnext",
+            "depths": list(depths),
+            "hidden_sizes": list(widths),
+            "patch_size": 4,
+            "hidden_act": "gelu",
+        },
         summary=f"ConvNeXt{' V2' if second else ''} {variant}; layers: the outputs of its {sum(depths)} blocks",
     )
 
@@ -163,6 +193,16 @@ def swin_network(variant: str, *, second: bool = False) -> Architecture:
     """Swin, the `second` version or the first."""
     config = swin.VARIANTS[variant]
     config = dataclasses.replace(config, window=8, second=True) if second else config
+    said = {
+        "model_type": "swinv2" if second else "swin",
+        "embed_dim": config.width,
+        "depths": list(config.depths),
+        "num_heads": list(config.heads),
+        "window_size": config.window,
+        "patch_size": 4,
+        "hidden_act": "gelu",
+        "layer_norm_eps": swin.EPSILON,
+    }
     return Architecture(
         build=functools.partial(swin.SwinTransformer, config),
         torch_names=same_names,
@@ -171,6 +211,7 @@ def swin_network(variant: str, *, second: bool = False) -> Architecture:
         head="head.fc",
         canonical=swin_names.canonical,
         renamed=swin_names.renamed,
+        config=said | {"pretrained_window_sizes": [0, 0, 0, 0]} if second else said,
         sign=_two_sided,
         norm=None,
         input_size=(256, 256) if second else (224, 224),

@@ -16,6 +16,7 @@ from mlfem_jax.backbones.base import Apply, Backbone
 from mlfem_jax.backbones.files.about import About, read_about
 from mlfem_jax.backbones.files.fit import check_values, check_weights, without_prefix
 from mlfem_jax.backbones.files.folding import expected_shapes, fold
+from mlfem_jax.backbones.files.hugging_face import check_config, check_kind
 from mlfem_jax.backbones.files.packaged import packaged_file
 from mlfem_jax.backbones.files.read import read_weights
 from mlfem_jax.backbones.recorders import RECORDED, load_recorded
@@ -128,6 +129,8 @@ def network_arrays(name: str, file: Path) -> tuple[dict[str, np.ndarray], About]
     architecture, about = find_architecture(name), read_about(file)
     if about.backbone not in (None, name):
         raise ValueError(f"{file}: expected weights of {name}, got a run of {about.backbone}; load it as that")
+    with naming(file):
+        check_config(name, about.config, {other: known.config for other, known in ARCHITECTURES.items()})
     arrays = read_weights(file)
     framework = "keras" if any("/" in entry for entry in arrays) else "torch"
     if about.backbone is None and framework != architecture.framework:
@@ -137,7 +140,10 @@ def network_arrays(name: str, file: Path) -> tuple[dict[str, np.ndarray], About]
     with naming(file):
         expected = expected_shapes(shapes, {}, architecture.torch_names)
         arrays = without_prefix(arrays, expected, rename=architecture.renamed)
-        return dict(architecture.canonical(arrays)), about
+        arrays = dict(architecture.canonical(arrays))
+        if 2 * sum(entry in arrays for entry in expected) < len(expected):
+            check_kind(name, about.config, backbone_names())
+        return arrays, about
 
 
 _FRAMEWORKS = {

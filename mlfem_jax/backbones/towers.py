@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,9 @@ from mlfem_jax.backbones.files.packaged import packaged_file
 from mlfem_jax.backbones.networks import dinov3_names, vit, vit_names
 from mlfem_jax.backbones.networks.vit import ViT
 from mlfem_jax.backbones.preprocess import clip_preprocess, half_preprocess, imagenet_preprocess
+
+if TYPE_CHECKING:
+    from mlfem_jax.backbones.files.about import About
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,13 +136,11 @@ def load_tower(name: str, weights: str | Path | None, imagenet_labels: tuple[str
         weights: see `load_backbone`.
         imagenet_labels: of its classes, where the file is known to be ImageNet's.
     """
-    from mlfem_jax.backbones.files.about import read_about
-
     tower = TOWERS[name]
     if weights == "random":
         return tower_backbone(name, tower, vit_names.to_params(tower.config, random_arrays(tower.config)))
-    file = tower_file(name, weights)
-    about, arrays = read_about(file), tower_arrays(tower, file, packaged=weights is None)
+    file, about = tower_file(name, weights)
+    arrays = tower_arrays(tower, file, packaged=weights is None)
     config = vit_names.fitted(tower.config, arrays)
     params = vit_names.to_params(config, arrays)
     backbone = tower_backbone(name, dataclasses.replace(tower, config=config), params, output=about.output)
@@ -192,8 +193,8 @@ def tower_backbone(
     )
 
 
-def tower_file(name: str, weights: str | Path | None) -> Path:
-    """The file that is asked for, or the packaged one where none is.
+def tower_file(name: str, weights: str | Path | None) -> "tuple[Path, About]":
+    """The file that is asked for, or the packaged one where none is, and what it says.
 
     Raises:
         ValueError: no package holds weights of the tower, or it is not installed; the file is a run of another network.
@@ -202,11 +203,13 @@ def tower_file(name: str, weights: str | Path | None) -> Path:
 
     if weights is None:
         tower, layouts = TOWERS[name], "timm's, torchvision's, transformers' or its authors'"
-        return packaged_file(tower.package, tower.package_file, name=name, layouts=layouts)
-    about = read_about(weights)
+        file = packaged_file(tower.package, tower.package_file, name=name, layouts=layouts)
+    else:
+        file = Path(weights)
+    about = read_about(file)
     if about.backbone not in (None, name):
         raise ValueError(f"{weights}: expected weights of {name}, got a run of {about.backbone}; load it as that")
-    return Path(weights)
+    return file, about
 
 
 def tower_arrays(tower: Tower, file: Path, *, packaged: bool, classes: int | None = None) -> dict[str, np.ndarray]:

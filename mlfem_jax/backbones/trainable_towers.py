@@ -49,7 +49,7 @@ def initial_tower(name: str, classes: int, weights: str | Path | None, seed: int
     if weights == "random":
         arrays = random_arrays(tower.config, seed)
     else:
-        file = tower_file(name, weights)
+        file, _ = tower_file(name, weights)
         arrays = tower_arrays(tower, file, packaged=weights is None, classes=classes)
     head = {leaf: arrays.pop(f"head.{leaf}") for leaf in ("weight", "bias") if f"head.{leaf}" in arrays}
     if not head:

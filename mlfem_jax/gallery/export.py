@@ -30,7 +30,7 @@ class Config:
         out: the folder to write.
         method: a name with its options if need be, as `mlfem score` takes it.
         backbone: see `mlfem backbones`.
-        weights: a weight file. Default: the packaged weights.
+        weights: a weight file, or "random". Default: the packaged weights.
         form: png, gray of 8 bits; or npy, float32.
         split: name of a split, or a slice of one. Default: the only split.
         fold: (i, k) takes fold i of k alone.
@@ -42,7 +42,7 @@ class Config:
     out: Path
     method: str = "add"
     backbone: str = "efficientnet_lite0"
-    weights: Path | None = None
+    weights: str | Path | None = None
     form: Literal["png", "npy"] = "png"
     split: str | None = None
     fold: tuple[int, int] | None = None

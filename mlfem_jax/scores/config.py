@@ -28,7 +28,7 @@ class Config:
         directory: the folder of the prepared data set, of photographs or recordings.
         out: folder of the scores; one that holds some already is completed.
         backbone: see `mlfem backbones`.
-        weights: a weight file. Default: the packaged weights.
+        weights: a weight file, or "random". Default: the packaged weights.
         methods: names, each with its options if need be: add:alpha=0.3; "all" is every method, but those that read
             attention where the network has none. maps:FOLDER are maps that others have made: pictures, .npy or .mat
             files by the names of the images, or an .npz or HDF5 file.
@@ -75,7 +75,7 @@ class Config:
     directory: tyro.conf.Positional[Path]
     out: tyro.conf.Positional[Path]
     backbone: str = "efficientnet_lite0"
-    weights: Path | None = None
+    weights: str | Path | None = None
     methods: tuple[str, ...] = ("grad_cam", "fem", "add", "top", "center")
     metrics: tuple[str, ...] = _CHEAP_METRICS
     task: Task = "single"

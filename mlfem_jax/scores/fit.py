@@ -35,7 +35,7 @@ def fit(
     *,
     methods: tuple[str, ...] = ("grad_cam", "fem", "add", "top", "center"),
     backbone: str = "efficientnet_lite0",
-    weights: Path | None = None,
+    weights: str | Path | None = None,
     split: str | None = None,
     fold: tuple[int, int] | None = None,
     images: int = 200,
@@ -47,7 +47,7 @@ def fit(
         out: a .json file to write, for `mlfem score --smooth fit --fits FILE`.
         methods: names with their options, as `mlfem score` takes them.
         backbone: see `mlfem backbones`.
-        weights: a weight file. Default: the packaged weights.
+        weights: a weight file, or "random". Default: the packaged weights.
         split: name of a split, or a slice of one. Default: the only split.
         fold: (i, k) leaves fold i of k out, which can then be scored. Default: all images are used.
         images: most to fit on, spread over those that there are.

@@ -166,6 +166,8 @@ def test_an_unfinished_table_is_refused(tmp_path, capsys):
     assert "expected the scores of 4 images, got those of 2; run `mlfem score` again" in capsys.readouterr().err
     assert main(["report", str(tmp_path), "--out", str(tmp_path / "report")]) == 2
     assert "expected a run, with run.json, got a folder without it" in capsys.readouterr().err
+    assert main(["report", str(tmp_path / "nowhere"), "--out", str(tmp_path / "report")]) == 2
+    assert "nowhere: expected the folder of a run, got no folder of that name" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")

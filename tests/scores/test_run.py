@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import tyro
 from PIL import Image
 
 pytest.importorskip("grain", reason="needs Grain")
@@ -24,6 +25,7 @@ from mlfem_jax.engine import memory, stream
 from mlfem_jax.engine.run import explain
 from mlfem_jax.gaze.fitted import DensityFit, fitted_density
 from mlfem_jax.runs import read_settings
+from mlfem_jax.scores.config import Config
 from mlfem_jax.scores.run import score_records
 from mlfem_jax.scores.table import read_pictures, read_scores, score_matrix
 from tests.data.gaze_records import encode, make_record
@@ -581,3 +583,9 @@ def test_bad_settings_are_named(options, message, tmp_path, network):
 def test_a_missing_data_set_is_one_line(tmp_path, capsys):
     assert main(["score", str(tmp_path), str(tmp_path / "out"), "--batch-size", "auto"]) == 2
     assert "expected a prepared data set, with a dataset_info.json" in capsys.readouterr().err
+
+
+def test_random_weights_are_a_word_and_no_file():
+    config = tyro.cli(Config, args=["data", "out", "--weights", "random"])
+    assert config.weights == "random"  # as `load_backbone` takes it
+    assert str(tyro.cli(Config, args=["data", "out", "--weights", "a/b.npz"]).weights) == "a/b.npz"

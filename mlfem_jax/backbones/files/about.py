@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlfem_jax.backbones.base import Output
+from mlfem_jax.backbones.files.hugging_face import network_config
 from mlfem_jax.backbones.files.read import LABELS, weights_folder
 from mlfem_jax.files import naming, read_json, shown
 
@@ -39,6 +40,7 @@ class About:
         output: how its logits were trained to be read; None where it does not say.
         imagenet: whether its classes are known to be the 1000 of ImageNet, in the usual order.
         input_shape: of its examples, channels last, in the folder of a run on recordings.
+        config: what a config.json says of the network itself (`hugging_face.network_config`).
     """
 
     backbone: str | None = None
@@ -46,6 +48,7 @@ class About:
     output: Output | None = None
     imagenet: bool = False
     input_shape: tuple[int, ...] = ()
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
 
 
 def read_about(path: str | Path) -> About:
@@ -102,7 +105,7 @@ def _of_hugging_face(content: Mapping[str, Any]) -> About:
         raise ValueError(f"id2label: expected a name for each number from 0, got {_shown(said)}")
     if all(name == f"LABEL_{index}" for index, name in enumerate(names)):
         names = []  # what transformers writes where nobody named the classes
-    return About(None, tuple(shown(name) for name in names), output, imagenet)
+    return About(None, tuple(shown(name) for name in names), output, imagenet, config=network_config(content))
 
 
 def _is_published(path: Path) -> bool:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from mlfem_jax.backbones.base import Activations
 from mlfem_jax.backbones.hooks import PLAIN, Rules, Tap, no_tap
+from mlfem_jax.backbones.networks import hugging_face_names
 from mlfem_jax.backbones.networks.batch_norm import Norm
 from mlfem_jax.backbones.networks.layers import Conv, Features, Linear, mean_pool
 from mlfem_jax.backbones.networks.once import computed_once
@@ -128,8 +129,11 @@ _PARTS = {"f.a": "conv1", "f.b": "conv2", "f.c": "conv3", "f.se": "se", "proj": 
 
 
 def renamed(name: str) -> str:
-    """An entry's name as timm has it, from torchvision's."""
-    name = re.sub(r"^fc\.", "head.fc.", name)
+    """An entry's name as timm has it, from torchvision's or transformers'."""
+    part = hugging_face_names.part(name)
+    if part is not None:
+        return f"{_hugging_face(part)}.{part.leaf}"
+    name = hugging_face_names.dense(re.sub(r"^fc\.", "head.fc.", name), "head.fc")
     match = re.match(
         r"(?:trunk_output\.block(\d+)\.block\d+-(\d+)\.(f\.[abc]|f\.se|proj)|(stem))\.(0|1|fc[12])\.", name
     )
@@ -138,6 +142,18 @@ def renamed(name: str) -> str:
     stage, block, part, stem, leaf = match.groups()
     module = stem or f"s{stage}.b{int(block) + 1}.{_PARTS[part]}"
     return f"{module}.{ {'0': 'conv', '1': 'bn'}.get(leaf, leaf) }.{name[match.end() :]}"
+
+
+def _hugging_face(part: hugging_face_names.Part) -> str:
+    names = {"convolution": "conv", "normalization": "bn", "attention.0": "se.fc1", "attention.2": "se.fc2"}
+    inner = names[part.module]
+    if part.block is None:
+        return f"stem.{inner}"
+    block = f"s{part.block[0] + 1}.b{part.block[1] + 1}"
+    if part.module.startswith("attention"):
+        return f"{block}.{inner}"
+    # The gate of Y takes the third place, before the last convolution.
+    return f"{block}.downsample.{inner}" if part.place is None else f"{block}.conv{min(part.place, 2) + 1}.{inner}"
 
 
 def canonical(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -2,12 +2,15 @@
 
 import functools
 from collections import OrderedDict
+from collections.abc import Mapping
 
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
 from mlfem_jax.backbones.base import Activations
 from mlfem_jax.backbones.hooks import PLAIN, Rules, Tap, no_tap
+from mlfem_jax.backbones.networks import hugging_face_names
 from mlfem_jax.backbones.networks.batch_norm import Norm
 from mlfem_jax.backbones.networks.layers import Conv, Features, Linear, max_pool, mean_pool
 from mlfem_jax.backbones.networks.once import computed_once
@@ -117,3 +120,21 @@ def torch_names(path: str) -> tuple[str, str | None]:
     if path.endswith("downsample"):
         return f"{path}.0", f"{path}.1"
     return path, path.replace("conv", "bn")
+
+
+def renamed(name: str) -> str:
+    """An entry's name as torchvision and timm have it, from transformers'."""
+    part = hugging_face_names.part(name)
+    if part is None:
+        return hugging_face_names.dense(name, "fc")
+    behind = part.module == "normalization"
+    if part.block is None:
+        return f"{'bn1' if behind else 'conv1'}.{part.leaf}"
+    stage, index = part.block
+    module = f"downsample.{int(behind)}" if part.place is None else f"{'bn' if behind else 'conv'}{part.place + 1}"
+    return f"layer{stage + 1}.{index}.{module}.{part.leaf}"
+
+
+def canonical(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The state dict by the names of torchvision and timm."""
+    return {renamed(name): array for name, array in arrays.items()}

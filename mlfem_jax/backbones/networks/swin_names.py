@@ -1,4 +1,4 @@
-"""Swin's state dicts, torchvision's, timm's and its authors', to timm's names."""
+"""Swin's state dicts, torchvision's, timm's, transformers' and its authors', to timm's names."""
 
 import re
 from collections.abc import Mapping
@@ -13,6 +13,22 @@ _RENAMED = [
         (r"\.mlp\.0\.", ".mlp.fc1."),
         (r"\.mlp\.3\.", ".mlp.fc2."),
         (r"^head\.(weight|bias)$", r"head.fc.\1"),
+        # transformers: its files, and what its version 5 calls the same in memory.
+        (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+        (r"^embeddings\.norm\.", "patch_embed.norm."),
+        (r"\.layernorm_before\.", ".norm1."),
+        (r"\.layernorm_after\.", ".norm2."),
+        (r"\.attention\.(output\.dense|o_proj)\.", ".attn.proj."),
+        (r"\.attention\.self\.", ".attn."),
+        (r"\.attention\.([qkv])_proj\.", r".attn.\1."),
+        (r"\.attention\.relative_position_bias\.", ".attn."),
+        (r"\.attn\.([qkv])(uery|ey|alue)\.", r".attn.\1."),
+        (r"\.continuous_position_bias_mlp\.", ".cpb_mlp."),
+        (r"\.intermediate\.dense\.", ".mlp.fc1."),
+        (r"\.output\.dense\.", ".mlp.fc2."),
+        (r"^encoder\.layers\.(\d+)\.blocks\.", r"layers.\1.blocks."),
+        (r"^layernorm\.", "norm."),
+        (r"^classifier\.", "head.fc."),
     ]
 ]
 _COMPUTED = ("relative_position_index", "relative_coords_table", "attn_mask", "attn.k_bias")
@@ -20,9 +36,16 @@ _COMPUTED = ("relative_position_index", "relative_coords_table", "attn_mask", "a
 
 
 def renamed(name: str) -> str:
-    """An entry's name as timm has it; torchvision's stages and what lies between them take turns."""
+    """An entry's name as timm has it, with "q", "k" and "v" for the parts of "qkv" where they lie apart.
+
+    torchvision's stages and what lies between them take turns; transformers counts the latter with the stage before.
+    """
+    name = name.removeprefix("swin.").removeprefix("swinv2.")
     for pattern, replacement in _RENAMED:
         name = pattern.sub(replacement, name)
+    before = re.match(r"encoder\.layers\.(\d+)\.downsample\.", name)
+    if before:
+        return f"layers.{int(before[1]) + 1}.downsample.{name[before.end() :]}"
     part = re.match(r"features\.(\d+)\.", name)
     if part:
         stage, between = divmod(int(part[1]), 2)
@@ -41,7 +64,7 @@ def canonical(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     if any(name.startswith("layers.0.downsample.") for name in arrays):
         shift = re.compile(r"^layers\.(\d)\.downsample\.")
         arrays = {shift.sub(lambda m: f"layers.{int(m[1]) + 1}.downsample.", n): a for n, a in arrays.items()}
-    found = {renamed(name): array for name, array in arrays.items()}
+    found = _joined({renamed(name): array for name, array in arrays.items()})
     for name in [name for name in found if name.endswith("attn.logit_scale")]:
         outer = name.removesuffix("logit_scale")
         query, value, whole = (found.pop(f"{outer}{part}", None) for part in ("q_bias", "v_bias", "qkv.bias"))
@@ -52,3 +75,20 @@ def canonical(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             whole[len(whole) // 3 : 2 * len(whole) // 3] = 0
         found |= {} if whole is None else {f"{outer}qkv.bias": whole}
     return found
+
+
+def _joined(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Query, key and value as one array; a bias that the keys have not is zero."""
+    joined = dict(arrays)
+    for name, query in arrays.items():
+        outer, _, leaf = name.rpartition(".q.")
+        if not outer.endswith(".attn"):
+            continue
+        names = [f"{outer}.{piece}.{leaf}" for piece in "qkv"]
+        missing = np.zeros_like(query) if leaf == "bias" else None
+        found = [query, arrays.get(names[1], missing), arrays.get(names[2])]
+        pieces = [piece for piece in found if piece is not None and piece.ndim and piece.shape == query.shape]
+        if len(pieces) == 3:
+            joined = {other: array for other, array in joined.items() if other not in names}
+            joined[f"{outer}.qkv.{leaf}"] = np.concatenate(pieces)
+    return joined
