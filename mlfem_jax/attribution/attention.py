@@ -16,6 +16,7 @@ from mlfem_jax.attribution.target import class_score
 from mlfem_jax.backbones import Forward, attention_grids, attention_names, class_row, layer_attentions
 from mlfem_jax.fusion import fuse as fuse_maps
 from mlfem_jax.importance import importance_map
+from mlfem_jax.upsampling import Grid
 
 
 def attention_gradients(
@@ -67,18 +68,20 @@ def attention_maps(
     if heads not in ("mean", "channels"):
         raise ValueError(f"heads: expected 'mean' or 'channels', got {heads!r}")
 
-    def features(grid):
-        return grid if heads == "channels" and k is not None else grid.mean(axis=-1, keepdims=True)
+    def features(rows):
+        return rows if heads == "channels" and k is not None else rows.mean(axis=-1, keepdims=True)
 
     def fused(example):
         maps = [one(activation) for activation in example]
         return fuse_maps(maps, operator=fuse, alpha=alpha, normalize=normalize)
 
     def one(activation):
-        return to_maps(activation[None, ..., 0], size)[0] if k is None else importance_map(activation, size, k=k)
+        if k is None:
+            return to_maps(activation[None, ..., 0], size, grid)[0]
+        return importance_map(activation, size, k=k, grid=grid)
 
-    size = forward.size
-    return jax.vmap(fused)([features(grid) for grid in attention_grids(forward, layers).values()])
+    size, grid = forward.size, _patch_grid(forward)
+    return jax.vmap(fused)([features(rows) for rows in attention_grids(forward, layers).values()])
 
 
 def rollout_maps(
@@ -97,7 +100,7 @@ def rfem_maps(
     attentions = _stacked(layer_attentions(forward, layers))
     row, prefix = class_row(forward.backbone, attentions.shape[-1]), forward.backbone.prefix
     raw = jax.vmap(lambda one: rfem(one, row, prefix, k=k, sinks=sinks))(attentions)
-    return to_maps(raw.reshape(len(raw), *_grid(forward)), forward.size)
+    return to_maps(raw.reshape(len(raw), *_grid(forward)), forward.size, _patch_grid(forward))
 
 
 def chefer_maps(
@@ -131,7 +134,12 @@ def _grid(forward: Forward) -> tuple[int, ...]:
 
 def _maps(forward: Forward, rows: Float[Array, "N T"]) -> Float[Array, " N *S"]:
     patches = rows[:, forward.backbone.prefix :]
-    return to_maps(patches.reshape(len(rows), *_grid(forward)), forward.size)
+    return to_maps(patches.reshape(len(rows), *_grid(forward)), forward.size, _patch_grid(forward))
+
+
+def _patch_grid(forward: Forward) -> Grid | None:
+    """Where the patches lie in the image, those of all blocks."""
+    return forward.backbone.grid(forward.backbone.layers[0])
 
 
 METHODS = {

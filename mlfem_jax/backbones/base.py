@@ -111,8 +111,9 @@ class Backbone:
         return self.signs[self.layers.index(layer)] if self.signs else "as_is"
 
     def grid(self, layer: str) -> Grid | None:
-        """Where the positions of that layer lie in the input; None: they cover it evenly."""
-        return self.grids[self.layers.index(layer)] if self.grids else None
+        """Where the positions of that layer, or of that attention, lie in the input; None: they cover it evenly."""
+        names = self.attentions if layer in self.attentions else self.layers
+        return self.grids[names.index(layer)] if self.grids else None
 
     def astype(self, dtype: Any) -> "Backbone":
         """The same backbone with its floating-point parameters in `dtype`; the forward follows them."""

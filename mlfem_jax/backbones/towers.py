@@ -15,6 +15,7 @@ from mlfem_jax.backbones.files.packaged import packaged_file
 from mlfem_jax.backbones.networks import dinov3_names, vit, vit_names
 from mlfem_jax.backbones.networks.vit import ViT
 from mlfem_jax.backbones.preprocess import clip_preprocess, half_preprocess, imagenet_preprocess
+from mlfem_jax.upsampling import Grid
 
 if TYPE_CHECKING:
     from mlfem_jax.backbones.files.about import About
@@ -189,6 +190,7 @@ def tower_backbone(
         # A head that reads the class token alone gives the last block's patch tokens no gradient.
         gradient_layer=config.layers[-2] if reads_cls and config.depth > 1 else "",
         embeds=embeds,
+        grids=(Grid.of_input(2).behind(config.patch, stride=config.patch),) * config.depth,
         frame_step=config.patch * max(1, round(32 / config.patch)),
     )
 

@@ -290,3 +290,13 @@ def test_options_out_of_range():
         rows.rollout(attentions, first_row(), heads="sum")
     with pytest.raises(ValueError, match="discard: expected a share from 0 to below 1, got 1"):
         rows.rollout(attentions, first_row(), discard=1.0)
+
+
+@pytest.mark.parametrize("method", ["attention", "rollout", "chefer", "legrad", "fem", "add", "grad_cam"])
+def test_pixels_beyond_the_last_whole_patch_move_no_map(backbone, images, method):
+    """They are not seen, and the maps of the others stay where they are."""
+    wide = np.pad(images, [(0, 0), (0, 3), (0, 2), (0, 0)], constant_values=200)
+    (alone,) = explain(backbone, images[:1], method=method)
+    (beside,) = explain(backbone, wide[:1], method=method)
+    assert beside.shape == (19, 26)
+    np.testing.assert_allclose(beside[:16, :24], alone, atol=1e-5)
