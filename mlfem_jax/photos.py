@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
-from jaxtyping import Float32, Shaped, UInt8
+from jaxtyping import Array, Float32, Shaped, UInt8
 from PIL import ExifTags, Image, ImageOps
 
 ImageFile: TypeAlias = str | os.PathLike[str] | bytes | io.BufferedIOBase
@@ -190,7 +190,7 @@ def resize_photo(
 
 
 def place_map(
-    importance: Float32[np.ndarray, "h w"], shape: tuple[int, int], *, rule: str = "stretch"
+    importance: Float32[Array | np.ndarray, "h w"], shape: tuple[int, int], *, rule: str = "stretch"
 ) -> Float32[np.ndarray, "H W"]:
     """A map of the resized photograph laid back onto the photograph: the inverse of `resize_photo`.
 
@@ -211,7 +211,7 @@ def place_map(
         [[0.0, 1.0, 0.0]]
     """
     top, left, height, width = _box(shape, importance.shape, rule)
-    inside = Image.fromarray(importance).resize((width, height), Image.Resampling.BILINEAR)
+    inside = Image.fromarray(np.asarray(importance)).resize((width, height), Image.Resampling.BILINEAR)
     placed = np.zeros(shape, np.float32)
     placed[top : top + height, left : left + width] = np.asarray(inside)
     return placed

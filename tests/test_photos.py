@@ -5,6 +5,7 @@ import struct
 import warnings
 import zlib
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -247,8 +248,9 @@ def test_an_unknown_rule_is_refused():
         place_map(np.ones((2, 2), np.float32), (8, 8), rule="fit")
 
 
-def test_a_stretched_map_is_interpolated_between_half_pixel_centers():
-    placed = place_map(np.array([[0.0, 1.0]], np.float32), (1, 4))
+@pytest.mark.parametrize("array", [np.array, jnp.array])  # as `explain` gives maps of photographs of one size
+def test_a_stretched_map_is_interpolated_between_half_pixel_centers(array):
+    placed = place_map(array([[0.0, 1.0]], np.float32), (1, 4))
     np.testing.assert_allclose(placed, [[0, 0.25, 0.75, 1]], atol=1e-6)
 
 

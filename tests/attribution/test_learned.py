@@ -168,19 +168,20 @@ def test_arrays_of_another_network_are_named(trained):
 
 
 @pytest.mark.parametrize(
-    ("architecture", "size", "layers"),
+    ("architecture", "network", "size", "layers"),
     [
-        ("net", (224, 224), 17),
-        ("unet", (224, 224), 17),
-        ("channels", (224, 224), 7),
-        ("channels", (384, 512), 7),
-        ("linear", (384, 512), 7),
+        ("net", "efficientnet_lite0", (224, 224), 17),
+        ("unet", "efficientnet_lite0", (224, 224), 17),
+        ("channels", "efficientnet_lite0", (224, 224), 7),
+        ("channels", "efficientnet_lite0", (384, 512), 7),
+        ("channels", "dinov2_vits14", (384, 512), 10),
+        ("linear", "efficientnet_lite0", (384, 512), 7),
     ],
 )
-def test_packaged_networks_are_small_and_say_where_they_come_from(architecture, size, layers):
-    path = packaged_fusion(architecture, "efficientnet_lite0", size)
+def test_packaged_networks_are_small_and_say_where_they_come_from(architecture, network, size, layers):
+    path = packaged_fusion(architecture, network, size)
     trained = load_fusion(path)
-    assert trained.net.architecture == architecture and trained.backbone == "efficientnet_lite0"
+    assert trained.net.architecture == architecture and trained.backbone == network
     assert len(trained.layers) == layers
     assert {"command", "settings", "validation", "versions"} <= set(trained.provenance)
     assert "/" not in json.dumps(trained.provenance["settings"])  # no folder of somebody's machine
