@@ -45,7 +45,7 @@ def _raw_maps(activation: Array, ks: Float32[Array, " K"], sign: str) -> Float32
         return jax.vmap(at, (None, 0))(activation, ks)
 
     def side_by_side(activation: Array) -> Array:
-        # A TPU's compiler does that by itself; of an axis of k it would write the activation once more, in float32.
+        # A TPU's compiler puts several into a kernel itself; for an axis of k it would write the activation once more.
         return jnp.stack([at(activation, k) for k in ks])
 
     if len(ks) == 1:
