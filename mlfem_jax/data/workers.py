@@ -71,6 +71,7 @@ class _Place(grain.DatasetIterator[Any]):
         self._running: grain.DatasetIterator[Any] | None = None
 
     def __next__(self) -> Any:
+        self._assert_not_closed()
         if self._running is None:
             self._running = iter(_read_ahead(self._batches.slice(slice(self._read, None)), self._workers))
         batch = next(self._running)

@@ -149,6 +149,14 @@ def test_a_reader_at_its_end_goes_on_with_nothing_and_one_without_end_goes_on():
     assert next(endless).ids.tolist() == ["image2", ""]
 
 
+def test_a_closed_reader_reads_no_more():
+    reader = iter(read_batches(make_source(3), FORMAT, batch_size=2, process_index=0, process_count=1))
+    next(reader)
+    reader.close()
+    with pytest.raises(ValueError, match="closed"):
+        next(reader)
+
+
 def test_workers_of_their_own_are_for_many_examples_and_for_devices_that_are_no_cpu(monkeypatch):
     def count(platform, cores, examples, free, batch_bytes=10):
         monkeypatch.setattr(workers.jax, "local_devices", lambda: [SimpleNamespace(platform=platform)])
