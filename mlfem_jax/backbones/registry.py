@@ -141,7 +141,8 @@ def network_arrays(name: str, file: Path) -> tuple[dict[str, np.ndarray], About]
         expected = expected_shapes(shapes, {}, architecture.torch_names)
         arrays = without_prefix(arrays, expected, rename=architecture.renamed)
         arrays = dict(architecture.canonical(arrays))
-        if 2 * sum(entry in arrays for entry in expected) < len(expected):
+        another = about.config.get("model_type") != architecture.config.get("model_type")
+        if another and 2 * sum(entry in arrays for entry in expected) < len(expected):
             check_kind(name, about.config, backbone_names())
         return arrays, about
 

@@ -27,10 +27,10 @@ def network_config(content: Config) -> dict[str, Any]:
         >>> network_config({"architecture": "swinv2_tiny_window16_256", "num_classes": 1000})
         {'model_type': 'swinv2', 'window_size': 16}
     """
-    if isinstance(content.get("model_type"), str):
-        return dict(content)
-    timm = _TIMM_SWIN.match(str(content.get("architecture", "")))
-    return {"model_type": timm[1], "window_size": int(timm[2])} if timm else {}
+    timm = _TIMM_SWIN.match(str(content.get("architecture", "")))  # timm's own, or in transformers' wrapper
+    if timm:
+        return {"model_type": timm[1], "window_size": int(timm[2])}
+    return dict(content) if isinstance(content.get("model_type"), str) else {}
 
 
 def check_config(name: str, said: Config, known: Mapping[str, Config]) -> None:

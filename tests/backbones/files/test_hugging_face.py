@@ -150,10 +150,13 @@ def test_kinds_that_are_not_known(small, tmp_path):
     other = {f"efficientnet.{index}.weight": np.ones((1, 1), np.float32) for index in range(3)}
     with pytest.raises(ValueError, match=r"got transformers' efficientnet; the nearest name is efficientnet_v2_\w"):
         network_arrays(name, folder_of(tmp_path, golden, arrays=other, model_type="efficientnet"))
+    with pytest.raises(ValueError, match=r"missing: conv1\.weight"):  # of the kind that is asked for: its arrays tell
+        load_backbone(name, folder_of(tmp_path, golden, arrays=other))
 
 
-def test_timm_says_the_window_in_a_name(tmp_path):
-    config = {"architecture": "swinv2_tiny_window16_256", "num_classes": 1000}
+@pytest.mark.parametrize("wrapper", [{}, {"model_type": "timm_wrapper"}])
+def test_timm_says_the_window_in_a_name(tmp_path, wrapper):
+    config = {"architecture": "swinv2_tiny_window16_256", "num_classes": 1000} | wrapper
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="expected swin_v2_t with window_size 8, got window_size 16; no"):
         load_backbone("swin_v2_t", tmp_path)
