@@ -35,7 +35,7 @@ class Config:
 
     Attributes:
         directory: the folder of the prepared data set.
-        scores: mean PCC of maps with the GFDM of all observers, to be told in numbers of observers.
+        scores: mean PCC of maps with the GFDM of all observers, above 0, to be told in numbers of observers.
         sigma_px: standard deviation of the Gaussian on each fixation, in pixels. Default: the data set's own.
         split: name of a split. Default: the only one.
         seed: of the order of the observers.
@@ -47,13 +47,22 @@ class Config:
     split: str | None = None
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Checks the scores.
+
+        Raises:
+            ValueError: one is no correlation that any number of observers could have.
+        """
+        if not all(0 < score <= 1 for score in self.scores):
+            raise ValueError(f"scores: expected correlations above 0, to 1, got {self.scores}")
+
 
 def main(config: Config) -> None:
     """Prints the table, and how many observers each score is worth."""
     source = open_dataset(config.directory, config.split)
     sigma_px = source.dataset_info.metadata["sigma_px"] if config.sigma_px is None else config.sigma_px
     counts = np.array([observer_count(source[i]) for i in range(len(source))])
-    total = int(np.median(counts))
+    total = int(np.bincount(counts).argmax())
     usable = np.flatnonzero(counts == total)
     if total < 2:
         raise ValueError(f"{config.directory}: expected images with fixations of two known observers, got {total}")

@@ -1,5 +1,7 @@
 """How many observers a map is worth: the formula by a simulation, the curve by hand."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -39,3 +41,25 @@ def test_a_map_is_worth_what_it_correlates_with_all_of_them():
     three = truth + np.sqrt(q / 3) * random.normal(size=truth.shape)
     assert observers.worth(np.corrcoef(three, everybody)[0, 1], q, total) == pytest.approx(3, rel=0.05)
     assert observers.worth(0.999, q, total) == np.inf
+
+
+def test_a_score_that_no_number_of_observers_has_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"scores: expected correlations above 0, to 1, got \(0.5, -0.5\)"):
+        observers.Config(tmp_path, (0.5, -0.5))
+
+
+def test_the_images_are_those_of_the_most_common_number_of_observers(monkeypatch, tmp_path, capsys):
+    """One of two and one of four: none has the median, three."""
+
+    def record(count):
+        places = np.random.default_rng(count).uniform(0, 8, (count, 2))
+        return {"fixations": places.astype(np.float32), "size": np.array([8, 9]),
+                "observers": np.arange(count, dtype=np.int32)}  # fmt: skip
+
+    class Records(list):
+        dataset_info = SimpleNamespace(metadata={"sigma_px": 2.0})
+
+    monkeypatch.setattr(observers, "open_dataset", lambda *_: Records([record(2), record(4)]))
+    monkeypatch.setattr(observers, "scan", lambda source: SimpleNamespace(max_fixations=4))
+    observers.main(observers.Config(tmp_path))
+    assert "1 images of 2 observers, 1 of another number left out" in capsys.readouterr().out
