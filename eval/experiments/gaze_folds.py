@@ -64,13 +64,13 @@ class Config:
 def main(config: Config) -> None:
     """Prints the table, and writes it."""
     found = [scored(config, number) for number in config.only or range(config.folds)]
-    names = (config.architecture, *config.beside)
+    names, metrics = (config.architecture, *config.beside), found[0].metrics  # each, where a group was asked for
     rows = []
     for place, name in enumerate(names):
         columns = [np.concatenate([of_fold.by_metric[metric][:, place] for of_fold in found])
-                   for metric in config.metrics]  # fmt: skip
+                   for metric in metrics]  # fmt: skip
         rows.append([f"`{name}`", *(with_interval(scores.summarize(column)) for column in columns)])
-    table = markdown_table(["", *config.metrics], rows)
+    table = markdown_table(["", *metrics], rows)
     with replacing(config.out / "table.md") as file:
         file.write(f"{table}\n".encode())
     print(f"{config.directory.name}, {sum(len(of_fold.first) for of_fold in found)} images", table, sep="\n\n")
