@@ -65,7 +65,8 @@ class Config:
         map_size: side in pixels of the maps kept for the report; 0 keeps neither maps nor photographs.
         photo_size: longer side in pixels of the photographs kept for the report.
         workers: processes that read images; 0 is threads of this one. auto is none on a CPU, and elsewhere one for each
-            thousand images of a run, as far as there are cores.
+            thousand images of a run, as far as there are cores; with a frame, for each thousand of one frame in a
+            part, and so none unless parts are large.
         distributed: one of several processes that the cluster has started together (Slurm, Cloud TPU, ...).
         coordinator: HOST:PORT of the first of several processes, elsewhere.
         process_index: which of several processes this is. Without a coordinator they share nothing but the folder.

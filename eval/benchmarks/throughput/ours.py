@@ -35,7 +35,7 @@ class Config:
         dtype: of the forward pass.
         repeats: calls of each kind; their median counts.
         reading: JPEG files of 480x640 to write to a temporary folder, read and score; 0 leaves that out.
-        workers: processes that read; 0 is a thread.
+        workers: processes that read; 0 is threads of this process.
         compare: also time PyTorch and its explainers, at the first size.
         out: JSON file to write.
     """
