@@ -210,8 +210,9 @@ def place_map(
         >>> place_map(np.ones((1, 1), np.float32), (1, 3), rule="crop").tolist()
         [[0.0, 1.0, 0.0]]
     """
-    top, left, height, width = _box(shape, importance.shape, rule)
-    inside = Image.fromarray(np.asarray(importance)).resize((width, height), Image.Resampling.BILINEAR)
+    array = np.asarray(importance)
+    top, left, height, width = _box(shape, (array.shape[0], array.shape[1]), rule)
+    inside = Image.fromarray(array).resize((width, height), Image.Resampling.BILINEAR)
     placed = np.zeros(shape, np.float32)
     placed[top : top + height, left : left + width] = np.asarray(inside)
     return placed
