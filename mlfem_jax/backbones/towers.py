@@ -199,9 +199,12 @@ def tower_file(name: str, weights: str | Path | None) -> "tuple[Path, About]":
     """The file that is asked for, or the packaged one where none is, and what it says.
 
     Raises:
-        ValueError: no package holds weights of the tower, or it is not installed; the file is a run of another network.
+        ValueError: no package holds weights of the tower, or it is not installed; the file is of another network, by
+            what it says.
     """
     from mlfem_jax.backbones.files.about import read_about
+    from mlfem_jax.backbones.files.hugging_face import check_transformer
+    from mlfem_jax.files import naming
 
     if weights is None:
         tower, layouts = TOWERS[name], "timm's, torchvision's, transformers' or its authors'"
@@ -211,7 +214,19 @@ def tower_file(name: str, weights: str | Path | None) -> "tuple[Path, About]":
     about = read_about(file)
     if about.backbone not in (None, name):
         raise ValueError(f"{weights}: expected weights of {name}, got a run of {about.backbone}; load it as that")
+    with naming(file):
+        check_transformer(name, about.config, _said(TOWERS[name].config))
     return file, about
+
+
+def _said(config: ViT) -> dict[str, Any]:
+    """What transformers' config.json says of it that its arrays do not show."""
+    names = {"exact": "gelu", "tanh": "gelu_pytorch_tanh", "quick": "quick_gelu"}
+    return {
+        "num_attention_heads": config.heads,
+        **({} if config.gated else {"hidden_act": names[config.gelu]}),
+        **({} if config.rotary is None else {"rope_theta": config.rotary}),
+    }
 
 
 def tower_arrays(tower: Tower, file: Path, *, packaged: bool, classes: int | None = None) -> dict[str, np.ndarray]:

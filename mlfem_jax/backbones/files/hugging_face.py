@@ -81,6 +81,29 @@ def check_kind(name: str, said: Config, names: Collection[str]) -> None:
         raise ValueError(f"expected weights of {name}, got transformers' {kind}; the nearest name is {nearest}")
 
 
+def check_transformer(name: str, said: Config, wanted: Config) -> None:
+    """Nothing where a config.json may be that of a named vision transformer.
+
+    Args:
+        name: the network that is asked for.
+        said: by the file; an entry that is not there is as expected. CLIP's and SigLIP's say it of the image tower in
+            an entry of its own.
+        wanted: what its arrays do not show: their number of heads, how they compute.
+
+    Raises:
+        ValueError: it is another network's; says in what. Does not name the file.
+
+    Example:
+        >>> check_transformer("vit", {"num_attention_heads": 3}, {"num_attention_heads": 6})
+        Traceback (most recent call last):
+        ValueError: expected vit with num_attention_heads 6, got num_attention_heads 3
+    """
+    tower = said.get("vision_config")
+    of_tower = tower if isinstance(tower, Mapping) else said
+    if unlike := _unlike(of_tower, wanted):
+        raise ValueError(f"expected {name} with {_entries(wanted, unlike)}, got {_entries(of_tower, unlike)}")
+
+
 def _unlike(said: Config, wanted: Config) -> list[str]:
     return [entry for entry, value in wanted.items() if said.get(entry, value) != value]
 

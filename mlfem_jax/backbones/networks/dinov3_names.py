@@ -16,9 +16,9 @@ _ROUNDING = 2**-7  # the periods in the authors' files have been bfloat16
 def settled(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The entries that other vision transformers have, from those of DINOv3; other networks' as they are.
 
-    A key has no bias: where queries and values alone have one, the keys' is zero, and the authors' `bias_mask` is
-    multiplied into the bias. An MLP that is not gated has an `up_proj` alone in transformers' files. The periods are
-    those of `BASE`; if not, the entry stays, and is one too many.
+    A key has no bias: where queries and values alone have one, and no positions are learned, the keys' is zero, and
+    the authors' `bias_mask` is multiplied into the bias. An MLP that is not gated has an `up_proj` alone in
+    transformers' files. The periods are those of `BASE`; if not, the entry stays, and is one too many.
 
     Args:
         arrays: by the names that `vit_names.renamed` gives.
@@ -33,7 +33,7 @@ def settled(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             found[name.removesuffix("_mask")] = bias * found.pop(name).astype(bias.dtype)
     if not any(".mlp.gate_proj." in name for name in found):
         found = {name.replace(".mlp.up_proj.", ".mlp.fc1."): array for name, array in found.items()}
-    if not any(name.endswith(".attn.k.bias") for name in found):
+    if "pos_embed" not in found and not any(name.endswith(".attn.k.bias") for name in found):
         queries = [name for name in found if name.endswith(".attn.q.bias")]
         found |= {name.replace(".attn.q.", ".attn.k."): np.zeros_like(found[name]) for name in queries}
     return found

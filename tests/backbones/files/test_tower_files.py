@@ -86,6 +86,29 @@ def test_names_of_classes_are_the_files_or_refused(tmp_path):
     assert load_backbone("tiny", folder(tmp_path, state_dict(None), id2label=names)).labels == ()  # it tells none
 
 
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"num_attention_heads": 4}, "num_attention_heads 2, got num_attention_heads 4"),
+        ({"hidden_act": "quick_gelu"}, 'hidden_act "gelu", got hidden_act "quick_gelu"'),
+        ({"vision_config": {"num_attention_heads": 4}, "num_attention_heads": 2}, "num_attention_heads 2, got"),
+    ],
+)
+def test_what_arrays_do_not_show_of_a_transformer_is_read_of_its_config(tmp_path, said, message):
+    with pytest.raises(ValueError, match=rf"{tmp_path}: expected tiny with {message}"):
+        load_backbone("tiny", folder(tmp_path, state_dict(3), model_type="vit", **said))
+    fitting = {"num_attention_heads": 2, "hidden_act": "gelu", "hidden_size": 16}
+    load_backbone("tiny", folder(tmp_path, state_dict(3), model_type="vit", **fitting))
+
+
+def test_a_missing_bias_is_not_made_up(tmp_path):
+    _, arrays = golden("hf_vit")
+    broken = {name: array for name, array in arrays.items() if not name.endswith("k_proj.bias")}
+    assert len(broken) < len(arrays)
+    with pytest.raises(ValueError, match=r"qkv\.bias"):
+        load_backbone("tiny", folder(tmp_path, broken))
+
+
 @pytest.mark.parametrize("head", [np.zeros((0, 16)), np.zeros(()), np.zeros((3, 16, 1)), np.full((3, 16), np.nan)])
 def test_a_head_that_is_none_is_refused(tmp_path, head):
     arrays = state_dict(3) | {"heads.head.weight": head.astype(np.float32)}
