@@ -25,6 +25,8 @@ PACKAGED: dict[tuple[str, str], dict[tuple[int, int], str]] = {
         (224, 224): "channels_efficientnet_lite0_224x224.safetensors",
         (384, 512): "channels_efficientnet_lite0_384x512.safetensors",
     },
+    ("channels", "efficientnet_lite1"): {(384, 512): "channels_efficientnet_lite1_384x512.safetensors"},
+    ("channels", "efficientnet_lite2"): {(384, 512): "channels_efficientnet_lite2_384x512.safetensors"},
     ("channels", "dinov2_vits14"): {(384, 512): "channels_dinov2_vits14_384x512.safetensors"},
     ("linear", "efficientnet_lite0"): {(384, 512): "linear_efficientnet_lite0_384x512.safetensors"},
 }

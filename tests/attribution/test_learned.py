@@ -174,6 +174,8 @@ def test_arrays_of_another_network_are_named(trained):
         ("unet", "efficientnet_lite0", (224, 224), 17),
         ("channels", "efficientnet_lite0", (224, 224), 7),
         ("channels", "efficientnet_lite0", (384, 512), 7),
+        ("channels", "efficientnet_lite1", (384, 512), 8),
+        ("channels", "efficientnet_lite2", (384, 512), 8),
         ("channels", "dinov2_vits14", (384, 512), 10),
         ("linear", "efficientnet_lite0", (384, 512), 7),
     ],
