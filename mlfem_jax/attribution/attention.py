@@ -100,7 +100,7 @@ def rfem_maps(
     attentions = _stacked(layer_attentions(forward, layers))
     row, prefix = class_row(forward.backbone, attentions.shape[-1]), forward.backbone.prefix
     raw = jax.vmap(lambda one: rfem(one, row, prefix, k=k, sinks=sinks))(attentions)
-    return to_maps(raw.reshape(len(raw), *_grid(forward)), forward.size, _patch_grid(forward))
+    return _placed(forward, raw)
 
 
 def chefer_maps(
@@ -133,8 +133,12 @@ def _grid(forward: Forward) -> tuple[int, ...]:
 
 
 def _maps(forward: Forward, rows: Float[Array, "N T"]) -> Float[Array, " N *S"]:
-    patches = rows[:, forward.backbone.prefix :]
-    return to_maps(patches.reshape(len(rows), *_grid(forward)), forward.size, _patch_grid(forward))
+    return _placed(forward, rows[:, forward.backbone.prefix :])
+
+
+def _placed(forward: Forward, patches: Float[Array, "N t"]) -> Float[Array, " N *S"]:
+    """A number for each patch as the map of the image."""
+    return to_maps(patches.reshape(len(patches), *_grid(forward)), forward.size, _patch_grid(forward))
 
 
 def _patch_grid(forward: Forward) -> Grid | None:

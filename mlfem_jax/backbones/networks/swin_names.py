@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from mlfem_jax.backbones.networks.joined import joined
+
 _RENAMED = [
     (re.compile(pattern), replacement)
     for pattern, replacement in [
@@ -64,7 +66,12 @@ def canonical(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     if any(name.startswith("layers.0.downsample.") for name in arrays):
         shift = re.compile(r"^layers\.(\d)\.downsample\.")
         arrays = {shift.sub(lambda m: f"layers.{int(m[1]) + 1}.downsample.", n): a for n, a in arrays.items()}
-    found = _joined({renamed(name): array for name, array in arrays.items()})
+    found = {renamed(name): array for name, array in arrays.items()}
+    for name in [name for name in found if name.endswith("attn.logit_scale")]:  # transformers' V2 has none of the keys
+        outer = name.removesuffix("logit_scale")
+        if f"{outer}q.bias" in found:
+            found.setdefault(f"{outer}k.bias", np.zeros_like(found[f"{outer}q.bias"]))
+    found = joined(found, {"qkv": ("q", "k", "v")}, inside=r".*\.attn$")
     for name in [name for name in found if name.endswith("attn.logit_scale")]:
         outer = name.removesuffix("logit_scale")
         query, value, whole = (found.pop(f"{outer}{part}", None) for part in ("q_bias", "v_bias", "qkv.bias"))
@@ -75,20 +82,3 @@ def canonical(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             whole[len(whole) // 3 : 2 * len(whole) // 3] = 0
         found |= {} if whole is None else {f"{outer}qkv.bias": whole}
     return found
-
-
-def _joined(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Query, key and value as one array; a bias that the keys have not is zero."""
-    joined = dict(arrays)
-    for name, query in arrays.items():
-        outer, _, leaf = name.rpartition(".q.")
-        if not outer.endswith(".attn"):
-            continue
-        names = [f"{outer}.{piece}.{leaf}" for piece in "qkv"]
-        missing = np.zeros_like(query) if leaf == "bias" else None
-        found = [query, arrays.get(names[1], missing), arrays.get(names[2])]
-        pieces = [piece for piece in found if piece is not None and piece.ndim and piece.shape == query.shape]
-        if len(pieces) == 3:
-            joined = {other: array for other, array in joined.items() if other not in names}
-            joined[f"{outer}.qkv.{leaf}"] = np.concatenate(pieces)
-    return joined

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mlfem_jax.backbones.networks.dinov3_names import settled
+from mlfem_jax.backbones.networks.joined import joined
 from mlfem_jax.backbones.networks.vit import ViT
 
 Arrays = Mapping[str, np.ndarray]
@@ -81,7 +82,7 @@ def canonical(arrays: Arrays) -> dict[str, np.ndarray]:
         whole = found.pop(f"attn_pool.qkv.{leaf}", None)
         if whole is not None:
             found[f"attn_pool.q.{leaf}"], found[f"attn_pool.kv.{leaf}"] = np.split(whole, [len(whole) // 3])
-    return _joined(settled(found))
+    return joined(settled(found), _JOINED, inside=r"blocks\.")
 
 
 def renamed(name: str) -> str:
@@ -91,25 +92,6 @@ def renamed(name: str) -> str:
     for pattern, replacement in _RENAMED:
         name = pattern.sub(replacement, name)
     return name
-
-
-def _joined(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Query, key and value as one dense layer, and so the two of a gated MLP."""
-    joined: dict[str, np.ndarray] = {}
-    for name, array in arrays.items():
-        outer, _, rest = name.rpartition(".")
-        module, _, part = outer.rpartition(".")
-        whole = next(
-            (whole for whole, parts in _JOINED.items() if part in parts and module.startswith("blocks.")), None
-        )
-        if whole is None:
-            joined[name] = array
-        elif part == _JOINED[whole][0]:
-            names = [f"{module}.{piece}.{rest}" for piece in _JOINED[whole]]
-            pieces = [arrays[piece] for piece in names if piece in arrays]
-            if len(pieces) == len(names):
-                joined[f"{module}.{whole}.{rest}"] = np.concatenate(pieces)
-    return joined
 
 
 def packaged_dinov2(arrays: Arrays) -> dict[str, np.ndarray]:
