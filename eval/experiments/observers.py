@@ -22,6 +22,7 @@ import tyro
 from rich.console import Console
 from rich.progress import track
 
+from eval.experiments.ceiling import padded_fixations
 from mlfem_jax.cli import run_command
 from mlfem_jax.data import Source, open_dataset, scan
 from mlfem_jax.gaze import gaze_density
@@ -93,11 +94,8 @@ def agreements(
         record = source[i]
         known = np.unique(record["observers"])[-total:]  # without -1, which stands before them
         order = {number: place for place, number in enumerate(random.permutation(known))}
-        fixations = np.zeros((max_fixations, 2), np.float32)
-        places = np.full(max_fixations, -1, np.int32)
-        count = len(record["fixations"])
-        fixations[:count] = record["fixations"]
-        places[:count] = [order.get(number, -1) for number in record["observers"].tolist()]
+        fixations, numbers = padded_fixations(record, max_fixations)
+        places = np.array([order.get(number, -1) for number in numbers.tolist()], np.int32)
         shape = tuple(int(side) for side in record["size"])
         values.append(_agreements(fixations, places, shape, sigma_px, total // 2))
     return np.array(values)
