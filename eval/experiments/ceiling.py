@@ -10,9 +10,7 @@ observers, with a bootstrap interval over images. DIR is what `mlfem prepare` wr
 import dataclasses
 import functools
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -20,6 +18,7 @@ import tyro
 from rich.console import Console
 from rich.progress import track
 
+from eval.experiments.splits import padded_fixations
 from mlfem_jax.cli import run_command
 from mlfem_jax.data import Source, open_dataset, scan
 from mlfem_jax.gaze import half_densities
@@ -82,14 +81,6 @@ def agreements(source: Source, max_fixations: int, sigma_px: float) -> np.ndarra
         fixations, observers = padded_fixations(record, max_fixations)
         values.append(_agreement(fixations, observers, tuple(int(side) for side in record["size"]), sigma_px))
     return np.array(values)
-
-
-def padded_fixations(record: Mapping[str, Any], most: int) -> tuple[np.ndarray, np.ndarray]:
-    """(most, 2) fixations of a record and (most,) their observers, -1 where there is none: of one shape for all."""
-    fixations, observers = np.zeros((most, 2), np.float32), np.full(most, -1, np.int32)
-    count = len(record["fixations"])
-    fixations[:count], observers[:count] = record["fixations"], record["observers"]
-    return fixations, observers
 
 
 @functools.partial(jax.jit, static_argnums=2)

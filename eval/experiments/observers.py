@@ -22,7 +22,7 @@ import tyro
 from rich.console import Console
 from rich.progress import track
 
-from eval.experiments.ceiling import padded_fixations
+from eval.experiments.splits import padded_fixations
 from mlfem_jax.cli import run_command
 from mlfem_jax.data import Source, open_dataset, scan
 from mlfem_jax.gaze import gaze_density
